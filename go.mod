@@ -1,0 +1,3 @@
+module github.com/fairlead-net/fairlead
+
+go 1.26.0
