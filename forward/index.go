@@ -8,12 +8,12 @@ import (
 )
 
 // An Index finds the forward that a packet belongs to, the most specific first, and refuses two forwards that claim the
-// same traffic. The zero Index is empty and ready; it is not safe for concurrent writes.
+// same traffic. The zero Index is empty and ready; concurrent reads are safe, writes are not.
 type Index struct {
 	exact      map[claimKey]*Forward // PortExact and PortAll: one owner a key
 	ranges     map[claimKey][]owned  // PortRange: ascending, disjoint
 	shapes     map[Shape]int         // claims of each shape
-	order      []Shape               // the keys of shapes, the most specific first; nil: to be made again
+	order      []Shape               // the keys of shapes, the most specific first
 	interfaces map[string]int        // claims of each interface
 }
 
@@ -64,9 +64,7 @@ func (x *Index) Add(f *Forward) error {
 		} else {
 			x.exact[k] = f
 		}
-		if x.shapes[c.Shape]++; x.shapes[c.Shape] == 1 {
-			x.order = nil
-		}
+		x.count(c.Shape, 1)
 		if c.ByInput {
 			x.interfaces[c.Interface]++
 		}
@@ -86,10 +84,7 @@ func (x *Index) Remove(f *Forward) {
 		} else {
 			delete(x.exact, k)
 		}
-		if x.shapes[c.Shape]--; x.shapes[c.Shape] == 0 {
-			delete(x.shapes, c.Shape)
-			x.order = nil
-		}
+		x.count(c.Shape, -1)
 		if c.ByInput {
 			if x.interfaces[c.Interface]--; x.interfaces[c.Interface] == 0 {
 				delete(x.interfaces, c.Interface)
@@ -121,7 +116,7 @@ func (x *Index) Match(p Packet) *Forward {
 func (x *Index) Candidates(p Packet) iter.Seq[*Forward] {
 	return func(yield func(*Forward) bool) {
 		p.Client, p.Addr = p.Client.Unmap(), p.Addr.Unmap()
-		for _, s := range x.sorted() {
+		for _, s := range x.order {
 			if s.V6 != p.Client.Is6() || !s.ByAddr && !p.Local {
 				continue
 			}
@@ -197,14 +192,18 @@ func searchRange(list []owned, r Range) (int, bool) {
 	})
 }
 
-func (x *Index) sorted() []Shape {
-	if x.order == nil {
-		for s := range x.shapes {
-			x.order = append(x.order, s)
-		}
-		slices.SortFunc(x.order, Shape.Compare)
+// count adds n to the claims of shape s, and keeps order in step.
+func (x *Index) count(s Shape, n int) {
+	before := x.shapes[s]
+	x.shapes[s] = before + n
+	at, _ := slices.BinarySearchFunc(x.order, s, Shape.Compare)
+	switch {
+	case before == 0:
+		x.order = slices.Insert(x.order, at, s)
+	case before+n == 0:
+		delete(x.shapes, s)
+		x.order = slices.Delete(x.order, at, at+1)
 	}
-	return x.order
 }
 
 func keyOf(c Claim) claimKey {
