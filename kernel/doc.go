@@ -1,0 +1,6 @@
+// Package kernel is the carrier that leaves the bytes to the kernel: forwards become entries in nftables maps, and packets
+// never reach user space.
+//
+// Compiling forwards into a Ruleset is pure; applying it, counting, conntrack and probing are Linux only. The package owns
+// its own tables and touches no other. Nothing here decides which forwards it gets: that is the table's.
+package kernel
