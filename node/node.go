@@ -1,0 +1,52 @@
+// Package node says what a node is: a place that can listen and dial. This host is one; each other kind has a directory
+// below this one, and none of them imports another.
+//
+// Only the interfaces and the facts about kinds belong here. What listens and dials, and how, belongs to the kinds; which
+// node a forward uses is decided elsewhere.
+package node
+
+import (
+	"context"
+	"net"
+	"syscall"
+)
+
+// A Node listens and dials streams. Networks are "tcp", "tcp4", "tcp6" and, where Caps.Unix says so, "unix"; addresses are
+// as in package net, and names in them are resolved by the node. Connections have a CloseWrite method, so that one
+// direction can end before the other.
+//
+// The ctx of Listen covers opening only; the listener lives until it is closed. Listeners and connections belong to the
+// caller, who closes them.
+type Node interface {
+	Listen(ctx context.Context, network, addr string) (net.Listener, error)
+	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A PacketNode carries datagrams too. Networks are "udp", "udp4" and "udp6". A datagram is one Read and one Write.
+type PacketNode interface {
+	ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error)
+	DialPacket(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A Binder is a Node that can open its listeners under conditions that an address does not express.
+type Binder interface {
+	// Bind returns the same node with every listener that it opens held to b. It is a PacketNode if the first one is.
+	Bind(b Binding) Node
+}
+
+// A Binding is the conditions under which a listener is opened.
+type Binding struct {
+	// Interface takes in only what arrives there; "" is any interface.
+	Interface string
+	// Beside are the caller's own open listeners on the same port, for another address or another interface. Without
+	// them such a port counts as busy, as one that somebody else holds does.
+	Beside []syscall.Conn
+}
+
+// Caps is what a kind of node can do, so that a forward that asks for more is refused before anything is opened. The zero
+// Caps is a node that carries TCP.
+type Caps struct {
+	Packets    bool // UDP: the node is a PacketNode
+	Unix       bool // listens on and dials unix stream sockets
+	Interfaces bool // Binding.Interface works: the node is a Binder
+}
