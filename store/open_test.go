@@ -56,10 +56,13 @@ func TestOpenLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err = Open(path); !errors.Is(err, ErrLocked) { // flock(2) locks are per open file: our own process counts
-		t.Errorf("a second Open: %v, want ErrLocked", err)
-	} else if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "--state") {
-		t.Errorf("%q does not name the file and what to do", err)
+	_, err = Open(path) // flock(2) locks are per open file: our own process counts
+	var open *OpenError
+	if !errors.Is(err, ErrLocked) || !errors.As(err, &open) {
+		t.Fatalf("a second Open: %v, want ErrLocked", err)
+	}
+	if !strings.Contains(err.Error(), path) || !strings.Contains(open.Advice(), "--state") {
+		t.Errorf("%q (%q) does not name the file and what to do", err, open.Advice())
 	}
 }
 

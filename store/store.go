@@ -46,12 +46,9 @@ type OpenError struct {
 	Do   string // what to do about it, or ""
 }
 
-func (e *OpenError) Error() string {
-	s := "state file " + e.Path + ": " + e.Err.Error()
-	if e.Do != "" {
-		s += "; " + e.Do
-	}
-	return s
-}
+func (e *OpenError) Error() string { return "state file " + e.Path + ": " + e.Err.Error() }
+
+// Advice is what to do about e, or "".
+func (e *OpenError) Advice() string { return e.Do }
 
 func (e *OpenError) Unwrap() error { return e.Err }
