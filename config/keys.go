@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// keys are the keys of a forward in the order of reference.toml.
+func keys() []string {
+	return []string{
+		"listen", "to", "from", "except", "interface", "enabled", "expires", "when", "max_connections", "max_per_source",
+		"bandwidth", "carry", "source", "balance", "send_proxy", "accept_proxy", "at", "via",
+	}
+}
+
+// Help says in one line how the value of a key is written, or "" for a key that is not known. The key "" is the name.
+func Help(key string) string {
+	switch key {
+	case "":
+		return "a name has 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+	case "listen":
+		return `listen is [tcp/|udp/|tcp+udp/][address:]ports or unix:/path, such as "80", "udp/192.0.2.1:53" or "tcp+udp/8000-8010"`
+	case "to":
+		return `to is host[:ports], :port for this host or unix:/path, such as "192.168.1.10:8080" or ":8443", or a list of them`
+	case "at", "via":
+		return key + ` is the name of a node; this version has one, "host"`
+	case "balance":
+		return `balance is "failover" (the default), "round-robin", "least" or "source"`
+	case "from", "except", "accept_proxy":
+		return key + ` is an address, a network or a list of them, such as "198.51.100.7" or ["198.51.100.0/24", "2001:db8::/32"]`
+	case "interface":
+		return `interface is the name of one, such as "eth0"`
+	case "carry":
+		return `carry is "auto" (the default), "kernel" or "relay"`
+	case "enabled":
+		return `enabled is true (the default) or false`
+	case "expires":
+		return `expires is a date and time with a time zone, such as "2027-01-31T18:00:00+01:00" or "2027-01-31T17:00:00Z"`
+	case "when":
+		return `when is days and hours, such as "mon-fri 08:00-18:00", or a list of them`
+	case "max_connections", "max_per_source":
+		return key + ` is a whole number from 1; leave it out for no limit`
+	case "bandwidth":
+		return `bandwidth is bits or bytes a second, such as "10Mbit", "1.5MB" or "512kB/s"`
+	case "source":
+		return `source is "auto" (the default), "keep" or "rewrite"`
+	case "send_proxy":
+		return `send_proxy is "v1" or "v2", and for tcp only`
+	}
+	return ""
+}
+
+// Hint says what would have been right where Spec.Forward, or a *forward.FieldError on its own, says what is wrong; of
+// several errors the first counts. It is "" for any other error.
+func Hint(err error) string {
+	var hint withHint
+	var field *forward.FieldError
+	switch {
+	case errors.As(err, &field) && errors.As(field.Err, &hint):
+		return hint.hint
+	case field != nil:
+		return Help(field.Field)
+	}
+	return ""
+}
+
+// otherWords are what other programs call our keys.
+func otherWords(word string) string {
+	switch word {
+	case "target", "targets", "dest", "destination", "upstream", "upstreams", "backend", "remote", "dst", "host":
+		return "to"
+	case "port", "ports", "bind", "address", "local", "protocol", "proto", "network":
+		return "listen"
+	case "allow", "allow_from", "clients", "src", "source_ip", "whitelist":
+		return "from"
+	case "deny", "exclude", "block":
+		return "except"
+	case "iface", "device", "dev", "in_interface":
+		return "interface"
+	case "disabled", "enable", "active":
+		return "enabled"
+	case "schedule", "hours":
+		return "when"
+	case "rate", "rate_limit", "limit":
+		return "bandwidth"
+	case "max_conn", "maxconn", "max_sessions":
+		return "max_connections"
+	case "proxy_protocol":
+		return "send_proxy"
+	}
+	return ""
+}
+
+// suggest is the known word that was probably meant, or "".
+func suggest(word string, known []string) string {
+	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
+	if len(word) > 40 {
+		return ""
+	}
+	if other := otherWords(word); slices.Contains(known, other) {
+		return other
+	}
+	best, bestAt := "", max(1, len(word)/3)+1
+	for _, k := range known {
+		if d := distance(word, k); d < bestAt {
+			best, bestAt = k, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must be added, dropped, changed or swapped with their neighbour to turn a into b.
+func distance(a, b string) int {
+	previous, current, next := []int(nil), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range current {
+		current[j] = j
+	}
+	for i := range len(a) {
+		next[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next[j+1] = min(current[j]+cost, current[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], previous[j-1]+1)
+			}
+		}
+		if previous == nil {
+			previous = make([]int, len(b)+1)
+		}
+		previous, current, next = current, next, previous
+	}
+	return current[len(b)]
+}
+
+// quoteKey is a key the way it is written in TOML.
+func quoteKey(key string) string {
+	bare := strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+	if bare && key != "" {
+		return key
+	}
+	return fmt.Sprintf("%q", key)
+}

@@ -1,0 +1,288 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// Strings is a list that may be written as one string when it has one item.
+type Strings []string
+
+// MarshalJSON writes one item as a string and several as a list.
+func (s Strings) MarshalJSON() ([]byte, error) {
+	if len(s) == 1 {
+		return json.Marshal(s[0])
+	}
+	return json.Marshal([]string(s))
+}
+
+// UnmarshalJSON reads a string or a list of strings.
+func (s *Strings) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		*s = Strings{""}
+		return json.Unmarshal(data, &(*s)[0])
+	}
+	return json.Unmarshal(data, (*[]string)(s))
+}
+
+// A Spec is a forward as people write it: the keys of a [forward.NAME] table, the body of an API request, the flags of
+// `fairlead add`. It is also how the store keeps what was added. A key left out is the zero value.
+type Spec struct {
+	Listen  string  `toml:"listen,omitempty" json:"listen,omitempty"`
+	To      Strings `toml:"to,omitempty" json:"to,omitempty"`
+	At      string  `toml:"at,omitempty" json:"at,omitempty"`
+	Via     string  `toml:"via,omitempty" json:"via,omitempty"`
+	Balance string  `toml:"balance,omitempty" json:"balance,omitempty"`
+
+	From      Strings `toml:"from,omitempty" json:"from,omitempty"`
+	Except    Strings `toml:"except,omitempty" json:"except,omitempty"`
+	Interface string  `toml:"interface,omitempty" json:"interface,omitempty"`
+
+	Carry          string  `toml:"carry,omitempty" json:"carry,omitempty"`
+	Enabled        *bool   `toml:"enabled,omitempty" json:"enabled,omitempty"` // nil is true
+	Expires        string  `toml:"expires,omitempty" json:"expires,omitempty"` // RFC 3339; in TOML a date and time without quotes as well
+	When           Strings `toml:"when,omitempty" json:"when,omitempty"`
+	MaxConnections int     `toml:"max_connections,omitempty" json:"max_connections,omitempty"`
+	MaxPerSource   int     `toml:"max_per_source,omitempty" json:"max_per_source,omitempty"`
+	Bandwidth      string  `toml:"bandwidth,omitempty" json:"bandwidth,omitempty"` // see ParseBandwidth
+	Source         string  `toml:"source,omitempty" json:"source,omitempty"`
+	SendProxy      string  `toml:"send_proxy,omitempty" json:"send_proxy,omitempty"` // "v1" or "v2"
+	AcceptProxy    Strings `toml:"accept_proxy,omitempty" json:"accept_proxy,omitempty"`
+}
+
+// field is a pointer to what key sets, or nil for a key that is not known.
+func (s *Spec) field(key string) any {
+	switch key {
+	case "listen":
+		return &s.Listen
+	case "to":
+		return &s.To
+	case "at":
+		return &s.At
+	case "via":
+		return &s.Via
+	case "balance":
+		return &s.Balance
+	case "from":
+		return &s.From
+	case "except":
+		return &s.Except
+	case "interface":
+		return &s.Interface
+	case "carry":
+		return &s.Carry
+	case "enabled":
+		return &s.Enabled
+	case "expires":
+		return &s.Expires
+	case "when":
+		return &s.When
+	case "max_connections":
+		return &s.MaxConnections
+	case "max_per_source":
+		return &s.MaxPerSource
+	case "bandwidth":
+		return &s.Bandwidth
+	case "source":
+		return &s.Source
+	case "send_proxy":
+		return &s.SendProxy
+	case "accept_proxy":
+		return &s.AcceptProxy
+	}
+	return nil
+}
+
+// Forward is the forward that s describes. The error is one *forward.FieldError or several joined; Hint says what would
+// have been right. Networks come out masked, sorted and once each.
+func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, error) {
+	f := &forward.Forward{
+		Name: name, Origin: origin, Interface: s.Interface, Disabled: s.Enabled != nil && !*s.Enabled,
+		MaxConnections: s.MaxConnections, MaxPerSource: s.MaxPerSource,
+	}
+	var errs []error
+	check := func(field string, err error) {
+		if err != nil {
+			errs = append(errs, &forward.FieldError{Field: field, Err: err})
+		}
+	}
+	var err error
+	if s.Listen == "" {
+		err = errors.New("a forward needs to know where it listens")
+	} else {
+		f.Listen, err = forward.ParseListen(s.Listen)
+	}
+	check("listen", err)
+	f.To, err = parseTargets(s.To)
+	check("to", err)
+	check("at", checkNode(s.At))
+	check("via", checkNode(s.Via))
+	f.Balance, err = forward.ParseBalance(s.Balance)
+	check("balance", err)
+	f.From, err = parseNetworks(s.From, "everybody")
+	check("from", err)
+	f.Except, err = parseNetworks(s.Except, "nobody")
+	check("except", err)
+	check("interface", checkInterface(s.Interface))
+	f.Carry, err = forward.ParseCarry(s.Carry)
+	check("carry", err)
+	f.Expires, err = parseExpires(s.Expires)
+	check("expires", err)
+	f.When, err = parseWhen(s.When)
+	check("when", err)
+	f.Bandwidth, err = ParseBandwidth(s.Bandwidth)
+	check("bandwidth", err)
+	f.Source, err = forward.ParseSource(s.Source)
+	check("source", err)
+	f.SendProxy, err = parseSendProxy(s.SendProxy)
+	check("send_proxy", err)
+	f.AcceptProxy, err = parseNetworks(s.AcceptProxy, "nobody")
+	check("accept_proxy", err)
+	if len(errs) > 0 { // what is missing above would only be complained about again
+		check("", forward.CheckName(name))
+		return nil, errors.Join(errs...)
+	}
+	if err := f.Validate(); err != nil {
+		return nil, err
+	}
+	if n := claims(f); n > maxClaims {
+		return nil, &forward.FieldError{Field: "from", Err: withHint{
+			fmt.Errorf("%d networks times %d port ranges are %d combinations; %d is the most", len(f.From), len(f.Listen.Ports.Ranges), n, maxClaims),
+			"write neighbouring networks or ports as one",
+		}}
+	}
+	return f, nil
+}
+
+// SpecOf writes f down: SpecOf(f).Forward(f.Name, f.Origin) equals f.
+func SpecOf(f *forward.Forward) Spec {
+	s := Spec{
+		Listen: f.Listen.String(), From: stringsOf(f.From), Except: stringsOf(f.Except), Interface: f.Interface,
+		MaxConnections: f.MaxConnections, MaxPerSource: f.MaxPerSource, AcceptProxy: stringsOf(f.AcceptProxy),
+	}
+	s.To = stringsOf(f.To)
+	if f.ListensAt() != forward.Host {
+		s.At = f.At
+	}
+	if f.DialsFrom() != forward.Host {
+		s.Via = f.Via
+	}
+	if f.Balance != 0 {
+		s.Balance = f.Balance.String()
+	}
+	if f.Carry != forward.CarryAuto {
+		s.Carry = f.Carry.String()
+	}
+	if f.Disabled {
+		s.Enabled = new(bool)
+	}
+	if !f.Expires.IsZero() {
+		s.Expires = f.Expires.UTC().Format(time.RFC3339Nano)
+	}
+	if !f.When.IsZero() {
+		s.When = Strings{f.When.String()}
+	}
+	if f.Bandwidth != 0 {
+		s.Bandwidth = FormatBandwidth(f.Bandwidth)
+	}
+	if f.Source != forward.SourceAuto {
+		s.Source = f.Source.String()
+	}
+	if f.SendProxy != 0 {
+		s.SendProxy = fmt.Sprintf("v%d", f.SendProxy)
+	}
+	return s
+}
+
+func stringsOf[T fmt.Stringer](list []T) Strings {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make(Strings, len(list))
+	for i, item := range list {
+		out[i] = item.String()
+	}
+	return out
+}
+
+// checkNode refuses every node but this host, because there is no other yet.
+func checkNode(name string) error {
+	if name == "" || name == forward.Host {
+		return nil
+	}
+	return withHint{
+		fmt.Errorf("no node %q is declared", name),
+		"this version listens at and dials from this host only: leave the key out or write \"host\"",
+	}
+}
+
+func parseTargets(list Strings) ([]forward.Target, error) {
+	if len(list) == 0 {
+		return nil, errors.New("a forward needs to know where it leads")
+	}
+	targets := make([]forward.Target, len(list))
+	for i, s := range list {
+		switch s {
+		case "socks", "http", "proxy":
+			return nil, itemError{i, withHint{
+				fmt.Errorf("%q would be a proxy, which this version does not have", s),
+				fmt.Sprintf("for a host of that name write its port too, such as %q", s+":80"),
+			}}
+		}
+		var err error
+		if targets[i], err = forward.ParseTarget(s); err != nil {
+			return nil, itemError{i, err}
+		}
+	}
+	return targets, nil
+}
+
+func parseWhen(list Strings) (forward.Schedule, error) {
+	if list == nil {
+		return forward.Schedule{}, nil
+	}
+	if len(list) == 0 {
+		return forward.Schedule{}, withHint{errors.New("the list is empty"), "leave when out for always, or write enabled = false for never"}
+	}
+	const most = 500 // spans of hours are walked one by one
+	if all := strings.Join(list, ", "); len(list) > most || strings.Count(all, ",") > most {
+		return forward.Schedule{}, fmt.Errorf("the schedule has more than %d parts", most)
+	}
+	for i, s := range list {
+		if _, err := forward.ParseSchedule(s); err != nil {
+			return forward.Schedule{}, itemError{i, err}
+		}
+	}
+	return forward.ParseSchedule(strings.Join(list, ", "))
+}
+
+func parseSendProxy(s string) (int, error) {
+	switch s {
+	case "":
+		return 0, nil
+	case "v1":
+		return 1, nil
+	case "v2":
+		return 2, nil
+	}
+	return 0, fmt.Errorf("%q is no version of the PROXY protocol", s)
+}
+
+func parseExpires(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no date and time with a time zone", s)
+	}
+	if t = t.UTC(); t.Year() < 1970 || t.Year() > 9999 {
+		return time.Time{}, fmt.Errorf("the year %d cannot be meant", t.Year())
+	}
+	return t, nil
+}
