@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -186,9 +187,9 @@ func ParseTarget(s string) (Target, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		t.Addr = addr.Unmap()
 		switch {
-		case addr.IsUnspecified():
-			return Target{}, fmt.Errorf("%s is no host to lead to; write %q for a port of this host", host, ":"+ports)
-		case addr.IsMulticast():
+		case t.Addr.IsUnspecified():
+			return Target{}, fmt.Errorf("%s is no host to lead to; write %q for a port of this host", host, ":"+cmp.Or(ports, "8080"))
+		case t.Addr.IsMulticast():
 			return Target{}, fmt.Errorf("%s is a multicast address; a target is one host", host)
 		}
 		return t, nil
@@ -206,6 +207,9 @@ func splitAddr(s string) (addr, ports string, err error) {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
 			return "", "", fmt.Errorf("%q opens a bracket and does not close it", s)
+		}
+		if end == 1 {
+			return "", "", fmt.Errorf("%q has no address in its brackets", s)
 		}
 		rest := s[end+1:]
 		if rest == "" {

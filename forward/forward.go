@@ -147,8 +147,15 @@ func (f *Forward) Validate() error {
 		bad("to", "\"*\" takes one target, not %d: the kernel alone can carry it", len(f.To))
 	}
 	if f.Listen.IsUnix() {
-		if len(f.From) > 0 || len(f.Except) > 0 || f.Interface != "" {
-			bad("from", "clients of a unix socket have no address; from, except and interface cannot apply")
+		const reason = "clients of a unix socket have no address; from, except and interface cannot apply"
+		if len(f.From) > 0 {
+			bad("from", reason)
+		}
+		if len(f.Except) > 0 {
+			bad("except", reason)
+		}
+		if f.Interface != "" {
+			bad("interface", reason)
 		}
 		if f.MaxPerSource > 0 {
 			bad("max_per_source", "clients of a unix socket have no address to count by")
@@ -170,6 +177,8 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 	case t.IsUnix():
 		if udp {
 			bad("to", "a unix socket is a stream and cannot carry udp; write listen = \"tcp/…\" or give a host and port")
+		} else if t.Path == f.Listen.Path {
+			bad("to", "listen and to are both %s: the forward would lead to itself", t)
 		}
 	case f.Listen.IsUnix():
 		if t.Ports.IsZero() {
@@ -184,12 +193,28 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 	case t.Ports.First != t.Ports.Last && (len(ports.Ranges) != 1 || ports.Count() != t.Ports.Count()):
 		bad("to", "listen has %d ports (%s) and to has %d (%s): give ranges of the same length, one port, or none",
 			ports.Count(), ports, t.Ports.Count(), t.Ports)
-	case t.IsLocal() && f.Listen.Networks != 0 && ports.overlaps(t.Ports):
-		bad("to", "listen and to are both port %s of this host: the forward would lead to itself", t.Ports)
+	case f.leadsToItself(t):
+		both := ports.String()
+		if !t.Ports.IsZero() {
+			both = t.Ports.String()
+		}
+		bad("to", "listen and to are both port %s of this host: the forward would lead to itself", both)
 	}
 	if t.IsLocal() && ports.All {
 		bad("to", "\"*\" takes the ports that this host does not use; its target is another host, such as \"192.168.1.50\"")
 	}
+}
+
+// leadsToItself reports whether t is where f listens, as far as the wording tells: the relay would call itself until it
+// runs out of descriptors. A forward of one interface leaves loopback to the programs of this host.
+func (f *Forward) leadsToItself(t Target) bool {
+	l := f.Listen
+	if l.Networks == 0 || l.IsUnix() || f.ListensAt() != f.DialsFrom() {
+		return false
+	}
+	every := !l.Addr.IsValid() || l.Addr.IsUnspecified() && l.Addr.Is4() == t.Addr.Is4()
+	same := t.IsLocal() || t.Addr.IsValid() && (t.Addr == l.Addr || every && t.Addr.IsLoopback() && f.Interface == "")
+	return same && (t.Ports.IsZero() || l.Ports.overlaps(t.Ports))
 }
 
 func (f *Forward) validateLimits(bad func(field, format string, args ...any)) {
