@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ type End struct {
 	Node      *Node
 	Interface string
 	Addrs     []string // with the length of the network: "192.168.1.10/24", "fd00:1::10/64"
+
+	master netlink.Link // the bridge that it is a port of, or nil
 }
 
 // Link joins two hosts by a wire (a veth pair), up and ready to use when it returns.
@@ -28,16 +31,35 @@ func (l *Lab) Link(a, b End) {
 func (l *Lab) link(a, b End) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr = a.Interface, l.mac()
+	// Never the number that the other end gets in its own namespace: the kernel tells the two ends of a veth from a plain
+	// device by that, and reports the carrier of a plain device up to a second late.
+	attrs.Index = 1000 + l.wires
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerHardwareAddr = b.Interface, l.mac()
 	veth.PeerNamespace = netlink.NsFd(b.Node.ns)
 	if err := a.Node.nl.LinkAdd(veth); err != nil {
 		return err
 	}
-	if err := a.configure(); err != nil {
-		return err
+	if b.master != nil {
+		port, err := b.Node.nl.LinkByName(b.Interface)
+		if err == nil {
+			err = b.Node.nl.LinkSetMaster(port, b.master)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return b.configure()
+	for _, e := range []End{a, b} {
+		if err := e.configure(); err != nil {
+			return err
+		}
+	}
+	for _, e := range []End{a, b} {
+		if err := e.waitCarrier(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mac counts, so that captures and neighbour tables are easy to read.
@@ -64,6 +86,23 @@ func (e End) configure() error {
 		}
 	}
 	return e.Node.nl.LinkSetUp(link)
+}
+
+// waitCarrier waits until the interface, and the bridge that it is a port of, pass packets: the kernel tells them a moment
+// after both ends are up.
+func (e End) waitCarrier() error {
+	for deadline := time.Now().Add(commandTime); ; time.Sleep(time.Millisecond) {
+		link, err := e.Node.nl.LinkByName(e.Interface)
+		if err != nil {
+			return err
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s.%s has no carrier after %v", e.Node, e.Interface, commandTime)
+		}
+	}
 }
 
 // A Switch joins any number of hosts in one LAN. It is a bridge in a namespace of its own, so that no host's firewall sees
@@ -96,15 +135,8 @@ func (s *Switch) Attach(e End) {
 	l := s.node.lab
 	l.tb.Helper()
 	s.ports++
-	port := End{Node: s.node, Interface: fmt.Sprintf("port%d", s.ports)}
-	err := l.link(e, port)
-	if err == nil {
-		var link netlink.Link
-		if link, err = s.node.nl.LinkByName(port.Interface); err == nil {
-			err = s.node.nl.LinkSetMaster(link, s.bridge)
-		}
-	}
-	if err != nil {
+	port := End{Node: s.node, Interface: fmt.Sprintf("port%d", s.ports), master: s.bridge}
+	if err := l.link(e, port); err != nil {
 		l.tb.Fatalf("netlab: attach %s.%s to %s: %v", e.Node, e.Interface, s.node, err)
 	}
 }

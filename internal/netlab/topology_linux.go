@@ -60,10 +60,10 @@ func routed(tb TB) (*Topology, *Switch) {
 	t := &Topology{Lab: l, Client: l.Node("client"), Router: l.Node("router"), Server: l.Node("server"), Peer: l.Node("peer")}
 	t.Router.Forwarding(tb)
 	l.Link(
-		End{t.Client, "eth0", []string{Client4 + "/24", Client6 + "/64", Client4b + "/24", Client6b + "/64"}},
-		End{t.Router, "wan", []string{RouterWAN4 + "/24", RouterWAN6 + "/64"}})
+		End{Node: t.Client, Interface: "eth0", Addrs: []string{Client4 + "/24", Client6 + "/64", Client4b + "/24", Client6b + "/64"}},
+		End{Node: t.Router, Interface: "wan", Addrs: []string{RouterWAN4 + "/24", RouterWAN6 + "/64"}})
 	lan := l.Switch("lan")
-	lan.Attach(End{t.Router, "lan", []string{RouterLAN4 + "/24", RouterLAN6 + "/64"}})
+	lan.Attach(End{Node: t.Router, Interface: "lan", Addrs: []string{RouterLAN4 + "/24", RouterLAN6 + "/64"}})
 	member(tb, lan, t.Server, Server4, Server6)
 	member(tb, lan, t.Peer, Peer4, Peer6)
 	return t, lan
@@ -72,7 +72,7 @@ func routed(tb TB) (*Topology, *Switch) {
 // member makes n a machine of the LAN, with the router as its gateway.
 func member(tb TB, lan *Switch, n *Node, addr4, addr6 string) {
 	tb.Helper()
-	lan.Attach(End{n, "eth0", []string{addr4 + "/24", addr6 + "/64"}})
+	lan.Attach(End{Node: n, Interface: "eth0", Addrs: []string{addr4 + "/24", addr6 + "/64"}})
 	n.Route(tb, "default", RouterLAN4)
 	n.Route(tb, "default", RouterLAN6)
 }
