@@ -1,0 +1,323 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A Carrier keeps one nftables table in step with a list of forwards. Its methods may be called from anywhere; they work
+// in the network namespace of the calling thread, one at a time.
+type Carrier struct {
+	table string
+	log   *slog.Logger
+
+	mu         sync.Mutex
+	socket     *nlSocket          // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
+	known      bool               // the fields below are what the kernel has; else it must be read first
+	handle     uint64             // of the table; 0: there is none
+	carried    []*forward.Forward // sorted by name, those that only hold their place included
+	elements   map[setID]int      // how many elements each set has
+	index      forward.Index      // of carried
+	interfaces []string           // elements of the set of interfaces
+	purges     sync.WaitGroup     // goroutines that end stale sessions
+	counted    map[string]reading // the last reading, for a table that somebody else removed
+}
+
+// A reading is what the counters of one forward said.
+type reading struct{ sessions, in, out counter }
+
+// Options says what a Carrier works on.
+type Options struct {
+	Table string       // name of its nftables table (family inet); "" is DefaultTable
+	Log   *slog.Logger // nil: nothing is logged
+}
+
+// New returns a carrier that has not looked at the kernel yet.
+func New(o Options) *Carrier {
+	c := &Carrier{table: o.Table, log: o.Log, elements: map[setID]int{}}
+	if c.table == "" {
+		c.table = DefaultTable
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Apply makes the kernel carry want, which is sorted by name. Forwards with CarryRelay only hold their place, so that a
+// broader forward here does not take their clients. What already is as wanted is not touched: neither its elements nor
+// its counters nor its sessions. The result has an entry for each forward that could not be carried.
+//
+// A table that an earlier process left is adopted: only what differs is changed.
+func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string]error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bad := map[string]error{}
+	_, added := differ(c.carried, want)
+	for _, f := range added {
+		if err := checkCarriable(f); err != nil {
+			bad[f.Name] = err
+		}
+	}
+	if len(bad) > 0 {
+		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return bad[f.Name] != nil })
+	}
+	if !slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel }) {
+		want = nil // nothing to carry: no need for a table, let alone for places held in it
+	}
+	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })
+	if err != nil {
+		c.known = false
+		for _, f := range want {
+			if f.Carry == forward.CarryKernel {
+				bad[f.Name] = explain(err)
+			}
+		}
+	}
+	return bad
+}
+
+// withSocket runs fn on the carrier's socket. A socket on which reading or writing failed is not used again: an answer
+// that came late would be taken for that to the next request.
+func (c *Carrier) withSocket(fn func(*nlSocket) error) error {
+	if c.socket == nil {
+		s, err := openNetlink()
+		if err != nil {
+			return err
+		}
+		c.socket = s
+	}
+	err := fn(c.socket)
+	var refused *KernelError
+	if err != nil && !errors.As(err, &refused) {
+		err = errors.Join(err, c.socket.Close())
+		c.socket = nil
+	}
+	return err
+}
+
+// Close gives back what the carrier holds in this process. What it has in the kernel stays.
+func (c *Carrier) Close() error {
+	c.purges.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil {
+		return nil
+	}
+	err := c.socket.Close()
+	c.socket = nil
+	return err
+}
+
+// apply does the work of Apply. What cannot be carried for reasons of its own goes to bad; the error is everybody's.
+func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forward, bad map[string]error) error {
+	change, err := c.difference(s, want)
+	if err != nil {
+		return err
+	}
+	for change.touches() {
+		culprit, err := c.commit(s, change)
+		if err == nil {
+			break
+		}
+		if culprit == "" || ctx.Err() != nil {
+			return err
+		}
+		bad[culprit] = explain(err)
+		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return f.Name == culprit })
+		c.known = false // a refused transaction changed nothing, but make sure
+		if change, err = c.difference(s, want); err != nil {
+			return err
+		}
+	}
+	if err := c.settle(s, change, want); err != nil {
+		return err
+	}
+	c.purge(s, change)
+	if change.fresh {
+		enableAccounting(c.log)
+	}
+	return nil
+}
+
+// commit sends one transaction. Where the kernel refuses it for the sake of one forward, the forward is named.
+func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
+	begin := time.Now()
+	b := c.transaction(ch, chunk)
+	err = b.commit(s)
+	if err == nil {
+		c.log.Debug("nftables changed", "table", c.table, "added", len(ch.add), "deleted", len(ch.del),
+			"bytes", len(b.buf), "took", time.Since(begin))
+		return "", nil
+	}
+	var refused *KernelError
+	if !errors.As(err, &refused) || len(ch.add) == 0 {
+		return "", err
+	}
+	// Once more with a message for each element: then the number of the refused message leads to the forward.
+	b = c.transaction(ch, 1)
+	if err = b.commit(s); err == nil {
+		return "", nil
+	}
+	if errors.As(err, &refused) {
+		culprit = b.owners[refused.seq]
+	}
+	return culprit, err
+}
+
+// transaction writes change as one batch: what goes, what comes, and the rules again where the sets are not the same.
+func (c *Carrier) transaction(ch *change, size int) *batch {
+	b := newBatch(c.table)
+	if ch.dropTable {
+		b.deleteTable()
+	}
+	if len(ch.want) == 0 {
+		return b
+	}
+	if ch.fresh {
+		b.addTable()
+		b.addInterfaceSet()
+	}
+	if ch.rules {
+		b.writeStructure(ch)
+	}
+	for _, name := range ch.interfacesGone {
+		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
+	}
+	for _, name := range ch.interfacesNew {
+		b.changeInterface(unix.NFT_MSG_NEWSETELEM, name)
+	}
+	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, size) })
+	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, size) })
+	return b
+}
+
+// writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
+func (b *batch) writeStructure(ch *change) {
+	wanted := chains(ch.sets)
+	if !ch.fresh {
+		b.flushRules()
+	}
+	for _, name := range ch.setsGone {
+		b.deleteSet(name)
+	}
+	keep := map[string]bool{}
+	for _, c := range wanted {
+		keep[c.name] = true
+	}
+	for _, name := range ch.chainsThere {
+		if !keep[name] {
+			b.deleteChain(name)
+		}
+	}
+	for _, id := range ch.setsNew {
+		b.addSet(id)
+	}
+	for _, c := range wanted {
+		b.addChain(c)
+	}
+	for _, c := range wanted {
+		b.addRules(c)
+	}
+}
+
+// settle remembers what the kernel has now.
+func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error {
+	if ch.touches() || !c.known {
+		if ch.fresh || !c.known {
+			handle, _, err := getTable(s, c.table)
+			if err != nil {
+				return err
+			}
+			c.handle = handle
+		}
+		if len(want) == 0 {
+			c.handle, ch.counts, ch.interfaces = 0, map[setID]int{}, nil
+		}
+		c.elements, c.interfaces = ch.counts, ch.interfaces
+	}
+	if !c.known {
+		c.index = forward.Index{}
+		for _, f := range want {
+			if err := c.index.Add(f); err != nil {
+				return err
+			}
+		}
+	} else {
+		for _, f := range ch.removed {
+			c.index.Remove(f)
+		}
+		for _, f := range ch.added {
+			if err := c.index.Add(f); err != nil {
+				return err
+			}
+		}
+	}
+	c.carried, c.known = want, true
+	return nil
+}
+
+// eachSet calls yield for the elements of one set after the other, in the order of the sets.
+func eachSet(list []element, yield func(setID, []element)) {
+	by := map[setID][]element{}
+	for _, e := range list {
+		by[e.set] = append(by[e.set], e)
+	}
+	for _, id := range sortedSets(maps.Keys(by)) {
+		yield(id, by[id])
+	}
+}
+
+// Clear removes the table, its sessions' entries included.
+func (c *Carrier) Clear() error {
+	bad := c.Apply(context.Background(), nil)
+	return errors.Join(slices.Collect(maps.Values(bad))...)
+}
+
+// explain adds to a refusal of the kernel what a user can do about it.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: changing nftables needs CAP_NET_ADMIN", err)
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: this kernel lacks a part of nf_tables that the forward needs", err)
+	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("%w: the kernel is out of memory for nftables", err)
+	}
+	return err
+}
+
+// CleanStale removes the tables of foreground forwards whose process has ended, and reports how many there were.
+func CleanStale(log *slog.Logger) (int, error) {
+	n := 0
+	err := withNetlink(func(s *nlSocket) error {
+		all, err := tables(s)
+		if err != nil {
+			return err
+		}
+		for _, name := range all {
+			if !strings.HasPrefix(name, foregroundPrefix) || alive(name) {
+				continue
+			}
+			c := New(Options{Table: name, Log: log})
+			if err := errors.Join(c.Clear(), c.Close()); err != nil {
+				return err
+			}
+			log.Info("removed the table of a forward that was killed", "table", name)
+			n++
+		}
+		return nil
+	})
+	return n, err
+}

@@ -1,0 +1,319 @@
+package kernel
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A change is the difference between what the kernel has and what it shall have.
+type change struct {
+	want           []*forward.Forward
+	removed, added []*forward.Forward // by pointer; a forward that is to be different is in both
+
+	dropTable bool // the table there is of another layout, or no longer needed
+	fresh     bool // the table is made
+	rules     bool // the sets are not the same: the rules are written anew
+	del, add  []element
+	counts    map[setID]int // elements of each set afterwards
+	sets      []setID       // with elements afterwards, in order
+
+	setsNew                       []setID
+	setsGone                      []string
+	chainsThere                   []string
+	interfaces                    []string // afterwards
+	interfacesNew, interfacesGone []string
+
+	goneTargets map[netip.AddrPort]bool // where forwards led that only the kernel's table still tells of
+}
+
+// touches reports whether there is anything to do in the kernel.
+func (ch *change) touches() bool {
+	return ch.dropTable || ch.fresh || ch.rules || len(ch.del)+len(ch.add)+len(ch.interfacesNew)+len(ch.interfacesGone) > 0
+}
+
+// difference finds what has to change for want: from memory while that is known to be true, else from the kernel.
+func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, error) {
+	if c.known && c.handle != 0 {
+		return c.differenceFromMemory(s, want)
+	}
+	return c.differenceFromKernel(s, want)
+}
+
+// differenceFromMemory walks both sorted lists side by side. Its cost is a comparison of two pointers for what stays.
+func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*change, error) {
+	ch := &change{want: want, counts: c.elements}
+	ch.removed, ch.added = differ(c.carried, want)
+	if len(want) == 0 {
+		ch.dropTable = true
+		return ch, nil
+	}
+	ch.setInterfaces(c.interfaces)
+	if len(ch.removed)+len(ch.added) == 0 {
+		return ch, nil
+	}
+	del, add := map[string][]element{}, map[string][]element{}
+	for _, f := range ch.removed {
+		compileForward(f, func(e element) { del[f.Name] = append(del[f.Name], e) })
+	}
+	for _, f := range ch.added {
+		compileForward(f, func(e element) { add[f.Name] = append(add[f.Name], e) })
+	}
+	for _, f := range ch.removed {
+		old, now := del[f.Name], add[f.Name]
+		if now != nil {
+			var err error
+			if old, now, err = c.carryOver(s, old, now); err != nil {
+				return nil, err
+			}
+			add[f.Name] = now
+		}
+		ch.del = append(ch.del, old...)
+	}
+	for _, f := range ch.added {
+		ch.add = append(ch.add, add[f.Name]...)
+	}
+	return ch, ch.setStructure(s, c.table, c.elements)
+}
+
+// differ returns what is only in old and what is only in now. Both are sorted by name.
+func differ(old, now []*forward.Forward) (removed, added []*forward.Forward) {
+	for len(old) > 0 || len(now) > 0 {
+		switch {
+		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
+			old, now = old[1:], now[1:]
+		case len(now) == 0 || len(old) > 0 && old[0].Name < now[0].Name:
+			removed, old = append(removed, old[0]), old[1:]
+		case len(old) == 0 || now[0].Name < old[0].Name:
+			added, now = append(added, now[0]), now[1:]
+		default:
+			if !old[0].Equal(now[0]) {
+				removed, added = append(removed, old[0]), append(added, now[0])
+			}
+			old, now = old[1:], now[1:]
+		}
+	}
+	return removed, added
+}
+
+// carryOver leaves the elements alone that a changed forward had and keeps, and lets the counters of those that go start
+// those that come: a change of a target does not set a forward's totals back.
+func (c *Carrier) carryOver(s *nlSocket, old, now []element) (del, add []element, err error) {
+	id := func(e element) string { return e.set.name() + identity(e.key, e.keyEnd, e.data, e.owner) }
+	had, has := map[string]bool{}, map[string]bool{}
+	for _, e := range old {
+		had[id(e)] = true
+	}
+	for _, e := range now {
+		has[id(e)] = true
+	}
+	del = slices.DeleteFunc(slices.Clone(old), func(e element) bool { return has[id(e)] })
+	add = slices.DeleteFunc(slices.Clone(now), func(e element) bool { return had[id(e)] })
+	counted, err := c.countersOf(s, del)
+	if err != nil {
+		return nil, nil, err
+	}
+	for class, sum := range counted {
+		of := func(e element) bool { return e.set.class() == class }
+		if i := slices.IndexFunc(add, of); i >= 0 {
+			add[i].counted = sum
+			continue
+		}
+		// Nothing comes that counts this: one that stays takes it over.
+		i := slices.IndexFunc(now, of)
+		if i < 0 {
+			continue
+		}
+		kept, err := lookUp(s, c.table, now[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		del = append(del, now[i])
+		add = append(add, now[i])
+		add[len(add)-1].counted = sum.plus(kept.counted)
+	}
+	return del, add, nil
+}
+
+// differenceFromKernel reads the table and compares it with what want compiles to, element by element.
+func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*change, error) {
+	c.known = false
+	ch := &change{want: want}
+	ch.removed, ch.added = differ(c.carried, want)
+	handle, comment, err := getTable(s, c.table)
+	if err != nil {
+		return nil, err
+	}
+	rs, _ := Compile(c.table, want, nil)
+	if handle != 0 && comment == layout && len(want) > 0 {
+		return ch, c.compareTable(s, ch, rs)
+	}
+	if handle != 0 && comment == "" {
+		return nil, errNotOurs(c.table, comment)
+	}
+	if handle != 0 {
+		ch.dropTable = true
+		if err := ch.rememberTargets(s, c.table); err != nil {
+			return nil, err
+		}
+	}
+	if len(want) == 0 {
+		return ch, nil
+	}
+	ch.fresh = true
+	for _, id := range rs.sets {
+		ch.add = append(ch.add, rs.elements[id]...)
+	}
+	c.restoreCounters(ch.add)
+	ch.setInterfaces(nil)
+	return ch, ch.setStructure(s, c.table, map[setID]int{})
+}
+
+func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {
+	there, err := setNames(s, c.table)
+	if err != nil {
+		return err
+	}
+	counts := map[setID]int{}
+	for _, id := range rs.sets {
+		if !slices.Contains(there, id.name()) {
+			ch.add = append(ch.add, rs.elements[id]...)
+			continue
+		}
+		has, err := elementsOf(s, c.table, id.name())
+		if err != nil {
+			return err
+		}
+		counts[id] = len(has)
+		ch.compareSet(id, has, rs.elements[id])
+	}
+	interfaces, err := elementsOf(s, c.table, sameInterfaces)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range interfaces {
+		names = append(names, interfaceName(f.key))
+	}
+	ch.setInterfaces(names)
+	if err := ch.setStructure(s, c.table, counts); err != nil {
+		return err
+	}
+	// Sets that nothing here knows are of forwards that are gone.
+	ch.setsGone = slices.DeleteFunc(there, func(name string) bool {
+		return name == sameInterfaces || slices.ContainsFunc(rs.sets, func(id setID) bool { return id.name() == name })
+	})
+	if len(ch.setsGone)+len(ch.del) > 0 {
+		if err := ch.rememberTargets(s, c.table); err != nil {
+			return err
+		}
+	}
+	ch.rules = true
+	ch.chainsThere, err = chainNames(s, c.table)
+	return err
+}
+
+func (ch *change) compareSet(id setID, has []found, wanted []element) {
+	there := make(map[string]found, len(has))
+	for _, f := range has {
+		there[identity(f.key, f.keyEnd, f.data, f.owner)] = f
+	}
+	for _, e := range wanted {
+		key := identity(id.trim(id.key(), e.key), e.keyEnd, id.trim(id.data(), e.data), e.owner)
+		if _, ok := there[key]; ok {
+			delete(there, key)
+			continue
+		}
+		ch.add = append(ch.add, e)
+	}
+	for _, f := range there {
+		ch.del = append(ch.del, element{set: id, key: f.key, keyEnd: f.keyEnd, data: f.data, owner: f.owner})
+	}
+}
+
+// rememberTargets reads from the table where its forwards lead, so that the sessions of those that go can be ended.
+func (ch *change) rememberTargets(s *nlSocket, table string) error {
+	ch.goneTargets = map[netip.AddrPort]bool{}
+	sets, err := setNames(s, table)
+	if err != nil {
+		return err
+	}
+	for _, name := range sets {
+		list, err := elementsOf(s, table, name)
+		if err != nil {
+			return err
+		}
+		for _, f := range list {
+			if t, ok := targetOf(f.data); ok {
+				ch.goneTargets[t] = true
+			}
+		}
+	}
+	return nil
+}
+
+// setStructure finds which sets come and go, given how many elements each has now.
+func (ch *change) setStructure(s *nlSocket, table string, now map[setID]int) error {
+	ch.counts = make(map[setID]int, len(now))
+	for id, n := range now {
+		ch.counts[id] = n
+	}
+	for _, e := range ch.del {
+		ch.counts[e.set]--
+	}
+	for _, e := range ch.add {
+		ch.counts[e.set]++
+	}
+	for id, n := range ch.counts {
+		if n > 0 {
+			ch.sets = append(ch.sets, id)
+			if now[id] == 0 {
+				ch.setsNew = append(ch.setsNew, id)
+			}
+			continue
+		}
+		delete(ch.counts, id)
+		if now[id] > 0 {
+			ch.setsGone = append(ch.setsGone, id.name())
+		}
+	}
+	slices.SortFunc(ch.sets, setID.compare)
+	slices.SortFunc(ch.setsNew, setID.compare)
+	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return ch.counts[e.set] == 0 }) // they go with their set
+	if ch.rules = ch.fresh || len(ch.setsNew)+len(ch.setsGone) > 0; !ch.rules || ch.fresh {
+		return nil
+	}
+	var err error
+	ch.chainsThere, err = chainNames(s, table)
+	return err
+}
+
+// setInterfaces compares the interfaces of this host with those in the table.
+func (ch *change) setInterfaces(there []string) {
+	ch.interfaces = hostInterfaces()
+	for _, name := range ch.interfaces {
+		if !slices.Contains(there, name) {
+			ch.interfacesNew = append(ch.interfacesNew, name)
+		}
+	}
+	for _, name := range there {
+		if !slices.Contains(ch.interfaces, name) {
+			ch.interfacesGone = append(ch.interfacesGone, name)
+		}
+	}
+}
+
+func hostInterfaces() []string {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil // then only hairpins suffer, and the next Apply looks again
+	}
+	var out []string
+	for _, i := range all {
+		out = append(out, i.Name)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,127 @@
+package kernel
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// Stats is what the kernel has counted for each forward that it carries. Total is sessions translated; bytes are whole IP
+// packets of translated sessions, headers included, each way. Open is sessions that conntrack still knows, closing ones
+// included. Where the kernel cannot be read just now, the last reading stands.
+func (c *Carrier) Stats() map[string]forward.Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[string]forward.Stats)
+	if c.handle == 0 {
+		return out
+	}
+	if err := c.read(); err != nil {
+		c.log.Warn("counters cannot be read", "table", c.table, "error", err)
+	}
+	open := map[string]int{}
+	err := c.eachSession(func(s session, f *forward.Forward) { open[f.Name]++ })
+	if err != nil {
+		c.log.Warn("sessions cannot be read", "table", c.table, "error", err)
+	}
+	for _, f := range c.carried {
+		if f.Carry == forward.CarryKernel {
+			r := c.counted[f.Name]
+			out[f.Name] = forward.Stats{Open: open[f.Name], Total: r.sessions.packets, BytesIn: r.in.bytes, BytesOut: r.out.bytes}
+		}
+	}
+	return out
+}
+
+// read takes a new reading of every counter.
+func (c *Carrier) read() error {
+	now := make(map[string]reading, len(c.counted))
+	err := c.withSocket(func(s *nlSocket) error {
+		for id := range c.elements {
+			class := id.class()
+			if class == countsNothing {
+				continue
+			}
+			list, err := elementsOf(s, c.table, id.name())
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
+				r := now[f.owner]
+				switch class {
+				case countsSessions:
+					r.sessions = r.sessions.plus(f.counted)
+				case countsIn:
+					r.in = r.in.plus(f.counted)
+				case countsOut:
+					r.out = r.out.plus(f.counted)
+				}
+				now[f.owner] = r
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		c.counted = now
+	}
+	return err
+}
+
+// countersOf adds up what elements have counted, by class.
+func (c *Carrier) countersOf(s *nlSocket, elements []element) (map[counterClass]counter, error) {
+	sums := map[counterClass]counter{}
+	for _, e := range elements {
+		if !e.set.counts() {
+			continue
+		}
+		f, err := lookUp(s, c.table, e)
+		if err != nil {
+			return nil, err
+		}
+		if f.counted != (counter{}) {
+			sums[e.set.class()] = sums[e.set.class()].plus(f.counted)
+		}
+	}
+	return sums, nil
+}
+
+// restoreCounters lets the elements of a table that is made anew start from the last reading, so that totals do not go
+// back when somebody flushed the ruleset.
+func (c *Carrier) restoreCounters(add []element) {
+	type key struct {
+		owner string
+		class counterClass
+	}
+	done := map[key]bool{}
+	for i, e := range add {
+		r, ok := c.counted[e.owner]
+		k := key{e.owner, e.set.class()}
+		if !ok || done[k] {
+			continue
+		}
+		done[k] = true
+		switch k.class {
+		case countsSessions:
+			add[i].counted = r.sessions
+		case countsIn:
+			add[i].counted = r.in
+		case countsOut:
+			add[i].counted = r.out
+		}
+	}
+}
+
+// enableAccounting lets conntrack count bytes and remember when each session began. It is a courtesy to "sessions": the
+// totals of forwards do not need it.
+func enableAccounting(log *slog.Logger) {
+	for _, name := range []string{"nf_conntrack_acct", "nf_conntrack_timestamp"} {
+		path := "/proc/sys/net/netfilter/" + name
+		if b, err := os.ReadFile(path); err == nil && len(b) > 0 && b[0] == '1' {
+			continue
+		}
+		if err := os.WriteFile(path, []byte("1\n"), 0); err != nil {
+			log.Info("bytes and ages of single kernel sessions will be missing", "sysctl", name, "error", err)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// purge ends the conntrack entries that a change has made wrong: sessions of forwards that are gone, UDP flows of forwards
+// that lead elsewhere now, and what reached this host before a forward claimed it. Established TCP sessions of a program
+// of this host are left alone, and so are those of a forward whose target changed: they finish where they began.
+//
+// The walk through conntrack takes as long as its hash table is large (10 ms on a big machine). What a removed forward
+// leaves must be gone when it is reported removed; what an added one finds may take that moment longer.
+func (c *Carrier) purge(nl *nlSocket, ch *change) {
+	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
+		return
+	}
+	p := purger{here: localAddrs(), now: map[string]*forward.Forward{}, gone: ch.goneTargets}
+	for _, f := range ch.added {
+		p.now[f.Name] = f
+	}
+	if err := errors.Join(index(&p.before, ch.removed), index(&p.after, ch.added)); err != nil {
+		c.log.Error("a changed forward claims what another does", "error", err)
+	}
+	if len(ch.removed)+len(ch.goneTargets) > 0 {
+		c.report(p.run(nl))
+		return
+	}
+	c.purges.Go(func() {
+		c.report(0, withNetlink(func(nl *nlSocket) error {
+			n, err := p.run(nl)
+			c.report(n, nil)
+			return err
+		}))
+	})
+}
+
+func (c *Carrier) report(ended int, err error) {
+	if err != nil {
+		c.log.Warn("sessions of changed forwards may linger", "error", err)
+	}
+	if ended > 0 {
+		c.log.Debug("ended stale sessions", "count", ended)
+	}
+}
+
+// run ends what is stale and reports how many sessions that were.
+func (p *purger) run(nl *nlSocket) (int, error) {
+	var victims []session
+	err := sessions(nl, func(s session) {
+		if p.stale(s) {
+			victims = append(victims, s)
+		}
+	})
+	return len(victims), errors.Join(err, end(nl, victims))
+}
+
+func index(x *forward.Index, list []*forward.Forward) error {
+	var errs []error
+	for _, f := range list {
+		errs = append(errs, x.Add(f))
+	}
+	return errors.Join(errs...)
+}
+
+type purger struct {
+	here          map[netip.Addr]bool
+	before, after forward.Index               // of the forwards that went and came
+	now           map[string]*forward.Forward // that came, by name
+	gone          map[netip.AddrPort]bool     // where forwards led that only the kernel's table still told of
+}
+
+func (p *purger) stale(s session) bool {
+	if was := owner(&p.before, s, p.here); was != nil && leadsTo(was, s) {
+		now := p.now[was.Name]
+		switch {
+		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
+			return true
+		case s.network == forward.UDP:
+			return !leadsTo(now, s)
+		}
+		return false
+	}
+	packet := s.first(p.here)
+	if s.translated() {
+		return packet.Local && p.leftBehind(s) && owner(&p.after, s, p.here) == nil
+	}
+	f := p.after.Match(packet)
+	if f == nil || f.Listen.Ports.All || f.Carry != forward.CarryKernel {
+		return false
+	}
+	return s.network == forward.UDP || s.tcpState != tcpStateEstablished
+}
+
+// leftBehind reports whether the session went where a forward led that only the kernel's table still told of.
+func (p *purger) leftBehind(s session) bool {
+	port := s.target.Port()
+	return p.gone[s.target] || p.gone[netip.AddrPortFrom(s.target.Addr(), 0)] || p.gone[netip.AddrPortFrom(netip.Addr{}, port)]
+}
+
+// targetOf reads where an element of a map leads: an address and port, an address (port 0), or a port of this host (no
+// address). The lengths of the data tell them apart.
+func targetOf(data []byte) (netip.AddrPort, bool) {
+	switch len(data) {
+	case 2:
+		return netip.AddrPortFrom(netip.Addr{}, binary.BigEndian.Uint16(data)), true
+	case 4, 16:
+		addr, _ := netip.AddrFromSlice(data)
+		return netip.AddrPortFrom(addr, 0), true
+	case 8, 20:
+		n := len(data) - 4
+		addr, _ := netip.AddrFromSlice(data[:n])
+		return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(data[n:])), true
+	}
+	return netip.AddrPort{}, false
+}

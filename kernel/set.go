@@ -1,0 +1,214 @@
+package kernel
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A role is what a set is for. The packet roles are looked up once a session, by the headers of its first packet; the
+// session roles are looked up by the tuple that conntrack keeps, so that they mean the same after the packet was rewritten.
+type role uint8
+
+const (
+	roleDNAT     role = iota // packet: to another address and port
+	roleDNATAddr             // packet: to another address, the port stays
+	roleRedirect             // packet: to another port of this host, the address stays
+	roleHold                 // packet: the relay listens there; leave it alone
+	roleIn                   // session: counts from client to target
+	roleOut                  // session: counts from target to client
+	roleKeep                 // session: never rewrite the source
+	roleAuto                 // session: rewrite the source where replies would miss this host
+	roleRewrite              // session: always rewrite the source
+)
+
+var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "in", "out", "keep", "auto", "rewrite"}
+
+// perSession reports whether r is looked up by the session rather than by the packet.
+func (r role) perSession() bool { return r >= roleIn }
+
+// perNetwork reports whether sets of role r are kept apart by protocol, because their rules have to name it.
+func (r role) perNetwork() bool { return r.perSession() || r == roleRedirect }
+
+// A setID names one nftables set or map: everything that decides its layout and the rule that looks it up.
+type setID struct {
+	role role
+	forward.Shape
+	network forward.Networks // of the roles that are perNetwork
+	clients bool             // the client is matched as an address range (what except leaves of from), not as a prefix
+	each    bool             // a range that is shifted has an element for each port
+}
+
+// compare gives sets one order: the order in which their rules stand.
+func (id setID) compare(other setID) int {
+	return cmp.Or(
+		id.Shape.Compare(other.Shape),
+		cmp.Compare(id.role, other.role),
+		cmp.Compare(id.network, other.network),
+		compareBool(id.clients, other.clients),
+		compareBool(id.each, other.each),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// name is the set's name in the kernel. It spells the ID, so that a reader of "nft list" can tell what it is for.
+func (id setID) name() string {
+	var b strings.Builder
+	b.WriteString(roleNames[id.role])
+	b.WriteByte(id.version())
+	if id.role.perNetwork() {
+		b.WriteString("_" + id.network.String())
+	}
+	if id.FromBits > 0 {
+		fmt.Fprintf(&b, "_from%d", id.FromBits)
+	}
+	if id.clients {
+		b.WriteString("_except")
+	}
+	if id.ByAddr {
+		b.WriteString("_addr")
+	}
+	if id.ByInput {
+		b.WriteString("_if")
+	}
+	b.WriteString([...]string{"_port", "_range", "_all"}[id.Ports])
+	if id.each {
+		b.WriteString("_each")
+	}
+	return b.String()
+}
+
+func (id setID) version() byte {
+	if id.V6 {
+		return '6'
+	}
+	return '4'
+}
+
+// interval reports whether keys of the set are ranges.
+func (id setID) interval() bool { return id.clients || id.Ports == forward.PortRange && !id.each }
+
+// counts reports whether each element of the set has a counter: sessions in the maps, bytes in roleIn and roleOut.
+func (id setID) counts() bool { return id.class() != countsNothing }
+
+func (id setID) isMap() bool { return id.role <= roleRedirect }
+
+// A field is one part of a key or of a map's data.
+type field uint8
+
+const (
+	fieldClient field = iota
+	fieldAddr
+	fieldInterface
+	fieldProtocol
+	fieldPort
+)
+
+// key is the parts of the set's key in order.
+func (id setID) key() []field {
+	var out []field
+	if id.FromBits > 0 || id.clients {
+		out = append(out, fieldClient)
+	}
+	if id.ByAddr {
+		out = append(out, fieldAddr)
+	}
+	if id.ByInput {
+		out = append(out, fieldInterface)
+	}
+	out = append(out, fieldProtocol)
+	if id.Ports != forward.PortAll {
+		out = append(out, fieldPort)
+	}
+	return out
+}
+
+// data is the parts of what the map yields, none for a set.
+func (id setID) data() []field {
+	switch id.role {
+	case roleDNAT:
+		return []field{fieldAddr, fieldPort}
+	case roleDNATAddr:
+		return []field{fieldAddr}
+	case roleRedirect:
+		return []field{fieldPort}
+	}
+	return nil
+}
+
+// A dataType is a type of nftables: its name in the language, its number in netlink (nft's enum datatypes) and its size.
+type dataType struct {
+	name   string
+	number uint32
+	size   int // bytes
+}
+
+func (id setID) dataType(f field) dataType {
+	switch f {
+	case fieldInterface:
+		return dataType{"ifname", 41, 16}
+	case fieldProtocol:
+		return dataType{"inet_proto", 12, 1}
+	case fieldPort:
+		return dataType{"inet_service", 13, 2}
+	}
+	if id.V6 {
+		return dataType{"ipv6_addr", 8, 16}
+	}
+	return dataType{"ipv4_addr", 7, 4}
+}
+
+// width is the bytes that fields take in registers and concatenated keys, each padded to four.
+func (id setID) width(fields []field) int {
+	n := 0
+	for _, f := range fields {
+		n += pad4(id.dataType(f).size)
+	}
+	return n
+}
+
+func pad4(n int) int { return (n + 3) &^ 3 }
+
+// size is the length of a key or of a map's data: a single field is not padded.
+func (id setID) size(fields []field) int {
+	if len(fields) == 1 {
+		return id.dataType(fields[0]).size
+	}
+	return id.width(fields)
+}
+
+// trim cuts the padding that a single field does not have in netlink.
+func (id setID) trim(fields []field, value []byte) []byte { return value[:id.size(fields)] }
+
+// A counterClass is what a counting element counts.
+type counterClass uint8
+
+const (
+	countsNothing counterClass = iota
+	countsSessions
+	countsIn
+	countsOut
+)
+
+func (id setID) class() counterClass {
+	switch {
+	case id.isMap():
+		return countsSessions
+	case id.role == roleIn:
+		return countsIn
+	case id.role == roleOut:
+		return countsOut
+	}
+	return countsNothing
+}
