@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	all := s.Table.Snapshot()
+	names := r.URL.Query()["name"]
+	if len(names) == 0 {
+		writeList(w, "forwards", len(all), func(i int) any { return ForwardOf(all[i]) })
+		return
+	}
+	at := make(map[string]int, len(all))
+	for i, st := range all {
+		at[st.Forward.Name] = i
+	}
+	picked := make([]int, len(names))
+	for i, name := range names {
+		var ok bool
+		if picked[i], ok = at[name]; !ok {
+			writeError(w, noForward(name))
+			return
+		}
+	}
+	writeList(w, "forwards", len(picked), func(i int) any { return ForwardOf(all[picked[i]]) })
+}
+
+func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Query().Get("forward")
+	if name != "" && !s.has(name) {
+		writeError(w, noForward(name))
+		return
+	}
+	all, err := s.Sessions.Sessions()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if name != "" {
+		var mine []forward.Session
+		for _, one := range all {
+			if one.Forward == name {
+				mine = append(mine, one)
+			}
+		}
+		all = mine
+	}
+	writeList(w, "sessions", len(all), func(i int) any { return SessionOf(all[i]) })
+}
+
+func (s *Server) has(name string) bool {
+	for _, st := range s.Table.Snapshot() {
+		if st.Forward.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func noForward(name string) *Error {
+	return refuse(http.StatusNotFound, CodeNotFound, fmt.Sprintf("no forward is called %q", name), "`fairlead status` lists them all")
+}
+
+func (s *Server) kill(w http.ResponseWriter, r *http.Request) {
+	if err := s.Sessions.Kill(r.PathValue("id")); err != nil {
+		writeError(w, err)
+		return
+	}
+	s.Log.Info("session killed", "session", r.PathValue("id"))
+	writeJSON(w, struct{}{})
+}
+
+func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.files <- struct{}{}:
+		defer func() { <-s.files }()
+	default:
+		writeError(w, refuse(http.StatusServiceUnavailable, CodeBusy, "other files are being applied", "try again in a moment"))
+		return
+	}
+	var req ApplyRequest
+	if err := readJSON(w, r, maxFileBody, &req); err != nil {
+		writeError(w, err)
+		return
+	}
+	applied, err := s.applier.apply(r.Context(), req)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, applied)
+}
+
+func (s *Server) confirm(w http.ResponseWriter, _ *http.Request) {
+	if err := s.applier.confirm(); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+}
+
+func (s *Server) put(w http.ResponseWriter, r *http.Request) {
+	var spec config.Spec
+	if err := readJSON(w, r, maxBody, &spec); err != nil {
+		writeError(w, err)
+		return
+	}
+	f, err := spec.Forward(r.PathValue("name"), forward.OriginAPI)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	st, err := s.Table.Put(r.Context(), f)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, ForwardOf(st))
+}
+
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
+	if err := s.Table.Delete(r.Context(), r.PathValue("name")); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+}
+
+// takeDown answers only when everything is gone, so that the client can believe it.
+func (s *Server) takeDown(w http.ResponseWriter, r *http.Request) {
+	if err := s.Down(r.Context()); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+	s.isDown.Do(func() { close(s.down) })
+}
+
+func (s *Server) version(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Version) }
+
+// readJSON reads one value and nothing after it; a key that is not known is an error, as in the file.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(v)
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err == nil {
+			err = errors.New("there is more than one value")
+		}
+	}
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return err
+	}
+	return refuse(http.StatusBadRequest, CodeInvalid, "the body is not what this request takes: "+err.Error(), "")
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v) // the client is gone when this fails
+}
+
+// writeList streams {"key":[…]} one element a line, so that 60,000 of them never lie in memory as one text.
+func writeList(w http.ResponseWriter, key string, n int, at func(int) any) {
+	w.Header().Set("Content-Type", "application/json")
+	out := bufio.NewWriterSize(w, 32<<10)
+	defer out.Flush()
+	fmt.Fprintf(out, "{%q:[", key)
+	enc := json.NewEncoder(out)
+	for i := range n {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		if enc.Encode(at(i)) != nil {
+			return // the client is gone
+		}
+	}
+	out.WriteString("]}\n")
+}

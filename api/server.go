@@ -1,0 +1,151 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/table"
+)
+
+// What one request may cost. A connection that sends nothing, or that does not read its answer, is closed in time for the
+// next; together with MaxConns that bounds what a flood can hold.
+const (
+	maxRunning   = 16       // requests being answered at once; more are told to come back
+	maxHeader    = 16 << 10 // bytes
+	maxBody      = 1 << 20  // bytes, of anything but a file
+	maxFileBody  = 17 << 20 // bytes: a file of 16 MiB and its JSON
+	maxFiles     = 2        // files held in memory at once
+	headerTime   = 2 * time.Second
+	readTime     = 30 * time.Second
+	writeTime    = time.Minute
+	idleTime     = 30 * time.Second
+	shutdownTime = 2 * time.Second
+)
+
+// Table is the part of table.Table that the control interface needs.
+type Table interface {
+	Replace(ctx context.Context, origin forward.Origin, want []*forward.Forward) (table.Change, error)
+	Put(ctx context.Context, f *forward.Forward) (table.Status, error)
+	Delete(ctx context.Context, name string) error
+	Snapshot() []table.Status // sorted by name
+}
+
+// Sessions is where live sessions are listed and ended, whichever carrier has them.
+type Sessions interface {
+	Sessions() ([]forward.Session, error)
+	Kill(id string) error // wraps ErrNoSession when there is none
+}
+
+// Options is what a Server works with. All of it is needed.
+type Options struct {
+	Table    Table
+	Sessions Sessions
+	// Down takes everything away that would outlive the daemon. When it returns nil the Server answers and Run ends.
+	Down    func(ctx context.Context) error
+	Version Version
+	Log     *slog.Logger
+}
+
+// A Server answers the control interface.
+type Server struct {
+	Options
+	applier *applier
+	running chan struct{}
+	files   chan struct{}
+	down    chan struct{}
+	isDown  sync.Once
+}
+
+// NewServer returns a Server that Run has yet to start.
+func NewServer(o Options) *Server {
+	return &Server{
+		Options: o, applier: newApplier(o.Table, o.Log),
+		running: make(chan struct{}, maxRunning), files: make(chan struct{}, maxFiles), down: make(chan struct{}),
+	}
+}
+
+// Apply does what POST /v1/apply does, for a reload that comes by signal.
+func (s *Server) Apply(ctx context.Context, req ApplyRequest) (Applied, error) {
+	return s.applier.apply(ctx, req)
+}
+
+// Run serves on ln, and takes back what is not confirmed in time, until ctx ends or a client has asked for down. It closes
+// ln; requests that are being answered then have a moment to end.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	srv := &http.Server{
+		Handler: s.guard(s.routes()), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.applier.run(ctx) })
+	served := make(chan error, 1)
+	wg.Go(func() { served <- srv.Serve(ln) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-s.down:
+	case err = <-served:
+	}
+	cancel()
+	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer stop()
+	if srv.Shutdown(grace) != nil {
+		srv.Close()
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// guard turns away what no client of ours sends, before anything is read. A page in a browser cannot open a unix socket,
+// but something that relays to one can be talked into it; such requests carry an Origin or the Host of the page.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Host != hostName:
+			writeError(w, refuse(http.StatusForbidden, CodeForbidden, "the Host of a request is \""+hostName+"\"",
+				"curl --unix-socket PATH http://"+hostName+"/v1/status"))
+			return
+		case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
+			writeError(w, refuse(http.StatusForbidden, CodeForbidden, "the control socket is not for browsers", ""))
+			return
+		}
+		select {
+		case s.running <- struct{}{}:
+			defer func() { <-s.running }()
+		default:
+			writeError(w, refuse(http.StatusServiceUnavailable, CodeBusy, "too many requests at once", "try again in a moment"))
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/sessions", s.sessions)
+	mux.HandleFunc("DELETE /v1/sessions/{id}", s.kill)
+	mux.HandleFunc("POST /v1/apply", s.apply)
+	mux.HandleFunc("POST /v1/confirm", s.confirm)
+	mux.HandleFunc("PUT /v1/forwards/{name}", s.put)
+	mux.HandleFunc("DELETE /v1/forwards/{name}", s.remove)
+	mux.HandleFunc("POST /v1/down", s.takeDown)
+	mux.HandleFunc("GET /v1/version", s.version)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, refuse(http.StatusNotFound, CodeNotFound, "there is no "+r.Method+" "+r.URL.Path, ""))
+	})
+	return mux
+}

@@ -1,0 +1,128 @@
+package api
+
+import (
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/table"
+)
+
+// Forward is one forward as GET /v1/status and `fairlead status --json` show it.
+type Forward struct {
+	Name        string      `json:"name"`
+	Origin      string      `json:"origin"`
+	Listen      string      `json:"listen"`
+	To          []string    `json:"to"`
+	At          string      `json:"at"`
+	Via         string      `json:"via"`
+	Carried     string      `json:"carried"` // "kernel", "relay", or "" while nothing carries it
+	Why         string      `json:"why"`
+	State       string      `json:"state"` // "up", "waiting", "failed" or "off"
+	Detail      string      `json:"detail"`
+	Connections Connections `json:"connections"`
+	Bytes       Bytes       `json:"bytes"`
+	Since       *time.Time  `json:"since"`   // when it came into this state; null: not known
+	Expires     *time.Time  `json:"expires"` // null: never
+}
+
+// Connections counts sessions. Total and Refused never go backwards while the forward exists.
+type Connections struct {
+	Open    int    `json:"open"`
+	Total   uint64 `json:"total"`
+	Refused uint64 `json:"refused"`
+}
+
+// Bytes counts payload: In from clients to the target, Out from the target to clients.
+type Bytes struct {
+	In  uint64 `json:"in"`
+	Out uint64 `json:"out"`
+}
+
+// Session is one live connection or UDP flow as GET /v1/sessions shows it.
+type Session struct {
+	ID      string     `json:"id"`
+	Forward string     `json:"forward"`
+	Network string     `json:"network"`
+	Client  string     `json:"client"`
+	Target  string     `json:"target"`
+	Carried string     `json:"carried"`
+	Since   *time.Time `json:"since"` // null: not known
+	Bytes   Bytes      `json:"bytes"`
+}
+
+// ApplyRequest is the body of POST /v1/apply.
+type ApplyRequest struct {
+	File    string `json:"file"`    // what to call the text in errors
+	Text    string `json:"text"`    // the whole of fairlead.toml
+	Confirm int    `json:"confirm"` // seconds to wait for POST /v1/confirm before going back; 0: none
+}
+
+// Applied is the answer to POST /v1/apply.
+type Applied struct {
+	Added   []string   `json:"added"`
+	Changed []string   `json:"changed"`
+	Removed []string   `json:"removed"`
+	Kept    int        `json:"kept"`
+	Until   *time.Time `json:"until"` // when it goes back unless confirmed; null: it stays
+}
+
+// Version is the answer to GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+	File    string `json:"file"` // what the daemon was started with and reads again on SIGHUP; "" is none
+}
+
+// ForwardOf is s as it goes over the wire.
+func ForwardOf(s table.Status) Forward {
+	f := s.Forward
+	out := Forward{
+		Name: f.Name, Origin: string(f.Origin), Listen: f.Listen.String(), To: make([]string, len(f.To)),
+		At: f.ListensAt(), Via: f.DialsFrom(),
+		Why: s.Why, State: s.State.String(), Detail: s.Detail,
+		Connections: Connections{s.Stats.Open, s.Stats.Total, s.Stats.Refused},
+		Bytes:       Bytes{s.Stats.BytesIn, s.Stats.BytesOut},
+		Since:       timeOf(s.Since), Expires: timeOf(f.Expires),
+	}
+	for i, t := range f.To {
+		out.To[i] = t.String()
+	}
+	if s.Carried != forward.CarryAuto {
+		out.Carried = s.Carried.String()
+	}
+	if out.Detail == "" {
+		out.Detail = s.Stats.Note
+	}
+	return out
+}
+
+// SessionOf is s as it goes over the wire.
+func SessionOf(s forward.Session) Session {
+	return Session{
+		ID: s.ID, Forward: s.Forward, Network: s.Network.String(), Client: s.Client, Target: s.Target,
+		Carried: s.Carried.String(), Since: timeOf(s.Since), Bytes: Bytes{s.BytesIn, s.BytesOut},
+	}
+}
+
+// timeOf is t in UTC to the second, or nil for the zero time.
+func timeOf(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}
+
+func appliedOf(c table.Change, until time.Time) Applied {
+	return Applied{
+		Added: list(c.Added), Changed: list(c.Changed), Removed: list(c.Removed), Kept: c.Kept, Until: timeOf(until),
+	}
+}
+
+// list makes an empty list of nil: JSON readers expect [] and not null.
+func list(names []string) []string {
+	if names == nil {
+		return []string{}
+	}
+	return names
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+	"github.com/fairlead-net/fairlead/table"
+)
+
+// planned is one forward as `fairlead check --json` shows it.
+type planned struct {
+	Name    string   `json:"name"`
+	Listen  string   `json:"listen"`
+	To      []string `json:"to"`
+	Carried string   `json:"carried"` // "" when it is off or cannot be carried here
+	Why     string   `json:"why"`
+	Note    string   `json:"note,omitempty"`
+	Error   string   `json:"error,omitempty"` // why it cannot be carried here
+}
+
+// checked is what `fairlead check --json` prints.
+type checked struct {
+	Forwards []planned     `json:"forwards"`
+	Errors   config.Errors `json:"errors"`
+}
+
+func newCheck() *cobra.Command {
+	var file string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [-c FILE] [--json]",
+		Short: "Validate a file and show how each forward would be carried",
+		Long: `Read a file as the daemon would and show what would carry each forward on this machine, as this user, and why. Nothing is
+changed. Every mistake is named with file, line and column, and then the exit code is 1.`,
+		Example: `  fairlead check
+  fairlead check -c fairlead.toml
+  fairlead check -c fairlead.toml --json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(file)
+			var out checked
+			if err != nil && !(asJSON && errors.As(err, &out.Errors)) {
+				return err
+			}
+			bad := 0
+			out.Forwards, bad = planAll(cfg, kernel.Probe())
+			if asJSON {
+				if out.Errors == nil {
+					out.Errors = config.Errors{}
+				}
+				if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+					return err
+				}
+			} else if err := printPlans(cmd.OutOrStdout(), out.Forwards); err != nil {
+				return err
+			}
+			switch {
+			case len(out.Errors) > 0:
+				return errSaid
+			case bad > 0:
+				return fmt.Errorf("%s: %d of %d forwards cannot be carried here", file, bad, len(out.Forwards))
+			}
+			return nil
+		},
+	}
+	registerFile(cmd, &file, "the file to check")
+	cmd.Flags().Lookup("config").DefValue = systemFile
+	file = systemFile
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func planAll(cfg *config.Config, facts kernel.Facts) (plans []planned, bad int) {
+	plans = []planned{}
+	if cfg == nil {
+		return plans, 0
+	}
+	for _, f := range cfg.Forwards {
+		p := planned{Name: f.Name, Listen: f.Listen.String()}
+		for _, t := range f.To {
+			p.To = append(p.To, t.String())
+		}
+		if f.Disabled {
+			p.Why = "enabled = false"
+		} else if d := table.Plan(f, facts); d.Err != nil {
+			p.Error = d.Err.Error()
+			bad++
+		} else {
+			p.Why, p.Note = d.Why, d.Note
+			if d.Carry != forward.CarryAuto {
+				p.Carried = d.Carry.String()
+			}
+		}
+		plans = append(plans, p)
+	}
+	return plans, bad
+}
+
+func printPlans(w io.Writer, plans []planned) error {
+	if len(plans) == 0 {
+		_, err := fmt.Fprintln(w, "the file has no forwards")
+		return err
+	}
+	g := newGrid("NAME", "LISTEN", "TO", "CARRIED", "WHY")
+	for _, p := range plans {
+		carried := p.Carried
+		switch {
+		case p.Error != "":
+			carried = "no"
+		case carried == "":
+			carried = "off"
+		}
+		g.row(p.Name, p.Listen, strings.Join(p.To, ", "), carried, p.Why)
+		for _, note := range []string{p.Error, p.Note} {
+			if note != "" {
+				g.note(note)
+			}
+		}
+	}
+	return g.print(w)
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

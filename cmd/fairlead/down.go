@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/api"
+	"github.com/fairlead-net/fairlead/kernel"
+)
+
+func newDown(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "End the daemon and take its rules away",
+		Long: `Take everything away that Fairlead carries, in the kernel too, and end the daemon. Where no daemon runs, take away the rules
+that one has left behind, and those of "fairlead forward" commands that were killed.
+
+To end the daemon and let the kernel go on carrying, as for an upgrade, send it SIGTERM.`,
+		Example:           `  fairlead down`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := g.logger(cmd.ErrOrStderr(), slog.LevelWarn)
+			if err != nil {
+				return err
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			err = c.Down(cmd.Context())
+			away := new(api.UnreachableError)
+			switch {
+			case err == nil:
+				fmt.Fprintln(cmd.OutOrStdout(), "the daemon has ended and its rules are gone")
+			case errors.As(err, &away) && away.NotRunning():
+				return sweep(cmd.OutOrStdout(), away, log)
+			default:
+				return err
+			}
+			return nil
+		},
+	}
+}
+
+// sweep removes what a daemon that runs no more has left in the kernel.
+func sweep(w io.Writer, away error, log *slog.Logger) error {
+	if reason := kernel.Probe().Unusable; reason != "" {
+		return advise(fmt.Errorf("%w; and whether it left rules behind cannot be told: %s", away, reason), "run this as root where the daemon ran as root")
+	}
+	kernel.CleanStale(log)
+	if err := kernel.New(kernel.Options{Log: log}).Clear(); err != nil {
+		return fmt.Errorf("taking the rules away: %w", err)
+	}
+	fmt.Fprintln(w, "no daemon runs; there are no rules left")
+	return nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/api"
+)
+
+func newStatus(g *globals) *cobra.Command {
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use:   "status [NAME...] [--json] [--watch]",
+		Short: "Show every forward: state, carrier and why, sessions, bytes",
+		Long: `Show what the daemon carries: the state of each forward, what carries it and why, its sessions and the bytes in (to the
+target) and out (to the clients). What needs attention stands on a line below.`,
+		Example: `  fairlead status
+  fairlead status web game --watch
+  fairlead status --json | jq -r '.forwards[] | select(.state == "failed") | .name'`,
+		ValidArgsFunction: completeForwards(g, false),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			show := func(w io.Writer) error {
+				list, err := c.Status(cmd.Context(), names...)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(w, struct {
+						Forwards []api.Forward `json:"forwards"`
+					}{list})
+				}
+				return printStatus(w, list)
+			}
+			if watch {
+				return repeat(cmd.Context(), cmd.OutOrStdout(), show)
+			}
+			return show(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second")
+	return cmd
+}
+
+func printStatus(w io.Writer, list []api.Forward) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "there are no forwards; `fairlead add` adds one, or `fairlead apply` a file of them")
+		return err
+	}
+	g := newGrid("NAME", "STATE", "LISTEN", "TO", "CARRIED", "OPEN", "TOTAL", "REFUSED", "IN", "OUT", "WHY")
+	for _, f := range list {
+		carried := f.Carried
+		if carried == "" {
+			carried = "-"
+		}
+		c := f.Connections
+		g.row(f.Name, f.State, f.Listen, strings.Join(f.To, ", "), carried, strconv.Itoa(c.Open), strconv.FormatUint(c.Total, 10),
+			strconv.FormatUint(c.Refused, 10), humanBytes(f.Bytes.In), humanBytes(f.Bytes.Out), plain(f.Why))
+		if f.Detail != "" {
+			g.note(plain(f.Detail))
+		}
+		if f.Expires != nil {
+			g.note("expires " + f.Expires.Local().Format("2006-01-02 15:04:05"))
+		}
+	}
+	return g.print(w)
+}
+
+// repeat shows something every second until ctx ends, on a terminal in place of what was there before.
+func repeat(ctx context.Context, w io.Writer, show func(io.Writer) error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	live := isTerminal(w)
+	for {
+		var page bytes.Buffer
+		if live {
+			page.WriteString("\x1b[H\x1b[J") // ECMA-48: cursor home, erase to the end of the screen
+		}
+		err := show(&page)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(page.Bytes()); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+func newVersion(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:               "version",
+		Short:             "Print the version of this program, and of the daemon if one runs",
+		Long:              `Print the version of this program, and of the daemon if one runs: after an upgrade they differ until it is started anew.`,
+		Example:           `  fairlead version`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "fairlead %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			c, err := g.client()
+			if err != nil {
+				return nil // there is no daemon to ask
+			}
+			if v, err := c.Version(cmd.Context()); err == nil {
+				fmt.Fprintf(out, "daemon %s (process %d)\n", v.Version, v.PID)
+			}
+			return nil
+		},
+	}
+}
+
+// version is what the build says it was made from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
