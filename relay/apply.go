@@ -1,0 +1,322 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// errEnded is the answer to an Apply after Run has ended.
+var errEnded = errors.New("the relay has ended")
+
+// A change is what one Apply does to one forward.
+type change struct {
+	task   *task
+	f      *forward.Forward // nil: removed
+	places []place          // that f needs
+	opened []place          // those of them that this change had to open
+	err    error
+}
+
+// Apply makes the relay carry want, sorted by name, and nothing else. The result has an entry for every forward of want:
+// nil when it listens, otherwise why it does not; that one is tried again by the next Apply and holds no listener.
+//
+// What has not changed keeps its listeners and sessions. Where the listen side stays the same, streams finish with the
+// target they have and flows move to the new one at once; sessions that the changed forward would no longer take in are
+// ended, as are those of a forward that is gone.
+func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]error {
+	r.applyMu.Lock()
+	defer r.applyMu.Unlock()
+	result := make(map[string]error, len(want))
+	if r.ended {
+		for _, f := range want {
+			result[f.Name] = errEnded
+		}
+		return result
+	}
+	changes := r.diff(want, result)
+	if len(changes) == 0 {
+		return result
+	}
+	r.closeUnneeded(changes)
+	taken := r.takenPlaces(changes)
+	for _, c := range changes {
+		if c.f != nil {
+			c.err = r.openAll(ctx, c, taken)
+		}
+	}
+	unused := r.commit(changes)
+	for _, l := range unused {
+		l.close()
+	}
+	r.startNew(ctx, changes)
+	r.endSessions(changes)
+	for _, c := range changes {
+		if c.f != nil {
+			result[c.f.Name] = c.err
+			r.logChange(c)
+		}
+	}
+	return result
+}
+
+// diff finds what has to be done, and enters the forwards that stay as they are into result.
+func (r *Relay) diff(want []*forward.Forward, result map[string]error) []*change {
+	broken := r.anyBroken.Swap(false)
+	var changes []*change
+	known := 0
+	for _, f := range want {
+		t := r.tasks[f.Name]
+		if t != nil {
+			known++
+		}
+		if t != nil && t.running && (t.asked == f || t.asked.Equal(f)) && !(broken && r.hasBroken(t)) {
+			t.asked = f
+			result[f.Name] = nil
+			continue
+		}
+		if t == nil {
+			t = newTask(f)
+		}
+		changes = append(changes, &change{task: t, f: f, places: placesOf(f)})
+	}
+	if known < len(r.tasks) {
+		changes = append(changes, r.removals(want)...)
+	}
+	return changes
+}
+
+func (r *Relay) removals(want []*forward.Forward) []*change {
+	wanted := make(map[string]bool, len(want))
+	for _, f := range want {
+		wanted[f.Name] = true
+	}
+	var changes []*change
+	for name, t := range r.tasks {
+		if !wanted[name] {
+			changes = append(changes, &change{task: t})
+		}
+	}
+	return changes
+}
+
+func (r *Relay) hasBroken(t *task) bool {
+	for _, p := range t.places {
+		if l := r.places[p]; l == nil || l.broken.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// closeUnneeded closes the listeners that nobody will use after the changes, and the broken ones, before any other is
+// opened: a new place may be in the way of an old one. Everything else stays open throughout.
+func (r *Relay) closeUnneeded(changes []*change) {
+	needed := make(map[place]bool)
+	leaving := make(map[*task]bool, len(changes))
+	for _, c := range changes {
+		leaving[c.task] = true
+		for _, p := range c.places {
+			needed[p] = true
+		}
+	}
+	for _, c := range changes {
+		for _, p := range c.task.places {
+			l := r.places[p]
+			if l == nil || !l.broken.Load() && (needed[p] || l.usedByOther(leaving)) {
+				continue
+			}
+			l.close()
+			r.setPlace(p, nil)
+		}
+	}
+}
+
+func (l *listener) usedByOther(leaving map[*task]bool) bool {
+	for t := range l.users {
+		if !leaving[t] {
+			return true
+		}
+	}
+	return false
+}
+
+// openAll opens every place of c that is not open yet, or none. taken says whose the places are at which nothing tells
+// forwards apart.
+func (r *Relay) openAll(ctx context.Context, c *change, taken map[place]*task) error {
+	if c.f.Listen.Ports.All {
+		return errors.New("\"*\" is carried by the kernel alone")
+	}
+	for _, p := range c.places {
+		if owner := taken[p]; owner != nil && owner != c.task {
+			r.closeOpened(c)
+			return fmt.Errorf("%s is taken by forward %q", p, owner.name)
+		}
+		if r.places[p] != nil {
+			continue
+		}
+		l, err := r.open(ctx, p)
+		if err != nil {
+			r.closeOpened(c)
+			return err
+		}
+		c.opened = append(c.opened, p)
+		r.setPlace(p, l)
+	}
+	for _, p := range c.places {
+		if !p.shared() {
+			taken[p] = c.task
+		}
+	}
+	return nil
+}
+
+// takenPlaces lists who holds the places that cannot be shared and is not about to change.
+func (r *Relay) takenPlaces(changes []*change) map[place]*task {
+	taken := make(map[place]*task)
+	for p, l := range r.places {
+		if !p.shared() {
+			for t := range l.users {
+				taken[p] = t
+			}
+		}
+	}
+	for _, c := range changes {
+		for _, p := range c.task.places {
+			delete(taken, p)
+		}
+	}
+	return taken
+}
+
+// closeOpened takes back what openAll did for a forward that then failed.
+func (r *Relay) closeOpened(c *change) {
+	for _, p := range c.opened {
+		r.places[p].close()
+		r.setPlace(p, nil)
+	}
+	c.opened = nil
+}
+
+// setPlace changes the places, which are written under both mutexes and so can be read under either.
+func (r *Relay) setPlace(p place, l *listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l == nil {
+		delete(r.places, p)
+	} else {
+		r.places[p] = l
+	}
+}
+
+// commit lets new clients see all changes at once, and returns the listeners that nobody uses any more.
+func (r *Relay) commit(changes []*change) (unused []*listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	touched := make(map[place]bool)
+	for _, c := range changes {
+		r.retire(c.task, touched)
+	}
+	for _, c := range changes {
+		for _, p := range c.places {
+			touched[p] = true
+		}
+		switch {
+		case c.f == nil:
+			delete(r.tasks, c.task.name)
+		case c.err == nil:
+			c.err = r.establish(c)
+			fallthrough
+		default:
+			r.tasks[c.task.name] = c.task
+			c.task.asked = c.f
+			c.task.change(c.f)
+		}
+	}
+	for p := range touched {
+		l := r.places[p]
+		if l == nil {
+			continue
+		}
+		if l.pickBlame(); len(l.users) == 0 {
+			unused = append(unused, l)
+			delete(r.places, p)
+		}
+	}
+	return unused
+}
+
+// retire takes the forward that t carries now out of what new clients see. The caller holds Relay.mu.
+func (r *Relay) retire(t *task, touched map[place]bool) {
+	for _, p := range t.places {
+		touched[p] = true
+		if l := r.places[p]; l != nil {
+			delete(l.users, t)
+		}
+	}
+	if t.running {
+		r.index.Remove(t.f)
+		delete(r.owners, t.f)
+	}
+	t.running, t.places = false, nil
+}
+
+// establish shows c.f to new clients. The caller holds Relay.mu.
+func (r *Relay) establish(c *change) error {
+	if err := r.index.Add(c.f); err != nil {
+		return err
+	}
+	r.owners[c.f] = c.task
+	c.task.running, c.task.places = true, c.places
+	for _, p := range c.places {
+		r.places[p].users[c.task] = true
+	}
+	return nil
+}
+
+// startNew starts the listeners that were opened and are in use.
+func (r *Relay) startNew(ctx context.Context, changes []*change) {
+	for _, c := range changes {
+		for _, p := range c.opened {
+			if l := r.places[p]; l != nil && !l.started {
+				r.start(ctx, l)
+			}
+		}
+	}
+}
+
+// endSessions ends what the changes leave without a forward. A flow moves: its client's next datagram begins a new one.
+func (r *Relay) endSessions(changes []*change) {
+	for _, c := range changes {
+		if c.f == nil {
+			for _, l := range c.task.remove() {
+				l.kill()
+			}
+			continue
+		}
+		for _, l := range c.task.list() {
+			if !l.base().covered(c.f) {
+				l.kill()
+			}
+		}
+	}
+	for _, l := range r.places {
+		if l.packets == nil {
+			continue
+		}
+		l.packets.review(func(fl *flow) bool {
+			t, f := r.match(l, fl.peer, fl.local)
+			return f != nil && t == fl.task && sameWay(fl.f, f)
+		})
+	}
+}
+
+func (r *Relay) logChange(c *change) {
+	if c.err != nil {
+		r.log.Warn("a forward failed", keyForward, c.f.Name, keyListen, c.f.Listen.String(), keyError, c.err)
+		return
+	}
+	r.log.Debug("a forward listens", keyForward, c.f.Name, keyListen, c.f.Listen.String())
+}

@@ -1,0 +1,171 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// bulkRead is how much has to be there at once for a stream to count as bulk. Smaller pieces go through a buffer, which
+	// takes two system calls; a splice takes four and a pipe.
+	bulkRead = 16 << 10
+	// spliceSlice is how much a bulk stream moves by splice before it has to show again that it is one: an idle connection
+	// is to hold no pipe.
+	spliceSlice = 4 << 20
+
+	// drainTime bounds how long a reset is held back for bytes that are still on their way to the peer, who would lose them.
+	drainTime = time.Second
+	drainStep = 2 * time.Millisecond
+)
+
+// A half is one direction of a stream.
+type half struct {
+	dst, src net.Conn
+	count    *atomic.Uint64 // bytes moved
+	splicing atomic.Bool    // count is behind, and the kernel knows by how much
+	limit    *bucket
+}
+
+// An ending is how a direction ended.
+type ending uint8
+
+const (
+	endedWell  ending = iota // src sent its FIN and all of it is with dst
+	sourceDied               // src was reset, or cannot be read for another reason
+	targetDied               // dst was reset, or cannot be written
+)
+
+// carryStream moves bytes both ways until both directions have ended, and closes both connections. This is the engine's
+// seam: what it is given is two open connections, and all that it reports is in the counts of the two halves.
+//
+// The end of one direction (FIN) is passed on alone. A connection that dies takes the other one with it, by a reset, after
+// what it had sent before has been delivered.
+//
+//	            src FIN: dst.CloseWrite ─────────────► this half is done; both done: Close
+//	copying ──► src dies: drain dst, reset both ─────► the other half ends, too
+//	            dst dies: read on from dst, what it sent last ► when both are done: drain, reset both
+func carryStream(ctx context.Context, up, down *half, pool *buffers) {
+	done := make(chan ending)
+	go carryDown(ctx, down, pool, done)
+	first := copyHalf(ctx, up, pool)
+	second := <-done
+	client, target := up.src, up.dst
+	if first == endedWell && second == endedWell {
+		_ = client.Close()
+		_ = target.Close()
+		return
+	}
+	drain(client)
+	drain(target)
+	reset(client)
+	reset(target)
+}
+
+// carryDown is named so that a stack dump says which goroutine this is.
+func carryDown(ctx context.Context, h *half, pool *buffers, done chan<- ending) {
+	done <- copyHalf(ctx, h, pool)
+}
+
+// copyHalf moves one direction to its end and passes that end on.
+func copyHalf(ctx context.Context, h *half, pool *buffers) ending {
+	end := copyStream(ctx, h, pool)
+	if end == endedWell && closeWrite(h.dst) != nil {
+		end = targetDied
+	}
+	if end == sourceDied {
+		drain(h.dst)
+		reset(h.dst)
+		reset(h.src)
+	}
+	return end
+}
+
+// copyStream moves what src sends to dst. Small pieces go through a buffer that is held only while it is in use; once a
+// stream shows that it is bulk, and both ends are sockets that can, the bytes stay in the kernel.
+func copyStream(ctx context.Context, h *half, pool *buffers) ending {
+	r := newReader(h.src, pool)
+	defer r.release()
+	canSplice := splices(h.dst, h.src)
+	for {
+		limit := bufferSize
+		if slice := h.limit.slice(); slice > 0 {
+			limit = min(limit, slice)
+		}
+		data, err := r.read(limit)
+		n := len(data)
+		if n > 0 {
+			written, err := h.dst.Write(data)
+			h.count.Add(uint64(written))
+			if err != nil {
+				return targetDied
+			}
+		}
+		r.release()
+		switch {
+		case err == io.EOF:
+			return endedWell
+		case err != nil:
+			return sourceDied
+		}
+		h.limit.payAndWait(ctx, int64(n))
+		if canSplice && n >= min(bulkRead, limit) {
+			if end, more := spliceStream(ctx, h); !more {
+				return end
+			}
+		}
+	}
+}
+
+// spliceStream moves one slice inside the kernel, and reports whether the stream goes on. A *net.TCPConn splices from an
+// *io.LimitedReader around a socket; any other wrapper would make it copy.
+func spliceStream(ctx context.Context, h *half) (end ending, more bool) {
+	slice := int64(spliceSlice)
+	if limited := h.limit.slice(); limited > 0 {
+		slice = int64(limited)
+	}
+	from := io.LimitedReader{R: h.src, N: slice}
+	h.splicing.Store(true)
+	n, err := h.dst.(*net.TCPConn).ReadFrom(&from)
+	h.count.Add(uint64(n))
+	h.splicing.Store(false)
+	h.limit.payAndWait(ctx, n)
+	switch {
+	case err != nil && isDead(h.dst):
+		return targetDied, false
+	case err != nil:
+		return sourceDied, false
+	case n < slice:
+		return endedWell, false
+	}
+	return endedWell, true
+}
+
+// closeWrite ends the direction to c. A connection that cannot end one direction alone ends both: its peer has to learn.
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
+// drain waits, not for long, until c's peer has what was sent to it: a reset throws away what is still queued, and a
+// server that answers early and resets (413 Content Too Large) would have its answer lost.
+func drain(c net.Conn) {
+	for range drainTime / drainStep {
+		if unsent(c) == 0 || isDead(c) {
+			return
+		}
+		time.Sleep(drainStep)
+	}
+}
+
+// reset closes c so that its peer sees a reset rather than an orderly end, where c is TCP.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
+}

@@ -1,0 +1,118 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+)
+
+const (
+	// dialTimeout is how long the only target, or the last one left, may take to answer. Linux sends its fourth SYN after
+	// 7 s, so three lost ones are forgiven.
+	dialTimeout = 10 * time.Second
+	// dialTimeoutEach is how long a target may take while there is another one to try: two lost SYNs.
+	dialTimeoutEach = 4 * time.Second
+)
+
+// A DialError says why a target could not be reached.
+type DialError struct {
+	Target string // the address that was dialled
+	Err    error
+}
+
+func (e *DialError) Error() string { return fmt.Sprintf("target %s: %v", e.Target, cause(e.Err)) }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// A dialled is a target that answered.
+type dialled struct {
+	conn   net.Conn
+	target forward.Target
+	where  string // as people see it
+}
+
+// dialTargets reaches the first target of f that answers a client who came to port. The error is the last target's.
+func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward) (dialled, error) {
+	n, err := r.nodes(f.DialsFrom())
+	if err != nil {
+		return dialled{}, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
+	}
+	dial := n.Dial
+	if s.network == forward.UDP {
+		packets, ok := n.(node.PacketNode)
+		if !ok {
+			return dialled{}, fmt.Errorf("node %s carries no udp", f.DialsFrom())
+		}
+		dial = packets.DialPacket
+	}
+	order := s.task.order(f, s.client.Addr())
+	var last error
+	for i, target := range order {
+		timeout := dialTimeoutEach
+		if i == len(order)-1 {
+			timeout = dialTimeout
+		}
+		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
+			conn, err := dialOne(ctx, dial, a, timeout)
+			if err == nil {
+				return dialled{conn, target, a.String()}, nil
+			}
+			if ctx.Err() != nil {
+				return dialled{}, ctx.Err()
+			}
+			last = &DialError{Target: a.String(), Err: err}
+			if isScarce(err) {
+				return dialled{}, last // the next one needs a descriptor, too
+			}
+		}
+	}
+	return dialled{}, last
+}
+
+func dialOne(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), a address, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return dial(ctx, a.network, a.addr)
+}
+
+// An address is what a node dials.
+type address struct{ network, addr string }
+
+func (a address) String() string {
+	if a.network == "unix" {
+		return "unix:" + a.addr
+	}
+	return a.addr
+}
+
+// addresses lists what to dial for t, in order. A port of this host is sought on the loopback address of the client's
+// family and then on the other, because a program may listen on one of them alone. A datagram gets no answer from a
+// port without a program in time for a second try.
+func addresses(t forward.Target, port uint16, s *session) []address {
+	if t.IsUnix() {
+		return []address{{"unix", t.Path}}
+	}
+	network := "tcp"
+	if s.network == forward.UDP {
+		network = "udp"
+	}
+	text := strconv.Itoa(int(port))
+	switch {
+	case t.Addr.IsValid():
+		return []address{{network, net.JoinHostPort(t.Addr.String(), text)}}
+	case t.Host != "":
+		return []address{{network, net.JoinHostPort(t.Host, text)}}
+	}
+	v4, v6 := address{network, "127.0.0.1:" + text}, address{network, "[::1]:" + text}
+	if s.client.Addr().Is6() {
+		v4, v6 = v6, v4
+	}
+	if network == "udp" {
+		return []address{v4}
+	}
+	return []address{v4, v6}
+}

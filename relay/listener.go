@@ -1,0 +1,220 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+)
+
+// otherInterfaces is no interface's name (one has no '/'). It stands for where a client of a listener without an
+// interface came in: a listener that is held to an interface gets all clients from there.
+const otherInterfaces = "/"
+
+// A listener is one open place. The forwards that share it are told apart client by client.
+type listener struct {
+	place   place
+	stream  net.Listener    // for TCP and unix
+	packets *packetListener // for UDP
+	stop    context.CancelFunc
+	started bool        // guarded by Relay.applyMu
+	broken  atomic.Bool // ended by itself; the next Apply opens the place again
+
+	// Guarded by Relay.mu.
+	users map[*task]bool
+	blame *task // counts the clients that none of users serves: the least specific one
+}
+
+// open opens p. The listener is idle until it is started.
+func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
+	fail := func(err error) (*listener, error) {
+		return nil, &ListenError{Place: p.String(), Port: p.port, Err: err}
+	}
+	n, err := r.nodes(p.node)
+	if err != nil {
+		return fail(err)
+	}
+	l, err := openOn(ctx, n, p, node.Binding{Interface: p.iface})
+	if errors.Is(err, syscall.EADDRINUSE) && p.shared() {
+		if others := r.beside(p); len(others) > 0 {
+			l, err = openOn(ctx, n, p, node.Binding{Interface: p.iface, Beside: others})
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return l, nil
+}
+
+// beside lists the sockets that are open on the port of p for another address or interface.
+func (r *Relay) beside(p place) []syscall.Conn {
+	var others []syscall.Conn
+	for q, l := range r.places {
+		if q == p || !q.samePort(p) {
+			continue
+		}
+		if c, ok := l.socket().(syscall.Conn); ok {
+			others = append(others, c)
+		}
+	}
+	return others
+}
+
+func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listener, error) {
+	if b.Interface != "" || len(b.Beside) > 0 {
+		binder, ok := n.(node.Binder)
+		if !ok {
+			return nil, fmt.Errorf("node %s cannot listen on one interface", p.node)
+		}
+		n = binder.Bind(b)
+	}
+	l := &listener{place: p, users: map[*task]bool{}}
+	network, addr := p.dialect()
+	var err error
+	if p.network != forward.UDP {
+		l.stream, err = n.Listen(ctx, network, addr)
+		return l, err
+	}
+	packets, ok := n.(node.PacketNode)
+	if !ok {
+		return nil, fmt.Errorf("node %s carries no udp", p.node)
+	}
+	conn, err := packets.ListenPacket(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	l.packets = &packetListener{conn: newPacketConn(conn, p.addr), flows: map[flowKey]*flow{}}
+	return l, nil
+}
+
+// start begins to take clients in.
+func (r *Relay) start(ctx context.Context, l *listener) {
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.started = true
+	if l.packets != nil {
+		r.wg.Go(func() { r.readPackets(ctx, l) })
+	} else {
+		r.wg.Go(func() { r.acceptStreams(ctx, l) })
+	}
+}
+
+// close ends the listener, and the flows that only its socket could answer. Streams go on.
+func (l *listener) close() {
+	if l.stop != nil {
+		l.stop()
+	}
+	if l.packets == nil {
+		_ = l.stream.Close()
+		return
+	}
+	_ = l.packets.conn.Close()
+	l.packets.review(func(*flow) bool { return false })
+}
+
+func (l *listener) socket() any {
+	if l.packets != nil {
+		return l.packets.conn
+	}
+	return l.stream
+}
+
+// acceptStreams takes clients in until the listener is closed.
+func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
+	for r.pause.wait(ctx) {
+		conn, err := l.stream.Accept()
+		if err == nil {
+			r.wg.Go(func() { r.serveStream(ctx, l, conn) })
+			continue
+		}
+		if ctx.Err() != nil || !r.retryAfter(ctx, l, err) {
+			return
+		}
+	}
+}
+
+// retryAfter decides what an error of a listening socket means: true to go on, after a pause where that helps, or false
+// when the listener has ended and the next Apply is to open it again.
+func (r *Relay) retryAfter(ctx context.Context, l *listener, err error) bool {
+	var errno syscall.Errno
+	switch {
+	case isScarce(err):
+		if r.pause.begin(err) {
+			r.log.Warn("accepting is paused", keyListen, l.place.String(), keyError, err)
+		}
+		return r.pause.wait(ctx)
+	case errors.As(err, &errno) && errno != syscall.EBADF && errno != syscall.EINVAL:
+		// The trouble of one client or datagram, such as ECONNABORTED (accept(2), "Error handling"). Should it last, the
+		// pause keeps the loop from spinning.
+		return sleep(ctx, minPause)
+	case isTimeout(err):
+		return sleep(ctx, minPause)
+	}
+	l.broken.Store(true)
+	r.anyBroken.Store(true)
+	r.mu.RLock()
+	for t := range l.users {
+		t.listenerEnded(l.place, err)
+	}
+	r.mu.RUnlock()
+	r.log.Error("a listener ended by itself", keyListen, l.place.String(), keyError, err)
+	return false
+}
+
+// match finds the forward that serves this client, and its task. Without one the task is whom to count the refusal for.
+func (r *Relay) match(l *listener, client, local netip.Addr) (*task, *forward.Forward) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !l.place.shared() {
+		if t := l.blame; t == nil || client.IsValid() && !t.f.Admits(client) {
+			return t, nil
+		}
+		return l.blame, l.blame.f
+	}
+	from := l.place.iface
+	if from == "" {
+		from = otherInterfaces
+	}
+	f := r.index.Match(forward.Packet{
+		Network: l.place.network, Client: client, Addr: local, Local: true, Port: l.place.port, Interface: from,
+	})
+	if f == nil {
+		return l.blame, nil
+	}
+	return r.owners[f], f
+}
+
+// pickBlame finds the user that serves the most clients. The caller holds Relay.mu.
+func (l *listener) pickBlame() {
+	l.blame = nil
+	for t := range l.users {
+		if l.blame == nil || broader(t.f, l.blame.f) {
+			l.blame = t
+		}
+	}
+}
+
+// broader reports whether f is less specific than g about who calls; ties go by name, to have one answer.
+func broader(f, g *forward.Forward) bool {
+	a, b := widest(f), widest(g)
+	if a != b {
+		return a < b
+	}
+	return f.Name < g.Name
+}
+
+func widest(f *forward.Forward) int {
+	bits := 128
+	for _, p := range f.From {
+		bits = min(bits, p.Bits())
+	}
+	if len(f.From) == 0 {
+		bits = 0
+	}
+	return bits
+}

@@ -1,0 +1,183 @@
+// Package relay is the carrier that moves the bytes itself: TCP and unix streams, UDP flows, limits, the PROXY protocol.
+//
+// It is given the forwards to carry and the nodes to carry them with, and reports how they are doing. Which forwards it
+// gets, when they expire and who may change them is decided elsewhere; nothing here reads a configuration, and no socket
+// is opened but through a node.
+//
+//	Apply ─► task (a forward: limits, totals) ◄── match ── listener (a place) ◄── clients
+//	             └─► session: stream (copy.go) or flow (flow.go) ──► target
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+)
+
+// Keys of log attributes.
+const (
+	keyForward = "forward"
+	keyListen  = "listen"
+	keyClient  = "client"
+	keyError   = "err"
+)
+
+// flowCheck is how often idle flows are looked for; they may live that much longer than they should.
+const flowCheck = 5 * time.Second
+
+// ErrNoSession is the answer to Kill for a session that is not, or no longer, there.
+var ErrNoSession = errors.New("no such session")
+
+// Options are what a Relay needs.
+type Options struct {
+	Log *slog.Logger // nil: nothing is logged
+	// Nodes finds a node by its name. It is asked for every session, so it must not block; an error is the reason why a
+	// forward fails or a session is refused.
+	Nodes func(name string) (node.Node, error)
+}
+
+// A Relay carries forwards in user space. Its methods may be called from anywhere.
+type Relay struct {
+	log     *slog.Logger
+	nodes   func(name string) (node.Node, error)
+	began   time.Time
+	nextID  atomic.Uint64
+	pause   pause
+	buffers buffers
+	wg      sync.WaitGroup // listeners and sessions
+
+	anyBroken atomic.Bool // some listener has ended by itself since the last Apply
+
+	applyMu sync.Mutex // one Apply at a time
+	ended   bool       // guarded by applyMu: Run is over, nothing may start
+
+	// Written under applyMu and mu, so that either is enough for reading.
+	mu     sync.RWMutex
+	index  forward.Index
+	tasks  map[string]*task
+	owners map[*forward.Forward]*task // of what is in the index
+	places map[place]*listener
+}
+
+// New returns a Relay that carries nothing yet.
+func New(o Options) *Relay {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Relay{
+		log: o.Log, nodes: o.Nodes, began: time.Now(),
+		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
+	}
+}
+
+// Run waits until ctx is done, ends every listener and session, and returns when their goroutines have ended. Forwards
+// may be applied before; afterwards every Apply fails.
+func (r *Relay) Run(ctx context.Context) error {
+	ticker := time.NewTicker(flowCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.expireFlows(r.now())
+		case <-ctx.Done():
+			r.shutDown()
+			r.wg.Wait()
+			return nil
+		}
+	}
+}
+
+func (r *Relay) shutDown() {
+	r.applyMu.Lock()
+	defer r.applyMu.Unlock()
+	r.ended = true
+	for _, l := range r.places {
+		l.close()
+	}
+	for _, t := range r.tasks {
+		for _, l := range t.remove() {
+			l.kill()
+		}
+	}
+}
+
+// Stats is how every forward is doing that the last Apply named, the failed ones included.
+func (r *Relay) Stats() map[string]forward.Stats {
+	paused := r.pause.current()
+	stats := make(map[string]forward.Stats)
+	for _, t := range r.allTasks() {
+		s := t.stats()
+		if paused != "" {
+			s.Note = paused
+		}
+		stats[t.name] = s
+	}
+	return stats
+}
+
+// Sessions lists what is live, in no order.
+func (r *Relay) Sessions() []forward.Session {
+	var list []forward.Session
+	for _, t := range r.allTasks() {
+		list = t.appendSessions(list)
+	}
+	return list
+}
+
+// Kill ends one session abruptly, or returns an error that is ErrNoSession.
+func (r *Relay) Kill(id string) error {
+	if n, ok := parseID(id); ok {
+		for _, t := range r.allTasks() {
+			if l := t.session(n); l != nil {
+				l.kill()
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%q: %w", id, ErrNoSession)
+}
+
+func (r *Relay) allTasks() []*task {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*task, 0, len(r.tasks))
+	for _, t := range r.tasks {
+		all = append(all, t)
+	}
+	return all
+}
+
+func (r *Relay) expireFlows(now int64) {
+	r.mu.RLock()
+	var sockets []*packetListener
+	for _, l := range r.places {
+		if l.packets != nil {
+			sockets = append(sockets, l.packets)
+		}
+	}
+	r.mu.RUnlock()
+	for _, p := range sockets {
+		p.review(func(fl *flow) bool { return !fl.idle(now) })
+	}
+}
+
+// now is the time since the relay began, in nanoseconds.
+func (r *Relay) now() int64 { return int64(time.Since(r.began)) }
+
+// noteDial counts a client whose target could not be reached, unless the session was ended meanwhile.
+func (r *Relay) noteDial(ctx context.Context, t *task, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if isScarce(err) && r.pause.begin(err) {
+		r.log.Warn("accepting is paused", keyForward, t.name, keyError, err)
+	}
+	t.unreachable(err)
+}

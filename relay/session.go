@@ -1,0 +1,73 @@
+package relay
+
+import (
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A session is what streams and flows have in common.
+type session struct {
+	id      uint64
+	task    *task
+	f       *forward.Forward // as it was when the session began
+	place   place            // where it came in
+	network forward.Networks
+	local   netip.Addr     // this host's address that the client used, where it is known
+	peer    netip.Addr     // whom from and except are about; zero for a client of a unix socket
+	client  netip.AddrPort // peer, or whom a trusted peer speaks for
+	since   time.Time
+	in, out atomic.Uint64 // bytes carried
+
+	// Guarded by task.mu.
+	carried bool           // the target has been reached
+	target  forward.Target // which of the forward's it was
+	where   string         // the address that was dialled
+}
+
+// A live is a session as its task keeps it.
+type live interface {
+	base() *session
+	bytes() (in, out uint64) // carried by now
+	kill()                   // ends it abruptly; may be called more than once, and from anywhere
+}
+
+func (s *session) base() *session { return s }
+
+// clientText is the client as people see it.
+func (s *session) clientText() string {
+	if !s.client.IsValid() {
+		return "unix"
+	}
+	return s.client.String()
+}
+
+// covered reports whether f would take the session in, too: whoever changes a forward so that it no longer does wants the
+// session ended.
+func (s *session) covered(f *forward.Forward) bool {
+	if f.ListensAt() != s.place.node || f.Listen.Path != s.place.path {
+		return false
+	}
+	if s.place.path != "" {
+		return true
+	}
+	addr := f.Listen.Addr
+	here := !addr.IsValid() || !s.local.IsValid() || addr == s.local || addr.IsUnspecified() && addr.Is4() == s.local.Is4()
+	return here && f.Listen.Networks&s.network != 0 && f.Listen.Ports.Contains(s.place.port) &&
+		(f.Interface == "" || f.Interface == s.place.iface) && f.Admits(s.peer)
+}
+
+// sessionID and parseID turn the number of a session into what people see and back. Carriers tell their ids apart by the
+// first letter.
+func sessionID(n uint64) string { return "r" + strconv.FormatUint(n, 10) }
+
+func parseID(id string) (uint64, bool) {
+	if len(id) < 2 || id[0] != 'r' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(id[1:], 10, 64)
+	return n, err == nil && sessionID(n) == id
+}

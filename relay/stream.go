@@ -1,0 +1,173 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A stream is a session of TCP or of unix sockets.
+//
+//	matched ─► header read, if the peer is trusted ─► entered ─► target dialled ─► carried ─► left
+//	   └─ refused      └─ refused                       └─ refused     └─ refused (client reset)
+type stream struct {
+	session
+	near     net.Conn // to the client
+	up, down half     // client to target, target to client
+
+	headerIn  int // bytes of the PROXY protocol header taken from the client
+	headerOut int // and of the one sent to the target
+
+	mu     sync.Mutex
+	far    net.Conn // to the target; nil until it is dialled
+	killed bool
+	cancel context.CancelFunc
+}
+
+// serveStream carries one client from accept to end. ctx is the listener's, which the session outlives once it has entered.
+func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
+	dest := addrPort(near.LocalAddr())
+	s := &stream{near: near}
+	s.id, s.place, s.network, s.since = r.nextID.Add(1), l.place, l.place.network, time.Now()
+	s.client = addrPort(near.RemoteAddr())
+	s.peer, s.local = s.client.Addr(), dest.Addr()
+	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	s.cancel = cancel
+
+	f := r.admit(ctx, l, s, &dest)
+	if f == nil {
+		reset(near)
+		return
+	}
+	defer s.task.leave(&s.session)
+	target, err := r.dialTargets(sessionCtx, &s.session, f)
+	if err == nil {
+		err = s.attach(target, f, dest)
+	}
+	if err != nil {
+		r.noteDial(sessionCtx, s.task, err)
+		reset(near)
+		return
+	}
+	s.task.reached(&s.session, target.target, target.where)
+	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.task.upload
+	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.task.download
+	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
+}
+
+// admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. dest
+// becomes what a trusted peer says that its client came to; which forward it is depends on the connection itself.
+func (r *Relay) admit(ctx context.Context, l *listener, s *stream, dest *netip.AddrPort) *forward.Forward {
+	for {
+		t, f := r.match(l, s.peer, s.local)
+		if f == nil {
+			t.refuse()
+			return nil
+		}
+		if s.headerIn == 0 && trusts(f.AcceptProxy, s.peer) {
+			stop := context.AfterFunc(ctx, func() { _ = s.near.Close() })
+			h, err := acceptProxyHeader(s.near)
+			if !stop() || err != nil {
+				t.refuse()
+				r.log.Debug("client refused", keyForward, t.name, keyClient, s.peer.String(), keyError, err)
+				return nil
+			}
+			if s.headerIn = h.size; h.client.IsValid() {
+				s.client, *dest = h.client, h.dest
+			}
+		}
+		switch t.enter(s, f) {
+		case nil:
+			return f
+		case errFull:
+			t.refuse()
+			return nil
+		}
+	}
+}
+
+// attach makes the target part of the stream, unless it was killed meanwhile, and sends the header that the target expects.
+func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) error {
+	s.mu.Lock()
+	killed := s.killed
+	s.far = d.conn
+	s.mu.Unlock()
+	if killed {
+		reset(d.conn)
+		return context.Canceled
+	}
+	if f.SendProxy == 0 {
+		return nil
+	}
+	n, err := sendProxyHeader(d.conn, f.SendProxy, s.client, dest)
+	if err != nil {
+		reset(d.conn)
+		return &DialError{Target: d.where, Err: err}
+	}
+	s.headerOut = n
+	return nil
+}
+
+func (s *stream) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.killed = true
+	s.cancel()
+	reset(s.near)
+	if s.far != nil {
+		reset(s.far)
+	}
+}
+
+// bytes asks the kernel only for a direction that is inside a splice; otherwise the count is exact.
+func (s *stream) bytes() (in, out uint64) {
+	in, out = s.in.Load(), s.out.Load()
+	up, down := s.up.splicing.Load(), s.down.splicing.Load()
+	if !up && !down {
+		return in, out
+	}
+	received, acked, ok := tcpBytes(s.near)
+	if ok {
+		received = less(received, s.headerIn)
+	} else {
+		s.mu.Lock()
+		far := s.far
+		s.mu.Unlock()
+		if acked, received, ok = tcpBytes(far); !ok { // seen from the other side
+			return in, out
+		}
+		received = less(received, s.headerOut)
+	}
+	if up {
+		in = max(in, received)
+	}
+	if down {
+		out = max(out, acked)
+	}
+	return in, out
+}
+
+func less(n uint64, header int) uint64 {
+	if n < uint64(header) {
+		return 0
+	}
+	return n - uint64(header)
+}
+
+// addrPort is the address of a TCP connection, zero for any other.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		if a == nil || a.Network() == "unix" {
+			return netip.AddrPort{}
+		}
+		ap, _ := netip.ParseAddrPort(a.String()) // another node's kind of address
+		return unmap(ap)
+	}
+	return unmap(t.AddrPort())
+}

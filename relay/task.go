@@ -1,0 +1,214 @@
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// maxFlows bounds the UDP flows of a forward that sets no max_connections. A datagram's sender is not proven, so anybody
+// can make up clients; each costs a socket until it has been idle for long enough.
+const maxFlows = 16384
+
+// A task is one forward in the relay, by name: it outlives changes of the forward, so that totals never go backwards.
+type task struct {
+	name string
+
+	// Guarded by Relay.applyMu.
+	running bool             // its listeners are open and clients reach it
+	asked   *forward.Forward // the one of the last Apply; equal to f, perhaps another pointer
+	places  []place          // of f; none when not running
+
+	refused  atomic.Uint64
+	turn     atomic.Uint64 // round-robin
+	upload   bucket        // from clients
+	download bucket        // to clients
+
+	mu        sync.Mutex
+	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
+	gone      bool             // removed: no more sessions
+	sessions  map[uint64]live
+	perSource map[netip.Addr]int
+	perTarget map[forward.Target]int
+	open      int    // sessions that reached their target
+	total     uint64 // ever
+	in, out   uint64 // carried by sessions that have ended
+	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
+	highOut   uint64
+	dialNote  string // the last dial failure, until a dial succeeds
+	endNote   string // why a listener ended by itself, until the next change
+}
+
+func newTask(f *forward.Forward) *task {
+	return &task{
+		name: f.Name, f: f,
+		sessions: map[uint64]live{}, perSource: map[netip.Addr]int{}, perTarget: map[forward.Target]int{},
+	}
+}
+
+// The ways in which a session is not taken in.
+var (
+	errFull    = errors.New("a limit of the forward is reached")
+	errChanged = errors.New("the forward has changed since the client was matched")
+)
+
+// enter takes in a session that was matched to f, or says why not. A session that entered must leave.
+func (t *task) enter(l live, f *forward.Forward) error {
+	s := l.base()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone || t.f != f {
+		return errChanged
+	}
+	limit := f.MaxConnections
+	if limit == 0 && s.network == forward.UDP {
+		limit = maxFlows
+	}
+	source := s.client.Addr()
+	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[source] >= f.MaxPerSource {
+		return errFull
+	}
+	s.task, s.f = t, f
+	t.sessions[s.id] = l
+	if source.IsValid() {
+		t.perSource[source]++
+	}
+	return nil
+}
+
+// reached notes that the session's target answered; from now on it counts as carried.
+func (t *task) reached(s *session, target forward.Target, where string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.carried, s.target, s.where = true, target, where
+	t.perTarget[target]++
+	t.open++
+	t.total++
+	t.dialNote = ""
+}
+
+// refuse counts a client that is turned away. A client that no task is to blame for is not counted.
+func (t *task) refuse() {
+	if t != nil {
+		t.refused.Add(1)
+	}
+}
+
+func (t *task) unreachable(err error) {
+	t.refused.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dialNote = err.Error()
+}
+
+// leave ends what enter began.
+func (t *task) leave(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.sessions, s.id)
+	if source := s.client.Addr(); source.IsValid() {
+		countDown(t.perSource, source)
+	}
+	if s.carried {
+		t.open--
+		countDown(t.perTarget, s.target)
+	}
+	t.in += s.in.Load()
+	t.out += s.out.Load()
+}
+
+func countDown[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] == 0 {
+		delete(m, k)
+	}
+}
+
+// change puts f in place of what the task carried, for sessions to come.
+func (t *task) change(f *forward.Forward) {
+	t.upload.setRate(f.Bandwidth)
+	t.download.setRate(f.Bandwidth)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.f, t.endNote = f, ""
+}
+
+func (t *task) listenerEnded(p place, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.endNote = p.String() + " ended: " + cause(err).Error()
+}
+
+// remove keeps new sessions out and returns those there are.
+func (t *task) remove() []live {
+	t.mu.Lock()
+	t.gone = true
+	t.mu.Unlock()
+	return t.list()
+}
+
+func (t *task) list() []live {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]live, 0, len(t.sessions))
+	for _, l := range t.sessions {
+		all = append(all, l)
+	}
+	return all
+}
+
+// stats adds what live sessions have carried to the totals. Asking them takes system calls, so that is done unlocked;
+// those that end meanwhile are in the totals by the time of the second look.
+func (t *task) stats() forward.Stats {
+	all := t.list()
+	type count struct{ in, out uint64 }
+	counts := make(map[uint64]count, len(all))
+	for _, l := range all {
+		in, out := l.bytes()
+		counts[l.base().id] = count{in, out}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in, out := t.in, t.out
+	for id := range t.sessions {
+		in += counts[id].in
+		out += counts[id].out
+	}
+	t.highIn, t.highOut = max(t.highIn, in), max(t.highOut, out)
+	return forward.Stats{
+		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
+		Note: cmp.Or(t.endNote, t.dialNote),
+	}
+}
+
+// appendSessions adds what is live to list.
+func (t *task) appendSessions(list []forward.Session) []forward.Session {
+	for _, l := range t.list() {
+		s := l.base()
+		in, out := l.bytes()
+		t.mu.Lock()
+		carried, where := s.carried, s.where
+		t.mu.Unlock()
+		if !carried {
+			continue
+		}
+		network := s.network
+		if network == 0 {
+			network = forward.TCP // a unix stream is shown as what it is most like
+		}
+		list = append(list, forward.Session{
+			ID: sessionID(s.id), Forward: t.name, Network: network, Client: s.clientText(), Target: where,
+			Carried: forward.CarryRelay, Since: s.since, BytesIn: in, BytesOut: out,
+		})
+	}
+	return list
+}
+
+func (t *task) session(id uint64) live {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sessions[id]
+}
