@@ -166,7 +166,7 @@ func ParseTarget(s string) (Target, error) {
 		if host, ports, err = splitAddr(s); err != nil {
 			return Target{}, err
 		}
-		if ports == "" {
+		if ports == "" && !strings.HasSuffix(s, "]") {
 			return Target{}, fmt.Errorf("%q ends where its port should be", s)
 		}
 	}

@@ -37,7 +37,14 @@ func (ch *change) touches() bool {
 // difference finds what has to change for want: from memory while that is known to be true, else from the kernel.
 func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, error) {
 	if c.known && c.handle != 0 {
-		return c.differenceFromMemory(s, want)
+		handle, _, err := getTable(s, c.table)
+		if err != nil {
+			return nil, err
+		}
+		if handle == c.handle {
+			return c.differenceFromMemory(s, want)
+		}
+		c.log.Warn("the table was removed by another program; it is made anew", "table", c.table)
 	}
 	return c.differenceFromKernel(s, want)
 }
@@ -140,8 +147,7 @@ func (c *Carrier) carryOver(s *nlSocket, old, now []element) (del, add []element
 // differenceFromKernel reads the table and compares it with what want compiles to, element by element.
 func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*change, error) {
 	c.known = false
-	ch := &change{want: want}
-	ch.removed, ch.added = differ(c.carried, want)
+	ch := &change{want: want, added: want}
 	handle, comment, err := getTable(s, c.table)
 	if err != nil {
 		return nil, err

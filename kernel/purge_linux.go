@@ -26,15 +26,18 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 		c.log.Error("a changed forward claims what another does", "error", err)
 	}
 	if len(ch.removed)+len(ch.goneTargets) > 0 {
+		p.all = &c.index
 		c.report(p.run(nl))
 		return
 	}
+	own, err := openNetlink() // here, because the goroutine's thread may be in another network namespace
+	if err != nil {
+		c.report(0, err)
+		return
+	}
 	c.purges.Go(func() {
-		c.report(0, withNetlink(func(nl *nlSocket) error {
-			n, err := p.run(nl)
-			c.report(n, nil)
-			return err
-		}))
+		n, err := p.run(own)
+		c.report(n, errors.Join(err, own.Close()))
 	})
 }
 
@@ -69,12 +72,13 @@ func index(x *forward.Index, list []*forward.Forward) error {
 type purger struct {
 	here          map[netip.Addr]bool
 	before, after forward.Index               // of the forwards that went and came
+	all           *forward.Index              // of every forward that is carried now; set where some went
 	now           map[string]*forward.Forward // that came, by name
 	gone          map[netip.AddrPort]bool     // where forwards led that only the kernel's table still told of
 }
 
 func (p *purger) stale(s session) bool {
-	if was := owner(&p.before, s, p.here); was != nil && leadsTo(was, s) {
+	if was := owner(&p.before, s, p.here); was != nil && (leadsTo(was, s) || !p.elsewhere(s)) {
 		now := p.now[was.Name]
 		switch {
 		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
@@ -93,6 +97,12 @@ func (p *purger) stale(s session) bool {
 		return false
 	}
 	return s.network == forward.UDP || s.tcpState != tcpStateEstablished
+}
+
+// elsewhere reports whether a forward that is still carried leads where the session went.
+func (p *purger) elsewhere(s session) bool {
+	f := owner(p.all, s, p.here)
+	return f != nil && leadsTo(f, s)
 }
 
 // leftBehind reports whether the session went where a forward led that only the kernel's table still told of.
