@@ -80,7 +80,7 @@ func node(name string) string {
 
 // Admits reports whether From and Except let the client with this address in.
 func (f *Forward) Admits(client netip.Addr) bool {
-	client = client.Unmap()
+	client = client.Unmap().WithZone("") // no prefix contains an address with a zone
 	contains := func(p netip.Prefix) bool { return p.Contains(client) }
 	if len(f.From) > 0 && !slices.ContainsFunc(f.From, contains) {
 		return false

@@ -149,7 +149,7 @@ func (s Schedule) Next(t time.Time) time.Time {
 	}
 	open := s.Open(t)
 	minute := t.Truncate(time.Minute)
-	for range minutesPerWeek + 120 {
+	for range 2*minutesPerWeek + 120 { // an hour of the week that daylight saving skips comes a week later
 		minute = minute.Add(time.Minute)
 		if s.Open(minute) != open {
 			return minute

@@ -1,0 +1,228 @@
+package forward_test
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// TestEqualNoticesEveryField sets each field of a Forward in turn. A field that Equal does not know fails here on the day
+// that it is added.
+func TestEqualNoticesEveryField(t *testing.T) {
+	listen := map[string]bool{"Listen": true, "From": true, "Except": true, "Interface": true}
+	for field := range reflect.TypeFor[forward.Forward]().Fields() {
+		base, changed := newForward(t, "a", "80", "h"), newForward(t, "a", "80", "h")
+		value := reflect.ValueOf(changed).Elem().FieldByIndex(field.Index)
+		switch value.Interface().(type) {
+		case forward.Listen:
+			value.Set(reflect.ValueOf(newForward(t, "a", "81").Listen))
+		case []forward.Target:
+			value.Set(reflect.ValueOf(newForward(t, "a", "80", "i").To))
+		case []netip.Prefix:
+			value.Set(reflect.ValueOf(prefixes("10.0.0.0/8")))
+		case forward.Schedule:
+			value.Set(reflect.ValueOf(schedule(t, "mon")))
+		case time.Time:
+			value.Set(reflect.ValueOf(time.Unix(1, 0)))
+		case bool:
+			value.SetBool(true)
+		default:
+			switch {
+			case value.CanInt():
+				value.SetInt(1)
+			case value.CanUint():
+				value.SetUint(1)
+			case value.Kind() == reflect.String:
+				value.SetString("x")
+			default:
+				t.Fatalf("%s: teach this test the type %s", field.Name, field.Type)
+			}
+		}
+		if base.Equal(changed) || changed.Equal(base) {
+			t.Errorf("Equal does not look at %s", field.Name)
+		}
+		if got := base.SameListener(changed); got == listen[field.Name] {
+			t.Errorf("SameListener with another %s: %v", field.Name, got)
+		}
+	}
+	for field := range reflect.TypeFor[forward.Listen]().Fields() {
+		var a, b forward.Listen
+		switch value := reflect.ValueOf(&b).Elem().FieldByIndex(field.Index); field.Name {
+		case "Networks":
+			value.SetUint(1)
+		case "Addr":
+			value.Set(reflect.ValueOf(netip.MustParseAddr("192.0.2.1")))
+		case "Ports":
+			value.Set(reflect.ValueOf(forward.Ports{All: true}))
+		case "Path":
+			value.SetString("/x")
+		default:
+			t.Fatalf("teach this test Listen.%s", field.Name)
+		}
+		if a.Equal(b) {
+			t.Errorf("Listen.Equal does not look at %s", field.Name)
+		}
+	}
+	a, b := newForward(t, "a", "80", "h"), newForward(t, "a", "80", "h")
+	a.At, b.Via = forward.Host, forward.Host
+	a.Expires, b.Expires = time.Unix(5, 0).UTC(), time.Unix(5, 0).In(time.FixedZone("", 3600))
+	if !a.Equal(b) || !a.Equal(a) {
+		t.Error("two ways to write the same are not equal")
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for _, name := range []string{"a", "0", "web", "www.example.com", "a_b-c", strings.Repeat("a", 64)} {
+		if err := forward.CheckName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", ".a", "-a", "_a", "a b", "a/b", "ä", "a\n", "a\x00", "a\"", strings.Repeat("a", 65), strings.Repeat("ä", 40)} {
+		if forward.CheckName(name) == nil {
+			t.Errorf("%q passed", name)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	type edit = func(f *forward.Forward)
+	for _, test := range []struct {
+		name, listen string
+		to           []string
+		edit         edit
+		fields       string // of the errors; "" is valid
+	}{
+		{"plain", "80", []string{"192.168.1.10:8080"}, nil, ""},
+		{"several targets", "80", []string{"a", "b:80"}, nil, ""},
+		{"shift", "8000-8010", []string{"h:9000-9010"}, nil, ""},
+		{"list onto one", "80,443", []string{"h:80"}, nil, ""},
+		{"everything", "tcp+udp/*", []string{"192.168.1.50"}, nil, ""},
+		{"unix to unix", "unix:/a", []string{"unix:/b"}, nil, ""},
+		{"unix to a port", "unix:/a", []string{":80"}, nil, ""},
+		{"kernel", "80", []string{"192.168.1.10"}, func(f *forward.Forward) { f.Carry = forward.CarryKernel }, ""},
+		{"keep", "80", []string{"192.168.1.10"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, ""},
+		{"v4 to v6", "192.0.2.1:80", []string{"2001:db8::1"}, nil, ""},
+
+		{"no target", "80", nil, nil, "to"},
+		{"bad name", "80", []string{"h"}, func(f *forward.Forward) { f.Name = "a b" }, "name"},
+		{"unequal", "8000-8010", []string{"h:9000-9005"}, nil, "to"},
+		{"list onto range", "80,443", []string{"h:80-81"}, nil, "to"},
+		{"everything to a range", "*", []string{"192.168.1.10:80-90"}, nil, "to"},
+		{"everything to several", "*", []string{"192.168.1.10", "192.168.1.11"}, nil, "listen to"},
+		{"everything to a name", "*", []string{"h"}, nil, "listen"},
+		{"everything to here", "*", []string{":80"}, nil, "to"},
+		{"everything by the relay", "*", []string{"192.168.1.10"}, func(f *forward.Forward) { f.Carry = forward.CarryRelay }, "carry"},
+		{"udp to unix", "udp/53", []string{"unix:/a"}, nil, "to"},
+		{"both to unix", "tcp+udp/53", []string{"h", "unix:/a"}, nil, "to"},
+		{"unix without a port", "unix:/a", []string{"h"}, nil, "to"},
+		{"unix to a range", "unix:/a", []string{"h:80-90"}, nil, "to"},
+		{"unix to itself", "unix:/a", []string{"unix:/a"}, nil, "to"},
+		{"unix from", "unix:/a", []string{":80"}, func(f *forward.Forward) {
+			f.From, f.Except, f.Interface, f.MaxPerSource, f.Source = prefixes("10.0.0.0/8"), prefixes("10.0.0.1/32"), "eth0", 1, forward.SourceRewrite
+		}, "except from interface max_per_source source"},
+		{"udp and the PROXY protocol", "udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 1, prefixes("10.0.0.0/8") }, "accept_proxy send_proxy"},
+		{"negative", "80", []string{"h"}, func(f *forward.Forward) { f.MaxConnections, f.MaxPerSource, f.Bandwidth = -1, -1, -1 }, "bandwidth max_connections max_per_source"},
+		{"kernel cannot", "80", []string{"h"}, func(f *forward.Forward) { f.Carry = forward.CarryKernel }, "carry"},
+		{"relay cannot keep", "80", []string{"192.168.1.1"}, func(f *forward.Forward) { f.Carry, f.Source = forward.CarryRelay, forward.SourceKeep }, "source"},
+		{"relay has to and cannot keep", "80", []string{"h"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+
+		{"to itself", "80", []string{":80"}, nil, "to"},
+		{"to itself in a range", "8000-8010", []string{":8005-8015"}, nil, "to"},
+		{"to itself on loopback", "80", []string{"127.0.0.1"}, nil, "to"},
+		{"to itself on loopback, v6", "[::]:80", []string{"[::1]:80"}, nil, "to"},
+		{"to its own address", "192.0.2.1:80", []string{"192.0.2.1:80"}, nil, "to"},
+		{"to another port here", "80", []string{":8080"}, nil, ""},
+		{"to loopback from one address", "192.0.2.1:80", []string{"127.0.0.1:80"}, nil, ""},
+		{"to loopback from one interface", "80", []string{"127.0.0.1:80"}, func(f *forward.Forward) { f.Interface = "eth0" }, ""},
+		{"to loopback of the other family", "0.0.0.0:80", []string{"[::1]:80"}, nil, ""},
+	} {
+		f := newForward(t, "a", test.listen, test.to...)
+		if test.edit != nil {
+			test.edit(f)
+		}
+		if got := fieldsOf(t, f.Validate()); got != test.fields {
+			t.Errorf("%s: errors about %q, want %q: %v", test.name, got, test.fields, f.Validate())
+		}
+	}
+}
+
+// fieldsOf is what the field errors in err are about, sorted.
+func fieldsOf(t *testing.T, err error) string {
+	t.Helper()
+	if err == nil {
+		return ""
+	}
+	seen := map[string]bool{}
+	for _, one := range err.(interface{ Unwrap() []error }).Unwrap() {
+		var field *forward.FieldError
+		if !errors.As(one, &field) {
+			t.Fatalf("%v is no FieldError", one)
+		}
+		name := field.Field
+		if name == "" {
+			name = "name"
+		}
+		seen[name] = true
+	}
+	var list []string
+	for _, name := range []string{"accept_proxy", "bandwidth", "carry", "except", "from", "interface", "listen", "max_connections", "max_per_source", "name", "send_proxy", "source", "to"} {
+		if seen[name] {
+			list = append(list, name)
+			delete(seen, name)
+		}
+	}
+	if len(seen) > 0 {
+		t.Fatalf("fields that are no keys: %v", seen)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestNeedsRelay(t *testing.T) {
+	for _, test := range []struct {
+		listen, to, want string
+	}{
+		{"80", "192.168.1.10", ""},
+		{"80", ":8080", ""},
+		{"80", "h", "host name"},
+		{"80", "127.0.0.1:81", "loopback"},
+		{"127.0.0.1:80", "192.168.1.10", "loopback"},
+		{"80", "unix:/a", "unix socket"},
+		{"unix:/a", "h:80", "unix socket"},
+		{"[2001:db8::1]:80", "192.168.1.10", "IPv4 and IPv6"},
+	} {
+		why := newForward(t, "a", test.listen, test.to).NeedsRelay()
+		if (why == "") != (test.want == "") || !strings.Contains(why, test.want) {
+			t.Errorf("%s to %s: %q, want %q", test.listen, test.to, why, test.want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for _, s := range []string{"auto", "kernel", "relay"} {
+		if c, err := forward.ParseCarry(s); err != nil || c.String() != s {
+			t.Errorf("%s: %v, %v", s, c, err)
+		}
+	}
+	for _, s := range []string{"auto", "keep", "rewrite"} {
+		if c, err := forward.ParseSource(s); err != nil || c.String() != s {
+			t.Errorf("%s: %v, %v", s, c, err)
+		}
+	}
+	for _, s := range []string{"failover", "round-robin", "least", "source"} {
+		if c, err := forward.ParseBalance(s); err != nil || c.String() != s {
+			t.Errorf("%s: %v, %v", s, c, err)
+		}
+	}
+	if _, err := forward.ParseCarry("user"); err == nil {
+		t.Error("carry = user passed")
+	}
+	sum := forward.Stats{Open: 1, Total: 2, Refused: 3, BytesIn: 4, BytesOut: 5}.Add(forward.Stats{Open: 1, Total: 1, Refused: 1, BytesIn: 1, BytesOut: 1, Note: "x"})
+	if sum != (forward.Stats{Open: 2, Total: 3, Refused: 4, BytesIn: 5, BytesOut: 6, Note: "x"}) {
+		t.Errorf("sum %+v", sum)
+	}
+}
