@@ -146,7 +146,8 @@ func (r *reader) readForward(n *node) *forward.Forward {
 // each yields the parts of a joined error, or the error itself.
 func each(err error) func(func(error) bool) {
 	return func(yield func(error) bool) {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var joined interface{ Unwrap() []error }
+		if errors.As(err, &joined) {
 			for _, e := range joined.Unwrap() {
 				if !yield(e) {
 					return
@@ -209,54 +210,70 @@ func unknownKey(n, c *node) (meant string, one problem) {
 
 // set puts the value of n into a field of a Spec, or says why it does not fit and what would.
 func set(target any, n *node) (msg, hint string) {
-	key := n.name
 	switch target := target.(type) {
 	case *string:
-		if n.shape == shapeScalar && n.kind == unstable.String {
-			*target = n.text
-			return "", ""
-		}
-		if key == "expires" && n.shape == shapeScalar {
-			return setTime(target, n)
-		}
-		if key == "listen" && n.shape == shapeList {
-			return "several ports are one text, not a list", "write listen = \"80,443\""
-		}
-		return wantText(n)
+		return setText(target, n)
 	case *Strings:
-		if n.shape != shapeList {
-			if n.shape != shapeScalar || n.kind != unstable.String {
-				return wantText(n)
-			}
-			*target = Strings{n.text}
-			return "", ""
-		}
-		*target = make(Strings, len(n.children))
-		for i, item := range n.children {
-			if item.shape != shapeScalar || item.kind != unstable.String {
-				return fmt.Sprintf("item %d of the list is %s, not text in quotes", i+1, describe(item)), Help(key)
-			}
-			(*target)[i] = item.text
-		}
+		return setList(target, n)
 	case *int:
-		number, err := strconv.ParseInt(n.text, 0, 64)
-		if n.shape != shapeScalar || n.kind != unstable.Integer {
-			if number, err := strconv.ParseUint(n.text, 10, 31); err == nil && n.kind == unstable.String {
-				return "the number is in quotes", fmt.Sprintf("write %s = %d", key, number)
-			}
-			return "this is " + describe(n) + ", not a whole number", Help(key)
-		}
-		if err != nil || number > math.MaxInt32 || number < math.MinInt32 {
-			return fmt.Sprintf("%s is too large", n.text), Help(key)
-		}
-		*target = int(number)
+		return setNumber(target, n)
 	case **bool:
 		value, err := strconv.ParseBool(n.text)
 		if n.shape != shapeScalar || n.kind != unstable.Bool || err != nil {
-			return "this is " + describe(n) + ", not true or false", fmt.Sprintf("write %s = true or %s = false, without quotes", key, key)
+			return "this is " + describe(n) + ", not true or false", fmt.Sprintf("write %s = true or %s = false, without quotes", n.name, n.name)
 		}
 		*target = &value
 	}
+	return "", ""
+}
+
+func (n *node) isText() bool { return n.shape == shapeScalar && n.kind == unstable.String }
+
+func setText(target *string, n *node) (msg, hint string) {
+	switch {
+	case n.isText():
+		*target = n.text
+		return "", ""
+	case n.name == "expires" && n.shape == shapeScalar:
+		return setTime(target, n)
+	case n.name == "listen" && n.shape == shapeList:
+		return "several ports are one text, not a list", "write listen = \"80,443\""
+	}
+	return wantText(n)
+}
+
+func setList(target *Strings, n *node) (msg, hint string) {
+	switch {
+	case n.isText():
+		*target = Strings{n.text}
+		return "", ""
+	case n.shape != shapeList:
+		return wantText(n)
+	}
+	*target = make(Strings, len(n.children))
+	for i, item := range n.children {
+		if !item.isText() {
+			return fmt.Sprintf("item %d of the list is %s, not text in quotes", i+1, describe(item)), Help(n.name)
+		}
+		(*target)[i] = item.text
+	}
+	return "", ""
+}
+
+func setNumber(target *int, n *node) (msg, hint string) {
+	if n.isText() {
+		if number, err := strconv.ParseUint(n.text, 10, 31); err == nil {
+			return "the number is in quotes", fmt.Sprintf("write %s = %d", n.name, number)
+		}
+	}
+	if n.shape != shapeScalar || n.kind != unstable.Integer {
+		return "this is " + describe(n) + ", not a whole number", Help(n.name)
+	}
+	number, err := strconv.ParseInt(n.text, 0, 64)
+	if err != nil || number > math.MaxInt32 || number < math.MinInt32 {
+		return fmt.Sprintf("%s is too large", n.text), Help(n.name)
+	}
+	*target = int(number)
 	return "", ""
 }
 

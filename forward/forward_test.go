@@ -158,7 +158,11 @@ func fieldsOf(t *testing.T, err error) string {
 		return ""
 	}
 	seen := map[string]bool{}
-	for _, one := range err.(interface{ Unwrap() []error }).Unwrap() {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		t.Fatalf("%v is not several errors joined", err)
+	}
+	for _, one := range joined.Unwrap() {
 		var field *forward.FieldError
 		if !errors.As(one, &field) {
 			t.Fatalf("%v is no FieldError", one)
