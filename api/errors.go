@@ -71,6 +71,7 @@ func errorOf(err error) *Error {
 		inField  *forward.FieldError
 		conflict *table.ConflictError
 		tie      *forward.TieError
+		pending  *table.PendingError
 		tooLarge *http.MaxBytesError
 	)
 	switch {
@@ -78,15 +79,18 @@ func errorOf(err error) *Error {
 		e.Code, e.status, e.Problems = CodeInvalid, http.StatusUnprocessableEntity, inFile
 	case errors.As(err, &inField):
 		e.Code, e.status = CodeInvalid, http.StatusUnprocessableEntity
-	case errors.As(err, &conflict), errors.As(err, &tie):
+	case errors.As(err, &conflict), errors.As(err, &tie), errors.As(err, &pending):
 		e.Code, e.status = CodeConflict, http.StatusConflict
+	case errors.Is(err, table.ErrNothingPending):
+		e.Code, e.status = CodeConflict, http.StatusConflict
+		e.Hint = "either nothing was applied with --confirm, or its time is over and it was taken back; `fairlead status` shows what holds"
 	case errors.Is(err, table.ErrNotFound), errors.Is(err, ErrNoSession):
 		e.Code, e.status = CodeNotFound, http.StatusNotFound
 	case errors.As(err, &tooLarge):
 		e.Code, e.status = CodeTooLarge, http.StatusRequestEntityTooLarge
 		e.Message = fmt.Sprintf("the request is larger than %d bytes", tooLarge.Limit)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		e.Message, e.Code, e.status = "the daemon is stopping", CodeBusy, http.StatusServiceUnavailable
+	case errors.Is(err, table.ErrStopped), errors.Is(err, context.Canceled):
+		e.Message, e.Code, e.status = table.ErrStopped.Error(), CodeBusy, http.StatusServiceUnavailable
 	}
 	return e
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/fairlead-net/fairlead/table"
 )
 
-// A fakeTable keeps what it is told, and can be made to fail or to wait.
+// A fakeTable keeps what it is told, and can be made to wait.
 type fakeTable struct {
 	mu     sync.Mutex
+	until  time.Time
 	all    map[string]table.Status
-	fail   error
 	hold   chan struct{} // Put waits for it when it is not nil
 	inside chan struct{} // told of every Put that waits
 }
@@ -29,8 +29,8 @@ type fakeTable struct {
 func (t *fakeTable) Replace(_ context.Context, origin forward.Origin, want []*forward.Forward) (table.Change, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.fail != nil {
-		return table.Change{}, t.fail
+	if !t.until.IsZero() {
+		return table.Change{}, &table.PendingError{Until: t.until}
 	}
 	var c table.Change
 	gone := map[string]bool{}
@@ -60,6 +60,32 @@ func (t *fakeTable) Replace(_ context.Context, origin forward.Origin, want []*fo
 	return c, nil
 }
 
+func (t *fakeTable) ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forward, d time.Duration) (table.Change, error) {
+	c, err := t.Replace(ctx, forward.OriginFile, want)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		t.until = time.Now().Add(d)
+	}
+	return c, err
+}
+
+func (t *fakeTable) Confirm(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.until.IsZero() {
+		return table.ErrNothingPending
+	}
+	t.until = time.Time{}
+	return nil
+}
+
+func (t *fakeTable) Pending() (time.Time, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.until, !t.until.IsZero()
+}
+
 func (t *fakeTable) set(f *forward.Forward) table.Status {
 	if t.all == nil {
 		t.all = map[string]table.Status{}
@@ -79,7 +105,7 @@ func (t *fakeTable) Put(ctx context.Context, f *forward.Forward) (table.Status, 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.set(f), t.fail
+	return t.set(f), nil
 }
 
 func (t *fakeTable) Delete(_ context.Context, name string) error {

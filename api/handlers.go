@@ -92,7 +92,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	applied, err := s.applier.apply(r.Context(), req)
+	applied, err := s.Apply(r.Context(), req)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -100,8 +100,8 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, applied)
 }
 
-func (s *Server) confirm(w http.ResponseWriter, _ *http.Request) {
-	if err := s.applier.confirm(); err != nil {
+func (s *Server) confirm(w http.ResponseWriter, r *http.Request) {
+	if err := s.Table.Confirm(r.Context()); err != nil {
 		writeError(w, err)
 		return
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,6 +32,9 @@ const (
 // Table is the part of table.Table that the control interface needs.
 type Table interface {
 	Replace(ctx context.Context, origin forward.Origin, want []*forward.Forward) (table.Change, error)
+	ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forward, d time.Duration) (table.Change, error)
+	Confirm(ctx context.Context) error
+	Pending() (until time.Time, ok bool)
 	Put(ctx context.Context, f *forward.Forward) (table.Status, error)
 	Delete(ctx context.Context, name string) error
 	Snapshot() []table.Status // sorted by name
@@ -55,57 +59,50 @@ type Options struct {
 // A Server answers the control interface.
 type Server struct {
 	Options
-	applier *applier
-	running chan struct{}
-	files   chan struct{}
-	down    chan struct{}
-	isDown  sync.Once
+	running   chan struct{}  // a place for each request that is being answered
+	answering sync.WaitGroup // the same requests, to be waited for
+	files     chan struct{}  // a place for each file in memory
+	down      chan struct{}  // closed when a client has taken everything down
+	isDown    sync.Once
 }
 
 // NewServer returns a Server that Run has yet to start.
 func NewServer(o Options) *Server {
 	return &Server{
-		Options: o, applier: newApplier(o.Table, o.Log),
+		Options: o,
 		running: make(chan struct{}, maxRunning), files: make(chan struct{}, maxFiles), down: make(chan struct{}),
 	}
 }
 
-// Apply does what POST /v1/apply does, for a reload that comes by signal.
-func (s *Server) Apply(ctx context.Context, req ApplyRequest) (Applied, error) {
-	return s.applier.apply(ctx, req)
-}
-
-// Run serves on ln, and takes back what is not confirmed in time, until ctx ends or a client has asked for down. It closes
-// ln; requests that are being answered then have a moment to end.
+// Run serves on ln until ctx ends or a client has asked for down. It closes ln; requests that are being answered then have a moment to end.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
+	base, cancel := context.WithCancel(ctx)
 	defer cancel()
 	srv := &http.Server{
 		Handler: s.guard(s.routes()), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { s.applier.run(ctx) })
 	served := make(chan error, 1)
-	wg.Go(func() { served <- srv.Serve(ln) })
+	go func() { served <- srv.Serve(ln) }()
 
-	var err error
 	select {
 	case <-ctx.Done():
 	case <-s.down:
-	case err = <-served:
+	case err := <-served:
+		return fmt.Errorf("control socket: %w", errors.Join(err, srv.Close()))
 	}
-	cancel()
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer stop()
 	if srv.Shutdown(grace) != nil {
+		cancel()
 		srv.Close()
+		s.answering.Wait()
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // guard turns away what no client of ours sends, before anything is read. A page in a browser cannot open a unix socket,
@@ -123,7 +120,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		select {
 		case s.running <- struct{}{}:
-			defer func() { <-s.running }()
+			s.answering.Add(1)
+			defer func() {
+				<-s.running
+				s.answering.Done()
+			}()
 		default:
 			writeError(w, refuse(http.StatusServiceUnavailable, CodeBusy, "too many requests at once", "try again in a moment"))
 			return

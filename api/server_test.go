@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 		{"too large", put(`{"listen":"` + strings.Repeat("8", maxBody) + `"}`), 413, CodeTooLarge, "larger"},
 		{"remove nothing", "DELETE /v1/forwards/web HTTP/1.1\r\nHost: fairlead\r\n\r\n", 404, CodeNotFound, "web"},
 		{"kill nothing", "DELETE /v1/sessions/r9 HTTP/1.1\r\nHost: fairlead\r\n\r\n", 404, CodeNotFound, "r9"},
-		{"confirm nothing", "POST /v1/confirm HTTP/1.1\r\nHost: fairlead\r\n\r\n", 409, CodeConflict, "nothing waits"},
+		{"confirm nothing", "POST /v1/confirm HTTP/1.1\r\nHost: fairlead\r\n\r\n", 409, CodeConflict, "no apply waits"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			resp, text := raw(t, path, tt.request)
@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 func TestApplyErrors(t *testing.T) {
 	c := NewClient(serve(t, Options{Table: &fakeTable{}}))
 	defer c.Close()
-	_, err := c.Apply(t.Context(), ApplyRequest{File: "my.toml", Text: "[forward.web]\nlisten = \"0\"\nto = \"192.0.2.1\"\nmax_connections = -1\n"})
+	_, err := c.Apply(t.Context(), ApplyRequest{File: "my.toml", Text: "[forward.web]\nlisten = \"0\"\nto = \"192.0.2.1\"\n[forward.b]\nlisten = \"80\"\nto = \"\"\n"})
 	var problems config.Errors
 	if !errors.As(err, &problems) || len(problems) != 2 {
 		t.Fatalf("want two problems, got %v", err)

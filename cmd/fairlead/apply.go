@@ -25,8 +25,7 @@ func newApply(g *globals) *cobra.Command {
 nothing.
 
 With --confirm the daemon goes back by itself unless "fairlead confirm" comes in time, so that a change that locks you out
-does not last. Another apply in the meantime settles it: without --confirm it keeps the new file, with it the time starts
-anew and the way back stays the same.`,
+does not last. Until then nothing else can be applied. A daemon that dies before starts with what held before.`,
 		Example: `  fairlead apply
   fairlead apply -c fairlead.toml --confirm 60s
   fairlead confirm`,

@@ -55,7 +55,6 @@ func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.relay.Run(ctx) })
 	tasks.Go(func() error { return e.table.Run(ctx) })
-	tasks.Go(func() error { return e.kernel.Watch(ctx) })
 	if err := tasks.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

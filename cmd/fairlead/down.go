@@ -52,7 +52,9 @@ func sweep(w io.Writer, away error, log *slog.Logger) error {
 	if reason := kernel.Probe().Unusable; reason != "" {
 		return advise(fmt.Errorf("%w; and whether it left rules behind cannot be told: %s", away, reason), "run this as root where the daemon ran as root")
 	}
-	kernel.CleanStale(log)
+	if _, err := kernel.CleanStale(log); err != nil {
+		return fmt.Errorf("taking the rules of killed forwards away: %w", err)
+	}
 	if err := kernel.New(kernel.Options{Log: log}).Clear(); err != nil {
 		return fmt.Errorf("taking the rules away: %w", err)
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-
-	"log/slog"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -65,7 +63,7 @@ func runForward(ctx context.Context, f *forward.Forward, screen *screen, log *sl
 	if err := dropPrivileges(log, target{}); err != nil {
 		return err
 	}
-	kernel.CleanStale(log)
+	cleanStale(log)
 	e := newEngine(kernel.ForegroundTable(), store.Memory(), log)
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -97,7 +95,7 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 	line := arrow(shown.Listen, shown.To)
 	switch st.State {
 	case forward.StateFailed:
-		return advise(fmt.Errorf("%s: %s", line, shown.Detail), failedHint(f, shown.Detail))
+		return advise(fmt.Errorf("%s: %s", line, shown.Detail), failedHint(f))
 	case forward.StateUp:
 		line += "  " + carriedBy(shown.Carried, shown.Why)
 	default:
@@ -135,13 +133,12 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 	}
 }
 
-func failedHint(f *forward.Forward, detail string) string {
+func failedHint(f *forward.Forward) string {
 	for _, r := range f.Listen.Ports.Ranges {
 		if r.First < 1024 && os.Geteuid() != 0 {
 			return "ports below 1024 need root; " + otherPort
 		}
 	}
-	_ = detail
 	return otherPort
 }
 
@@ -155,4 +152,12 @@ func clearKernel(c *kernel.Carrier) error {
 	return c.Clear()
 }
 
-var _ io.Writer = (*screen)(nil)
+// cleanStale takes away what forwards have left in the kernel whose process was killed.
+func cleanStale(log *slog.Logger) {
+	if kernel.Probe().Unusable != "" {
+		return
+	}
+	if _, err := kernel.CleanStale(log); err != nil {
+		log.Warn("rules of forwards that were killed cannot be looked for", "err", err)
+	}
+}

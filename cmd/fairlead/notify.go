@@ -48,11 +48,20 @@ func (d *daemon) notify(ctx context.Context) error {
 	}
 }
 
-// reloads applies the file anew at every SIGHUP. A file that cannot be applied changes nothing.
+// reloads says when the daemon is ready, and then applies the file anew at every SIGHUP. A file that cannot be applied
+// changes nothing.
 func (d *daemon) reloads(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	select {
+	case <-d.table.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	d.log.Info("ready", "file", d.server.Version.File, "forwards", len(d.table.Snapshot()))
+	d.tell(ready)
+	cleanStale(d.log)
 	for {
 		select {
 		case <-ctx.Done():

@@ -15,7 +15,6 @@ import (
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
-	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/store"
 )
 
@@ -124,11 +123,20 @@ type daemon struct {
 	server *api.Server
 }
 
-// run brings the forwards up and serves until ctx ends or a client asks for down.
+// run carries the forwards and serves until ctx ends or a client asks for down.
 //
-//	engine ──► ready ──► file applied ──► service manager told
+//	file's forwards in the table ──► engine ──► every forward handed to its carrier once ──► service manager told
 //	down: engine stopped and waited for, rules removed, client answered, the rest stopped
 func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *config.Config) error {
+	// Before the engine runs: its first act is to take away from the kernel what is not in the table.
+	want := cfg.Forwards
+	if before, ok := d.table.Unconfirmed(); ok {
+		d.log.Warn("the last apply was not confirmed before the daemon died; what held before it holds, not the file", "file", file)
+		want = before
+	}
+	if _, err := d.table.Replace(ctx, forward.OriginFile, want); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	working, stopWorking := context.WithCancel(ctx)
@@ -137,7 +145,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	d.server = api.NewServer(api.Options{
 		Table: d.table, Sessions: d.engine, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file},
-		Down: func(ctx context.Context) error {
+		Down: func(context.Context) error {
 			stopWorking()
 			<-stopped
 			return clearKernel(d.kernel)
@@ -146,38 +154,15 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error {
 		defer close(stopped)
-		err := d.engine.run(working)
-		if err != nil || ctx.Err() == nil && working.Err() == nil {
-			end()
-		}
-		return err
+		return d.engine.run(working)
 	})
 	tasks.Go(func() error {
 		defer end()
 		return d.server.Run(ctx, ln)
 	})
-	tasks.Go(func() error { return d.start(working, file, cfg) })
+	tasks.Go(func() error { return d.reloads(working) })
 	tasks.Go(func() error { return d.notify(ctx) })
 	err := tasks.Wait()
 	d.log.Info("stopped")
 	return err
-}
-
-// start hands the file's forwards to the table and tells who waits that the daemon is ready.
-func (d *daemon) start(ctx context.Context, file string, cfg *config.Config) error {
-	select {
-	case <-d.table.Ready():
-	case <-ctx.Done():
-		return nil
-	}
-	if _, err := d.table.Replace(ctx, forward.OriginFile, cfg.Forwards); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	d.log.Info("ready", "file", file, "forwards", len(d.table.Snapshot()))
-	d.tell(ready)
-	kernel.CleanStale(d.log)
-	return d.reloads(ctx)
 }
