@@ -3,8 +3,8 @@
 # make help       the rest
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-# The go command stamps the version into the binary from the tag and commit; VERSION names what make dist packs.
-GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'
+LDFLAGS  := -s -w -X main.stamped=$(VERSION)
+GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 FUZZTIME ?= 10s
