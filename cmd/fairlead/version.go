@@ -31,8 +31,14 @@ func newVersion(g *globals) *cobra.Command {
 	}
 }
 
+// stamped is what git describe said when make or a package built this; the linker sets it.
+var stamped string
+
 // version is what the build says it was made from.
 func version() string {
+	if stamped != "" {
+		return stamped
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"
