@@ -1,8 +1,11 @@
 package relay
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -230,52 +233,79 @@ func TestDescriptorLimit(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("sets RLIMIT_NOFILE")
 	}
-	const variable = "FAIRLEAD_TEST_NOFILE"
-	if os.Getenv(variable) == "" {
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -n 64 && exec "$0" -test.run '^TestDescriptorLimit$'`, os.Args[0])
-		cmd.Env = append(os.Environ(), variable+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	const variable = "FAIRLEAD_TEST_TARGET"
+	if target := os.Getenv(variable); target != "" {
+		relayUntilEOF(t, target)
 		return
 	}
-	target := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }).String()
-	port := freePort(t)
-	r := startRelay(t)
-	apply(t, r, fwd(t, "x", port, target))
-	var conns []net.Conn
-	for { // each session takes four descriptors here: the client, the relay's two, the target
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ECONNRESET) {
-				t.Fatal(err)
-			}
-			break
-		}
-		conns = append(conns, c)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -n 64 && exec "$0" -test.run '^TestDescriptorLimit$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), variable+"="+serve(t, "tcp", "127.0.0.1:0", echo).String())
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, "the note", func() bool {
-		return r.Stats()["x"].Note == "accepting is paused: out of file descriptors (limit 64)"
-	})
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	expect := func(prefix string) string {
+		t.Helper()
+		for lines.Scan() {
+			if rest, ok := strings.CutPrefix(lines.Text(), prefix); ok {
+				return rest
+			}
+		}
+		t.Fatalf("the relay ended and did not say %q", prefix)
+		return ""
+	}
+	addr := "127.0.0.1:" + expect("port ")
+	var conns []net.Conn
+	for range 60 { // each takes two descriptors of the relay
+		conns = append(conns, dial(t, "tcp", addr))
+	}
+	expect("note accepting is paused: out of file descriptors (limit 64)")
 	for _, c := range conns {
 		c.Close()
 	}
-	eventually(t, "new sessions", func() bool {
-		c, err := net.DialTimeout("tcp", "127.0.0.1:"+port, patience)
-		if err != nil {
-			return false
+	expect("note none")
+	ask(t, dial(t, "tcp", addr), "hello")
+	stdin.Close()
+	for lines.Scan() {
+		t.Log(lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// relayUntilEOF runs a relay and prints its note whenever that changes, until standard input ends.
+func relayUntilEOF(t *testing.T, target string) {
+	port := freePort(t)
+	r := startRelay(t)
+	apply(t, r, fwd(t, "x", port, target))
+	fmt.Println("port " + port)
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(ended)
+	}()
+	last := ""
+	for ticker := time.Tick(5 * time.Millisecond); ; {
+		select {
+		case <-ended:
+			return
+		case <-ticker:
 		}
-		defer c.Close()
-		before := r.Stats()["x"].BytesIn
-		_, err = c.Write([]byte("hello"))
-		if err != nil {
-			return false
+		if note := r.Stats()["x"].Note; note != last {
+			fmt.Println("note " + cmp.Or(note, "none"))
+			last = note
 		}
-		_ = c.(*net.TCPConn).CloseWrite()
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
-		_, err = c.Read(make([]byte, 1))
-		return err == io.EOF && r.Stats()["x"].BytesIn > before
-	})
+	}
 }
 
 // brokenNode is this host with listeners that end by themselves.
