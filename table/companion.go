@@ -1,0 +1,147 @@
+package table
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+)
+
+// A forward that the kernel carries to another host is out of reach through 127.0.0.1 and ::1 of this host: the kernel does
+// not route packets with loopback addresses. Companions make up for that: they listen there in the relay, for a forward
+// that listens at every address. They are a courtesy, and give way to everything that somebody asked for: one that cannot
+// listen is of no interest to anybody, and one on whose ports another forward needs to listen is taken away. Their names
+// have a '/', which no other forward's has.
+const (
+	suffixLo4 = "/lo4"
+	suffixLo6 = "/lo6"
+
+	maxCompanions     = 128 // of all forwards together; who came first keeps its own
+	maxCompanionPorts = 16  // a forward with more ports has none: each would be a listener
+)
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// companions are those in the relay now, by the forwards that they accompany, in the order in which these came.
+type companions struct{ list []accompanied }
+
+type accompanied struct {
+	main *forward.Forward
+	with []*forward.Forward
+}
+
+// update makes the companions fit what the carriers are to have, both sorted by name. It returns them, sorted by name, and
+// the legs that have ended.
+func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kernel.Facts) ([]*forward.Forward, []meterKey) {
+	before := c.list
+	c.list = nil
+	var taken portSet
+	n := 0
+	place := func(main *forward.Forward, with []*forward.Forward) {
+		if len(with) > 0 && n+len(with) <= maxCompanions && taken.add(main.Listen, true) {
+			c.list = append(c.list, accompanied{main, with})
+			n += len(with)
+		}
+	}
+	if len(kernelWant) > 0 {
+		for _, f := range relayWant {
+			if listensOnLoopback(f) {
+				taken.add(f.Listen, false)
+			}
+		}
+	}
+	had := make(map[string]bool, len(before))
+	for _, a := range before {
+		had[a.main.Name] = true
+		at, found := slices.BinarySearchFunc(kernelWant, a.main.Name, compareName)
+		switch {
+		case !found:
+		case kernelWant[at] == a.main:
+			place(a.main, a.with)
+		default:
+			place(kernelWant[at], companionsOf(kernelWant[at], facts))
+		}
+	}
+	for _, f := range kernelWant {
+		if n >= maxCompanions {
+			break
+		}
+		if !had[f.Name] {
+			place(f, companionsOf(f, facts))
+		}
+	}
+	var want []*forward.Forward
+	for _, a := range c.list {
+		want = append(want, a.with...)
+	}
+	slices.SortFunc(want, func(f, g *forward.Forward) int { return strings.Compare(f.Name, g.Name) })
+	var ended []meterKey
+	for _, a := range before {
+		for _, f := range a.with {
+			if _, still := slices.BinarySearchFunc(want, f.Name, compareName); !still {
+				ended = append(ended, relayKey(f.Name))
+			}
+		}
+	}
+	return want, ended
+}
+
+func compareName(f *forward.Forward, name string) int { return strings.Compare(f.Name, name) }
+
+// companionsOf are those that f would have, or none.
+func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
+	switch {
+	case f.Carry != forward.CarryKernel || f.Listen.Addr.IsValid() || f.Interface != "" || f.Source == forward.SourceKeep,
+		f.Listen.Ports.All || f.Listen.Ports.Count() > maxCompanionPorts,
+		f.To[0].IsLocal() || facts.IsLocal(f.To[0].Addr): // the kernel redirects those itself
+		return nil
+	}
+	var list []*forward.Forward
+	for _, lo := range []struct {
+		suffix string
+		addr   netip.Addr
+	}{{suffixLo4, loopback4}, {suffixLo6, loopback6}} {
+		if f.Admits(lo.addr) {
+			list = append(list, &forward.Forward{
+				Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Carry: forward.CarryRelay,
+				Listen: forward.Listen{Networks: f.Listen.Networks, Addr: lo.addr, Ports: f.Listen.Ports},
+			})
+		}
+	}
+	return list
+}
+
+// listensOnLoopback reports whether the relay's listener for f can be in the way of one on loopback, or the other way round.
+func listensOnLoopback(f *forward.Forward) bool {
+	addr := f.Listen.Addr
+	return f.ListensAt() == forward.Host && !f.Listen.IsUnix() && (!addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback())
+}
+
+// A portSet is a set of ports of each protocol.
+type portSet struct{ bits [2]*[65536 / 64]uint64 }
+
+// add enters the ports of l. With onlyIfFree it enters all of them or, when one is there already, none, and says so.
+func (s *portSet) add(l forward.Listen, onlyIfFree bool) bool {
+	for network := range l.Networks.Each {
+		bits := &s.bits[network>>1]
+		if *bits == nil {
+			*bits = new([65536 / 64]uint64)
+		}
+		for port := range l.Ports.Each {
+			if onlyIfFree && (*bits)[port/64]&(1<<(port%64)) != 0 {
+				return false
+			}
+		}
+	}
+	for network := range l.Networks.Each {
+		for port := range l.Ports.Each {
+			s.bits[network>>1][port/64] |= 1 << (port % 64)
+		}
+	}
+	return true
+}

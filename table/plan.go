@@ -1,0 +1,121 @@
+package table
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+)
+
+// A Decision is what the planner makes of one forward on one host.
+type Decision struct {
+	Carry forward.Carry // never CarryAuto, unless Err is set
+	Why   string        // in plain words
+	Note  string        // what the operator should know of how it is carried, or ""
+	Err   error         // it cannot be carried as it was asked for on this host; another day it may
+}
+
+// Plan picks the carrier for f and says why. It depends on nothing but its arguments.
+func Plan(f *forward.Forward, facts kernel.Facts) Decision {
+	why := needsRelay(f, facts)
+	if why == "" {
+		return planKernel(f, facts)
+	}
+	if only := needsKernel(f); only != "" {
+		return Decision{Why: why, Err: fmt.Errorf("%s needs the kernel to carry it, but %s", only, why)}
+	}
+	return Decision{Carry: forward.CarryRelay, Why: why}
+}
+
+// needsKernel names what f asks for that the relay cannot give, or "".
+func needsKernel(f *forward.Forward) string {
+	switch {
+	case f.Listen.Ports.All:
+		return `listen = "*"`
+	case f.Source == forward.SourceKeep:
+		return `source = "keep"`
+	case f.Carry == forward.CarryKernel:
+		return `carry = "kernel"`
+	}
+	return ""
+}
+
+const noTranslation = "the kernel does not translate between IPv4 and IPv6"
+
+// needsRelay says why the kernel of this host cannot carry f, or should not, or "".
+func needsRelay(f *forward.Forward, facts kernel.Facts) string {
+	if why := f.NeedsRelay(); why != "" {
+		return why
+	}
+	if f.Carry == forward.CarryRelay {
+		return "asked for by carry"
+	}
+	if facts.Unusable != "" {
+		return facts.Unusable
+	}
+	to := f.To[0].Addr // NeedsRelay has left one target: an address or a port of this host
+	if !to.IsValid() {
+		return ""
+	}
+	sameFamily := func(p netip.Prefix) bool { return p.Addr().Is4() == to.Is4() }
+	if len(f.From) > 0 && !slices.ContainsFunc(f.From, sameFamily) {
+		return noTranslation
+	}
+	if facts.IsLocal(to) || facts.Routes(to) {
+		return ""
+	}
+	if to.Is4() {
+		return "this host does not forward packets (net.ipv4.ip_forward is 0)"
+	}
+	return "this host does not forward packets (net.ipv6.conf.all.forwarding is 0)"
+}
+
+func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
+	d := Decision{Carry: forward.CarryKernel, Why: "plain host to host"}
+	to := f.To[0].Addr
+	if !to.IsValid() {
+		d.Why = "plain redirect on this host"
+		return d
+	}
+	var notes []string
+	if facts.IsLocal(to) {
+		d.Why = "plain redirect on this host"
+	} else {
+		notes = append(notes, sourceNote(f, to, facts))
+	}
+	if !f.Listen.Addr.IsValid() { // asked for every address, of both families
+		if to.Is4() {
+			notes = append(notes, "IPv4 only: the target is an IPv4 address")
+		} else {
+			notes = append(notes, "IPv6 only: the target is an IPv6 address")
+		}
+	}
+	d.Note = strings.Join(notes, "; ")
+	return d
+}
+
+// sourceNote says which address a target on another host sees. With source = "auto" the kernel's rule rewrites it exactly
+// for clients that come in by the interface by which the target is reached: the target could answer those directly, past
+// this host, and they would not know the answer.
+func sourceNote(f *forward.Forward, to netip.Addr, facts kernel.Facts) string {
+	switch f.Source {
+	case forward.SourceRewrite:
+		return "the target sees an address of this host (source = rewrite)"
+	case forward.SourceKeep:
+		return "the target sees the client's address (source = keep)"
+	}
+	egress, byDefault := facts.Egress(to), facts.Default4
+	if to.Is6() {
+		byDefault = facts.Default6
+	}
+	switch {
+	case egress == "" || f.Interface != "" && f.Interface != egress: // no client comes in there
+		return "the target sees the client's address"
+	case egress == byDefault || egress == f.Interface:
+		return "source rewritten for clients that come in by " + egress + ", so that replies come back: the target is reached by the same interface"
+	}
+	return "the target sees the client's address; clients on " + egress + " itself are rewritten (hairpin)"
+}

@@ -1,0 +1,126 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/store"
+)
+
+// A Change is what a Replace did, by names in order.
+type Change struct {
+	Added, Changed, Removed []string
+	Kept                    int // forwards that were not touched, nor any of their sessions
+}
+
+// Replace makes want all the forwards of this origin, and returns when the carriers have answered. A forward that asks for
+// the same as before is not touched. Everything is checked before anything is changed; the errors are those of Put, joined.
+// While an apply waits to be confirmed, a Replace of the file is refused with a *PendingError.
+func (t *Table) Replace(ctx context.Context, origin forward.Origin, want []*forward.Forward) (Change, error) {
+	unlock, err := t.lock(ctx)
+	if err != nil {
+		return Change{}, err
+	}
+	c, done, err := t.replace(origin, want)
+	unlock()
+	if err != nil {
+		return Change{}, err
+	}
+	return done, t.await(ctx, c)
+}
+
+// replace is Replace without the waiting. The caller holds writing.
+func (t *Table) replace(origin forward.Origin, want []*forward.Forward) (*cycle, Change, error) {
+	var keep func(store.Tx) error
+	if origin == forward.OriginFile {
+		if t.pending != nil {
+			return nil, Change{}, &PendingError{Until: t.pending.until}
+		}
+		var err error
+		if keep, err = t.settleApply(); err != nil {
+			return nil, Change{}, err
+		}
+	}
+	ch, done, err := t.diff(origin, want, false)
+	if err != nil {
+		return nil, Change{}, err
+	}
+	ch.keep = keep
+	if origin == forward.OriginFile {
+		ch.then = t.fileCameLocked
+	}
+	c, err := t.commit(ch)
+	return c, done, err
+}
+
+// diff finds what leads from the forwards that origin has to want. With force, one whose name is taken is set aside. The
+// caller holds writing.
+func (t *Table) diff(origin forward.Origin, want []*forward.Forward, force bool) (change, Change, error) {
+	ch := change{force: force}
+	var done Change
+	var errs []error
+	names := make(map[string]bool, len(want))
+	for _, f := range want {
+		if len(errs) == manyErrors {
+			break
+		}
+		e := t.byName[f.Name]
+		switch err := f.Validate(); {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("forward %q: %w", f.Name, err))
+		case f.Origin != origin:
+			errs = append(errs, fmt.Errorf("forward %q is of origin %q, not %q", f.Name, f.Origin, origin))
+		case names[f.Name]:
+			errs = append(errs, fmt.Errorf("there are two forwards %q", f.Name))
+		case e == nil:
+			done.Added = append(done.Added, f.Name)
+			ch.put = append(ch.put, f)
+		case e.f.Origin != origin && force:
+			ch.setAside(f, &ConflictError{Name: f.Name, Owner: e.f.Origin})
+		case e.f.Origin != origin:
+			errs = append(errs, &ConflictError{Name: f.Name, Owner: e.f.Origin})
+		case e.f.Equal(f):
+			done.Kept++
+		default:
+			done.Changed = append(done.Changed, f.Name)
+			ch.put = append(ch.put, f)
+		}
+		names[f.Name] = true
+	}
+	if len(errs) > 0 {
+		return change{}, Change{}, errors.Join(errs...)
+	}
+	for _, e := range t.entries {
+		if e.f.Origin == origin && !names[e.f.Name] {
+			done.Removed = append(done.Removed, e.f.Name)
+			ch.drop = append(ch.drop, e)
+		}
+	}
+	for k := range t.shelf {
+		if k.origin == origin {
+			ch.unshelve = append(ch.unshelve, k)
+		}
+	}
+	slices.Sort(done.Added)
+	slices.Sort(done.Changed)
+	return ch, done, nil
+}
+
+// ofOrigin is the forwards that origin has, sorted by name, and those of its that are set aside. The caller holds writing.
+func (t *Table) ofOrigin(origin forward.Origin) []*forward.Forward {
+	var list []*forward.Forward
+	for _, e := range t.entries {
+		if e.f.Origin == origin {
+			list = append(list, e.f)
+		}
+	}
+	for k, s := range t.shelf {
+		if k.origin == origin && !s.broken {
+			list = append(list, s.f)
+		}
+	}
+	return list
+}

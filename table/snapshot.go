@@ -1,0 +1,96 @@
+package table
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A Status is how one forward is doing.
+type Status struct {
+	Forward *forward.Forward // as it was asked for
+	Carried forward.Carry    // CarryAuto: it has no carrier now
+	Why     string           // the reason for the carrier, or against all of them
+	Detail  string           // why it is not up, or what is good to know of one that is; or ""
+	State   forward.State
+	Stats   forward.Stats
+	Since   time.Time // it is in this state
+}
+
+// Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside
+// because its name is taken follows the owner of the name.
+func (t *Table) Snapshot() []Status {
+	t.mu.RLock()
+	count := t.phase == running // before, the counters of the last run are not known; after, the last words are read already
+	t.mu.RUnlock()
+	if count {
+		t.counters.read(t.kernel, t.relay)
+	}
+	opens := whenOpens(time.Now())
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := make([]Status, 0, len(t.entries)+len(t.shelf))
+	for _, e := range t.entries {
+		list = append(list, t.statusLocked(e, opens))
+	}
+	if len(t.shelf) == 0 {
+		return list
+	}
+	for s := range maps.Values(t.shelf) {
+		list = append(list, Status{Forward: s.f, State: forward.StateFailed, Why: "set aside", Detail: s.err.Error(), Since: s.since})
+	}
+	slices.SortStableFunc(list, func(a, b Status) int { return strings.Compare(a.Forward.Name, b.Forward.Name) })
+	return list
+}
+
+// status is how one forward is doing, with counters as they were last read.
+func (t *Table) status(name string) (Status, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if e := t.byName[name]; e != nil {
+		return t.statusLocked(e, whenOpens(time.Now())), nil
+	}
+	return Status{}, notFound("forward", name)
+}
+
+func (t *Table) statusLocked(e *entry, opens func(forward.Schedule) time.Time) Status {
+	s := Status{Forward: e.f, Why: e.decision.Why, State: e.state, Stats: t.counters.of(e.f.Name), Since: e.since}
+	if e.state != forward.StateOff {
+		s.Carried = e.decision.Carry
+	}
+	switch {
+	case e.seen == 0:
+		s.Detail = "not carried yet"
+	case e.state == forward.StateFailed:
+		s.Detail = e.err.Error()
+	case e.shut != open:
+		s.Detail = shutDetail(e.shut, e.f, opens)
+	default:
+		s.Detail = join(s.Stats.Note, e.decision.Note)
+	}
+	return s
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+// whenOpens returns a function that finds the next change of a schedule. Finding it takes a while, and forwards with one
+// schedule come in crowds.
+func whenOpens(now time.Time) func(forward.Schedule) time.Time {
+	known := map[string]time.Time{}
+	return func(s forward.Schedule) time.Time {
+		t, ok := known[s.String()]
+		if !ok {
+			t = s.Next(now)
+			known[s.String()] = t
+		}
+		return t
+	}
+}

@@ -1,0 +1,227 @@
+// Package table is the single writer of the daemon: it holds the forwards that everybody asked for, decides who carries
+// each and when, hands them to the carriers, tries again what was refused, and says how all of them are doing.
+//
+// Only the table decides. Carriers report; what is stored was put there by the table. How packets and streams are carried,
+// how forwards are written and how they are asked for over a socket do not come in here.
+//
+// The order at the start matters: New, then Replace with the forwards of the file, then Run. The first cycle of Run takes
+// away from the kernel whatever is not in the table, so forwards that went on while no daemon ran are adopted only if they
+// are in it by then.
+package table
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+	"github.com/fairlead-net/fairlead/store"
+)
+
+// A Carrier moves the bytes. It is called by one goroutine at a time, except for Stats, which may be called at any time.
+type Carrier interface {
+	// Apply makes the carrier carry want, sorted by name, and nothing else. It returns an error for each forward that it
+	// cannot carry; one that is absent or nil is carried. A forward that is the same pointer as in the last Apply is the
+	// same forward. What failed before is tried again.
+	Apply(ctx context.Context, want []*forward.Forward) map[string]error
+	// Stats is what passed by each forward since the carrier took it on. A forward that was left out of an Apply starts
+	// again from 0.
+	Stats() map[string]forward.Stats
+}
+
+// Options is what a Table works with. All but Log is needed.
+type Options struct {
+	Kernel, Relay Carrier
+	Facts         func() kernel.Facts
+	Store         store.Store
+	Log           *slog.Logger // nil: none
+}
+
+// The keys of log attributes.
+const (
+	keyForward = "forward"
+	keyOrigin  = "origin"
+	keyCarried = "carried"
+	keyWhy     = "why"
+	keyErr     = "err"
+	keyCount   = "count"
+	keyUntil   = "until"
+)
+
+// A Table is the desired set of forwards and what has become of it. Two locks divide it. Who changes what is desired holds
+// writing from the first check to the last store write, and mu only to swap the outcome in, so that a slow disk keeps nobody
+// from looking. Who calls the carriers, which is Run alone, holds carrying, and mu only before and after: a slow kernel
+// keeps nobody from asking for a change either. Changes that come in meanwhile are carried together by the next cycle.
+type Table struct {
+	kernel, relay Carrier
+	probe         func() kernel.Facts
+	store         store.Store
+	log           *slog.Logger
+	counters      *counters
+
+	kick    chan struct{} // capacity 1: a cycle is asked for
+	ready   chan struct{}
+	stopped chan struct{}
+
+	writing chan struct{} // capacity 1, a lock that can be waited for with a context
+	claims  claims        // guarded by writing
+
+	carrying   sync.Mutex
+	companions companions // guarded by carrying
+
+	mu       sync.RWMutex
+	phase    phase
+	entries  []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
+	byName   map[string]*entry // the same ones
+	shelf    map[shelfKey]shelved
+	pending  *pending
+	cycle    *cycle // the next one, when somebody waits for it
+	cycles   uint64
+	facts    kernel.Facts
+	replan   bool      // the facts are other ones than those that the plans were made from
+	wake     time.Time // when the clock or a retry asks for a cycle
+	down     bool
+	fileCame bool // a Replace of the file has been
+}
+
+// phase is where a Table is in its life.
+type phase uint8
+
+const (
+	idle phase = iota
+	running
+	ended
+)
+
+// A cycle is one round of handing everything to the carriers.
+type cycle struct{ done chan struct{} }
+
+// New returns a Table without forwards that Run has yet to start.
+func New(o Options) *Table {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Table{
+		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, log: log, counters: newCounters(),
+		kick: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
+		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
+	}
+}
+
+// Ready is closed when everything that was in the table at the start of Run has been handed to the carriers once.
+func (t *Table) Ready() <-chan struct{} { return t.ready }
+
+// Put adds f, or puts it in the place of the forward of that name and origin. It returns when the carriers have answered,
+// with what became of f; a forward that could not be carried is no error but a Status that says so. Before Run there is
+// nobody to answer, and the Status is waiting. What the api put is stored before Put returns.
+//
+// The error is a *ConflictError when the name belongs to another origin, and wraps a *forward.TieError when another forward
+// claims the same traffic. When ctx ends first, f stays in the table.
+func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
+	if err := f.Validate(); err != nil {
+		return Status{}, err
+	}
+	unlock, err := t.lock(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	e := t.byName[f.Name]
+	switch {
+	case e == nil:
+	case e.f.Origin != f.Origin:
+		unlock()
+		return Status{}, &ConflictError{Name: f.Name, Owner: e.f.Origin}
+	case e.f.Equal(f):
+		f = e.f
+	}
+	c, err := t.commit(change{put: []*forward.Forward{f}})
+	unlock()
+	if err != nil {
+		return Status{}, err
+	}
+	if err := t.await(ctx, c); err != nil {
+		return Status{}, err
+	}
+	return t.status(f.Name)
+}
+
+// Delete removes the forward of this name, and returns when the carriers have let go of it. The error wraps ErrNotFound when
+// there is none, and is a *ConflictError for a forward of the file: it would be back at the next apply.
+func (t *Table) Delete(ctx context.Context, name string) error {
+	unlock, err := t.lock(ctx)
+	if err != nil {
+		return err
+	}
+	var ch change
+	e, shelved := t.byName[name], t.shelved(name)
+	switch {
+	case e != nil && e.f.Origin != forward.OriginFile:
+		ch.drop = []*entry{e}
+	case shelved != nil:
+		ch.unshelve = []shelfKey{*shelved}
+	case e != nil:
+		err = &ConflictError{Name: name, Owner: forward.OriginFile}
+	default:
+		err = notFound("forward", name)
+	}
+	var c *cycle
+	if err == nil {
+		c, err = t.commit(ch)
+	}
+	unlock()
+	if err != nil {
+		return err
+	}
+	return t.await(ctx, c)
+}
+
+// lock takes writing.
+func (t *Table) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case t.writing <- struct{}{}:
+	case <-t.stopped:
+		return nil, ErrStopped
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case <-t.stopped:
+		<-t.writing
+		return nil, ErrStopped
+	default:
+		return func() { <-t.writing }, nil
+	}
+}
+
+// joinLocked asks for a cycle, and returns it. Before Run there is none, and after it neither. The caller holds mu.
+func (t *Table) joinLocked() *cycle {
+	if t.phase != running {
+		return nil
+	}
+	if t.cycle == nil {
+		t.cycle = &cycle{done: make(chan struct{})}
+	}
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+	return t.cycle
+}
+
+// await waits until the carriers have answered in c.
+func (t *Table) await(ctx context.Context, c *cycle) error {
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-t.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
