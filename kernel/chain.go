@@ -107,10 +107,7 @@ func packetRules(sets []setID, wanted func(setID) bool) []rule {
 
 // packetRule translates what the set has, or leaves alone what the relay holds.
 func packetRule(id setID) rule {
-	r := rule{ifFamily(id.V6)}
-	if id.role.perNetwork() {
-		r = append(r, ifProtocol(id.network))
-	}
+	r := rule{ifFamily(id.V6), ifProtocol(id.network)}
 	if id.role == roleHold {
 		return append(r, ifMember(id, metaIIFName), accept())
 	}

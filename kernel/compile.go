@@ -88,13 +88,10 @@ func lastAddr(p netip.Prefix) netip.Addr {
 }
 
 func compileClaim(f *forward.Forward, c forward.Claim, clients addrRange, yield func(element)) {
-	id := setID{Shape: c.Shape, clients: clients.first.IsValid()}
+	id := setID{Shape: c.Shape, network: c.Network, clients: clients.first.IsValid()}
 	emit := func(r role, data []byte) {
 		id := id
 		id.role = r
-		if r.perNetwork() {
-			id.network = c.Network
-		}
 		yield(newElement(id, f, c, clients, data))
 	}
 	if f.Carry == forward.CarryRelay {
@@ -141,7 +138,7 @@ func compileShifted(f *forward.Forward, c forward.Claim, id setID, clients addrR
 	t := f.To[0]
 	id.role, id.each = roleDNAT, true
 	if t.IsLocal() {
-		id.role, id.network = roleRedirect, c.Network
+		id.role = roleRedirect
 	}
 	for port := range (forward.Ports{Ranges: []forward.Range{c.Range}}).Each {
 		data := portData(f.TargetPort(t, port))

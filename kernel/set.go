@@ -29,14 +29,11 @@ var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "in", "out",
 // perSession reports whether r is looked up by the session rather than by the packet.
 func (r role) perSession() bool { return r >= roleIn }
 
-// perNetwork reports whether sets of role r are kept apart by protocol, because their rules have to name it.
-func (r role) perNetwork() bool { return r.perSession() || r == roleRedirect }
-
 // A setID names one nftables set or map: everything that decides its layout and the rule that looks it up.
 type setID struct {
 	role role
 	forward.Shape
-	network forward.Networks // of the roles that are perNetwork
+	network forward.Networks // one: nft(8) wants rules that deal with ports to name their protocol
 	clients bool             // the client is matched as an address range (what except leaves of from), not as a prefix
 	each    bool             // a range that is shifted has an element for each port
 }
@@ -67,9 +64,7 @@ func (id setID) name() string {
 	var b strings.Builder
 	b.WriteString(roleNames[id.role])
 	b.WriteByte(id.version())
-	if id.role.perNetwork() {
-		b.WriteString("_" + id.network.String())
-	}
+	b.WriteString("_" + id.network.String())
 	if id.FromBits > 0 {
 		fmt.Fprintf(&b, "_from%d", id.FromBits)
 	}

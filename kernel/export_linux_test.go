@@ -1,0 +1,17 @@
+package kernel
+
+import "github.com/fairlead-net/fairlead/forward"
+
+// Drift reads the kernel and counts the elements that a carrier which forgot everything would add and delete for want.
+func (c *Carrier) Drift(want []*forward.Forward) (add, del int, err error) {
+	fresh := New(Options{Table: c.table})
+	err = fresh.withSocket(func(s *nlSocket) error {
+		ch, err := fresh.difference(s, want)
+		if err == nil {
+			add, del = len(ch.add), len(ch.del)
+		}
+		return err
+	})
+	_ = fresh.Close()
+	return add, del, err
+}

@@ -1,0 +1,95 @@
+package kernel_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/netlab"
+	"github.com/fairlead-net/fairlead/kernel"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var goldens = map[string][]string{
+	"simple":  {"web 80 192.168.1.10:8080"},
+	"ipv6":    {"web tcp+udp/[2001:db8::1]:80 [fd00::1]:8080", "all6 [::]:81 [fd00::2]", "from6 82 [fd00::2] from=2001:db8:5::/48"},
+	"ports":   {"list 80,443 192.168.1.10", "range tcp+udp/27015-27030 192.168.1.20", "onto 600-609 192.168.1.10:700", "shift 8000-8003 192.168.1.10:9000-9003"},
+	"clients": {"a 3389 192.168.1.10", "b 3389 192.168.1.20 from=198.51.100.0/24,203.0.113.7/32", "c 3390 192.168.1.20 except=10.0.0.0/8", "d 3391 192.168.1.20 interface=wan", "e 203.0.113.1:3392 192.168.1.20"},
+	"local":   {"app 443 :8443", "apps tcp+udp/9000-9002 :9100-9102"},
+	"dmz":     {"dmz tcp+udp/* 192.168.1.50", "web 80 192.168.1.10", "from * 192.168.1.60 from=198.51.100.0/24"},
+	"source":  {"keep 80 192.168.1.10 source=keep", "rewrite 81 192.168.1.10 source=rewrite", "auto 82 192.168.1.10"},
+	"hold":    {"relay 80 192.168.1.10 from=198.51.100.0/24 hold", "web 80 192.168.1.10"},
+}
+
+// TestGolden compares what is compiled with testdata, has nft(8) check that, and compares what the kernel lists after
+// Apply with what it lists after "nft -f" of the same.
+func TestGolden(t *testing.T) {
+	for name, specs := range goldens {
+		t.Run(name, func(t *testing.T) {
+			want := fwds(t, specs...)
+			var text bytes.Buffer
+			rs, bad := kernel.Compile(kernel.DefaultTable, want, []string{"lan", "lo", "wan"})
+			if err := rs.WriteNFT(&text); err != nil || len(bad) > 0 {
+				t.Fatal(err, bad)
+			}
+			file := filepath.Join("testdata", name+".nft")
+			if *update {
+				if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			golden, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text.String() != string(golden) {
+				t.Errorf("compiled:\n%s\nexpected:\n%s", text.String(), golden)
+			}
+			lab := netlab.Gateway(t)
+			lab.Host.Feed(t, text.String(), "nft", "-c", "-f", "-")
+			lab.Host.Feed(t, text.String(), "nft", "-f", "-")
+			byText := lab.Host.Run(t, "nft", "-j", "list", "ruleset")
+			lab.Host.Run(t, "nft", "flush", "ruleset")
+			newCarrier(t, lab.Host).apply(want)
+			byApply := lab.Host.Run(t, "nft", "-j", "list", "ruleset")
+			if a, b := withoutHandles(byText), withoutHandles(byApply); a != b {
+				t.Errorf("nft -f:\n%s\nApply:\n%s", a, b)
+			}
+		})
+	}
+}
+
+// withoutHandles drops what differs between two loads of the same ruleset: the numbers that the kernel gives out.
+func withoutHandles(list string) string {
+	words := strings.Split(list, ", ")
+	out := words[:0]
+	for _, w := range words {
+		if !strings.HasPrefix(w, `"handle": `) {
+			out = append(out, w)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// TestRefusal has one forward that the kernel cannot take among others that it can: the others run.
+func TestRefusal(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8080")
+	c := newCarrier(t, lab.Host)
+	want := fwds(t, "a 80 192.168.1.10:8080", "b 81 192.168.1.10:8080", "c 82 192.168.1.10:8080")
+	want[1] = &forward.Forward{Name: "b", Listen: want[1].Listen, To: []forward.Target{{Host: "example.com"}}, Carry: forward.CarryKernel}
+	_ = lab.Host.Do(func() error {
+		if bad := c.Apply(context.Background(), want); len(bad) != 1 || bad["b"] == nil {
+			t.Errorf("got %v", bad)
+		}
+		return nil
+	})
+	visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":80", node: "server"}.check(t)
+	visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":82", node: "server"}.check(t)
+}
