@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fairlead-net/fairlead/bench/load"
+)
+
+// A kernelSetup is one way to translate addresses, on a gateway of its own.
+type kernelSetup struct {
+	name     string
+	forwards int
+	gateway  *gateway
+	daemon   *daemon // nil: rules by hand
+	err      error   // why it could not be set up
+}
+
+const oneRule = "one nft rule"
+
+// kernelCarrier measures what a forward costs each new connection, and how that grows with the number of forwards.
+func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
+	f := b.newField(h)
+	setups := []*kernelSetup{{name: oneRule, forwards: 1}}
+	for _, n := range []int{1, 10_000, 60_000} {
+		if b.fairlead == "" {
+			break
+		}
+		setups = append(setups, &kernelSetup{name: "fairlead, " + counted(n), forwards: n})
+	}
+	setups = append(setups, &kernelSetup{name: "10,000 linear nft rules", forwards: 10_000})
+	for i, s := range setups {
+		s.gateway = f.gateway(h)
+		switch i {
+		case 0, len(setups) - 1:
+			s.gateway.Nft(h, nftRules(s.gateway, s.forwards))
+		default:
+			if s.daemon, s.err = b.up(ctx, s.gateway.Node, kernelForwards(s.gateway, s.forwards)); s.err != nil {
+				break
+			}
+			h.Cleanup(func() { s.daemon.resume(); _ = s.daemon.Stop() })
+			s.err = s.daemon.carried(ctx, s.forwards, "kernel")
+			s.daemon.pause()
+		}
+	}
+	table := &Table{
+		Section: "a", Title: "kernel: new connections", Unit: "/s", Against: []string{oneRule},
+		Notes: []string{
+			"connect, 64 bytes there and back, reset; 16 clients, each calls another forward of those spread evenly over all",
+			"a rule among 10,000 linear ones so stands in the middle of them on average",
+		},
+	}
+	for _, s := range setups[1 : len(setups)-1] {
+		table.Targets = append(table.Targets, Target{Row: s.name, By: oneRule, Min: 0.95})
+	}
+	var contestants []contestant
+	for _, s := range setups {
+		contestants = append(contestants, contestant{s.name, func(ctx context.Context) (sample, error) {
+			return b.connections(ctx, f, s)
+		}})
+	}
+	b.compare(ctx, table, contestants)
+	return nil
+}
+
+// connections measures one setup while the daemons of the others are halted. Connections of the round before are forgotten
+// first, so that the kernel's table of them is as empty for each.
+func (b *bench) connections(ctx context.Context, f *field, s *kernelSetup) (sample, error) {
+	if s.err != nil {
+		return sample{}, s.err
+	}
+	if err := s.gateway.FlushConntrack(); err != nil {
+		return sample{}, fmt.Errorf("flush conntrack: %w", err)
+	}
+	if s.daemon != nil {
+		s.daemon.resume()
+		defer s.daemon.pause()
+	}
+	return b.rate(ctx, f.client, load.Spec{
+		Kind: load.Connect, Targets: spread16(s.gateway, s.forwards), Workers: 16, Size: 64,
+	}, 1)
+}
+
+func counted(n int) string {
+	if n == 1 {
+		return "1 forward"
+	}
+	return thousands(int64(n)) + " forwards"
+}

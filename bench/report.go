@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// A Report is one run: what was measured, where, and what came of it.
+type Report struct {
+	Date       time.Time         `json:"date"`
+	Commit     string            `json:"commit"` // "-dirty" behind it: with changes that were not committed
+	CPU        string            `json:"cpu"`
+	Processors int               `json:"processors"`
+	Kernel     string            `json:"kernel"`
+	Go         string            `json:"go"`
+	Versions   map[string]string `json:"versions"` // of the programs beside which we are measured
+	Rounds     int               `json:"rounds"`
+	Seconds    float64           `json:"seconds"` // of one measurement
+	Unfinished string            `json:"unfinished,omitempty"`
+	Tables     []*Table          `json:"tables"`
+}
+
+// A Table is one measurement of several contestants.
+type Table struct {
+	Section string   `json:"section"` // a, b, c or d
+	Title   string   `json:"title"`
+	Unit    string   `json:"unit"`
+	Lower   bool     `json:"lower_is_better,omitempty"`
+	Against []string `json:"-"` // the rows that the others are compared with, first the one that matters
+	Notes   []string `json:"notes,omitempty"`
+	Rows    []*Row   `json:"rows"`
+	Targets []Target `json:"-"`
+}
+
+// A Row is one contestant of a table, with a value for each round.
+type Row struct {
+	Name   string
+	Values []float64 // NaN: that round failed
+	P99    []float64 // milliseconds; empty where single operations are not timed
+	Errors uint64
+	Error  string // one of them, or why a round failed
+	Ratios map[string]float64
+}
+
+// A Target is what a row has to reach: at least Min times the row By, or at most Max of the table's unit.
+type Target struct {
+	Row, By  string
+	Min, Max float64
+}
+
+// row finds or adds a row.
+func (t *Table) row(name string) *Row {
+	for _, r := range t.Rows {
+		if r.Name == name {
+			return r
+		}
+	}
+	r := &Row{Name: name}
+	t.Rows = append(t.Rows, r)
+	return r
+}
+
+// has reports whether something was measured for the row.
+func (t *Table) has(name string) bool {
+	for _, r := range t.Rows {
+		if r.Name == name {
+			return !math.IsNaN(median(r.Values))
+		}
+	}
+	return false
+}
+
+// finish works out the ratios.
+func (t *Table) finish() {
+	for _, r := range t.Rows {
+		r.Ratios = map[string]float64{}
+		for _, name := range t.Against {
+			if name != r.Name && t.has(name) {
+				r.Ratios[name] = ratio(r.Values, t.row(name).Values)
+			}
+		}
+	}
+}
+
+// verdict says in words whether the target is reached.
+func (g Target) verdict(t *Table) string {
+	if !t.has(g.Row) || g.By != "" && !t.has(g.By) {
+		return fmt.Sprintf("target for %s: not measured", g.Row)
+	}
+	word := map[bool]string{true: "reached", false: "MISSED"}
+	if g.By != "" {
+		got := ratio(t.row(g.Row).Values, t.row(g.By).Values)
+		return fmt.Sprintf("target %s: %s is %.3f of %s, and at least %.2f is asked", word[got >= g.Min], g.Row, got, g.By, g.Min)
+	}
+	got := median(t.row(g.Row).Values)
+	return fmt.Sprintf("target %s: %s is %s %s, and at most %s is asked",
+		word[got <= g.Max], g.Row, figure(got), t.Unit, figure(g.Max))
+}
+
+// failed reports whether a row has a round without a value.
+func (r *Report) failed() bool {
+	for _, t := range r.Tables {
+		for _, row := range t.Rows {
+			if len(valid(row.Values)) < len(row.Values) || len(row.Values) == 0 {
+				return true
+			}
+		}
+	}
+	return r.Unfinished != ""
+}
+
+// numbers are written to JSON with null for what was not measured.
+type numbers []float64
+
+func (n numbers) MarshalJSON() ([]byte, error) {
+	list := make([]*float64, len(n))
+	for i, v := range n {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			list[i] = &n[i]
+		}
+	}
+	return json.Marshal(list)
+}
+
+// MarshalJSON adds the figures that people look for to the rounds.
+func (r *Row) MarshalJSON() ([]byte, error) {
+	number := func(v float64) *float64 {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+		return &v
+	}
+	ratios := map[string]*float64{}
+	for k, v := range r.Ratios {
+		ratios[k] = number(v)
+	}
+	return json.Marshal(struct {
+		Name   string              `json:"name"`
+		Median *float64            `json:"median"`
+		Spread *float64            `json:"spread"`
+		P99    *float64            `json:"p99_ms,omitempty"`
+		Ratios map[string]*float64 `json:"ratios,omitempty"`
+		Rounds numbers             `json:"rounds"`
+		Errors uint64              `json:"errors,omitempty"`
+		Error  string              `json:"error,omitempty"`
+	}{r.Name, number(median(r.Values)), number(spread(r.Values)), number(median(r.P99)), ratios, r.Values, r.Errors, r.Error})
+}
