@@ -23,19 +23,19 @@ type Carrier struct {
 	log   *slog.Logger
 
 	mu         sync.Mutex
-	socket     *nlSocket          // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
-	known      bool               // the fields below are what the kernel has; else it must be read first
-	handle     uint64             // of the table; 0: there is none
-	carried    []*forward.Forward // sorted by name, those that only hold their place included
-	elements   map[setID]int      // how many elements each set has
-	index      forward.Index      // of carried
-	interfaces []string           // elements of the set of interfaces
-	purges     sync.WaitGroup     // goroutines that end stale sessions
-	counted    map[string]reading // the last reading, for a table that somebody else removed
+	socket     *nlSocket           // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
+	known      bool                // the fields below are what the kernel has; else it must be read first
+	handle     uint64              // of the table; 0: there is none
+	carried    []*forward.Forward  // sorted by name, those that only hold their place included
+	elements   map[setID]int       // how many elements each set has
+	index      forward.Index       // of carried
+	interfaces []string            // elements of the set of interfaces
+	purges     sync.WaitGroup      // goroutines that end stale sessions
+	counted    map[string]*reading // the last reading, for a table that somebody else removed
 }
 
-// A reading is what the counters of one forward said.
-type reading struct{ sessions, in, out counter }
+// A reading is what the counters of one forward said, by what they count.
+type reading [countClasses]counter
 
 // Options says what a Carrier works on.
 type Options struct {
@@ -277,6 +277,21 @@ func eachSet(list []element, yield func(setID, []element)) {
 	for _, id := range sortedSets(maps.Keys(by)) {
 		yield(id, by[id])
 	}
+}
+
+// Lost reports whether somebody else removed the table ("nft flush ruleset"). The next Apply makes it anew.
+func (c *Carrier) Lost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known || c.handle == 0 {
+		return false
+	}
+	var handle uint64
+	err := c.withSocket(func(s *nlSocket) (err error) {
+		handle, _, err = getTable(s, c.table)
+		return err
+	})
+	return err == nil && handle != c.handle
 }
 
 // Clear removes the table, its sessions' entries included.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 
@@ -27,8 +28,11 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 	}
 	for _, f := range c.carried {
 		if f.Carry == forward.CarryKernel {
-			r := c.counted[f.Name]
-			out[f.Name] = forward.Stats{Open: open[f.Name], Total: r.sessions.packets, BytesIn: r.in.bytes, BytesOut: r.out.bytes}
+			s := forward.Stats{Open: open[f.Name]}
+			if r := c.counted[f.Name]; r != nil {
+				s.Total, s.BytesIn, s.BytesOut = r[countsSessions].packets, r[countsIn].bytes, r[countsOut].bytes
+			}
+			out[f.Name] = s
 		}
 	}
 	return out
@@ -36,28 +40,32 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 
 // read takes a new reading of every counter.
 func (c *Carrier) read() error {
-	now := make(map[string]reading, len(c.counted))
+	const tries = 4 // another program's change of its own tables interrupts us, too
+	err := errDumpInterrupted
+	for try := 0; try < tries && errors.Is(err, errDumpInterrupted); try++ {
+		err = c.readOnce()
+	}
+	return err
+}
+
+func (c *Carrier) readOnce() error {
+	now := make(map[string]*reading, len(c.counted))
 	err := c.withSocket(func(s *nlSocket) error {
 		for id := range c.elements {
 			class := id.class()
 			if class == countsNothing {
 				continue
 			}
-			list, err := elementsOf(s, c.table, id.name())
+			err := eachCount(s, c.table, id.name(), func(owner []byte, n counter) {
+				r := now[string(owner)]
+				if r == nil {
+					r = new(reading)
+					now[string(owner)] = r
+				}
+				r[class] = r[class].plus(n)
+			})
 			if err != nil {
 				return err
-			}
-			for _, f := range list {
-				r := now[f.owner]
-				switch class {
-				case countsSessions:
-					r.sessions = r.sessions.plus(f.counted)
-				case countsIn:
-					r.in = r.in.plus(f.counted)
-				case countsOut:
-					r.out = r.out.plus(f.counted)
-				}
-				now[f.owner] = r
 			}
 		}
 		return nil
@@ -97,18 +105,11 @@ func (c *Carrier) restoreCounters(add []element) {
 	for i, e := range add {
 		r, ok := c.counted[e.owner]
 		k := key{e.owner, e.set.class()}
-		if !ok || done[k] {
+		if !ok || k.class == countsNothing || done[k] {
 			continue
 		}
 		done[k] = true
-		switch k.class {
-		case countsSessions:
-			add[i].counted = r.sessions
-		case countsIn:
-			add[i].counted = r.in
-		case countsOut:
-			add[i].counted = r.out
-		}
+		add[i].counted = r[k.class]
 	}
 }
 

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -89,6 +90,33 @@ func elementsOf(s *nlSocket, table, set string) ([]found, error) {
 	return out, err
 }
 
+// eachCount reads the counters of a set, and copies nothing: owner is valid until yield returns. What it
+// yielded is void when it returns errDumpInterrupted.
+func eachCount(s *nlSocket, table, set string, yield func(owner []byte, n counter)) error {
+	attrs := concat(str(1, table), str(2, set))
+	return s.request("read set "+set, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, familyInet, attrs, func(b []byte) error {
+		eachAttr(b, func(kind uint16, list []byte) {
+			if kind != 3 {
+				return
+			}
+			eachAttr(list, func(_ uint16, item []byte) {
+				var owner []byte
+				var n counter
+				eachAttr(item, func(kind uint16, value []byte) {
+					switch kind {
+					case 6:
+						owner = commentBytes(value)
+					case 7:
+						n = counterOf(value)
+					}
+				})
+				yield(owner, n)
+			})
+		})
+		return nil
+	})
+}
+
 // lookUp reads one element, or nothing when it is not there.
 func lookUp(s *nlSocket, table string, e element) (f found, err error) {
 	key := appendKey(nil, 1, e.set.trim(e.set.key(), e.key))
@@ -162,14 +190,16 @@ func counterOf(b []byte) (c counter) {
 }
 
 // commentText is the comment in user data: records of type, length and value, the comment being type 0.
-func commentText(b []byte) string {
+func commentText(b []byte) string { return string(commentBytes(b)) }
+
+func commentBytes(b []byte) []byte {
 	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
 		if b[0] == 0 {
-			return unix.ByteSliceToString(b[2 : 2+int(b[1])])
+			return bytes.TrimSuffix(b[2:2+int(b[1])], []byte{0})
 		}
 		b = b[2+int(b[1]):]
 	}
-	return ""
+	return nil
 }
 
 // errNotOurs is a table of our name that we did not make.

@@ -194,6 +194,7 @@ const (
 	countsSessions
 	countsIn
 	countsOut
+	countClasses = iota
 )
 
 func (id setID) class() counterClass {

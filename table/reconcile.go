@@ -84,7 +84,7 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 			j.kernel = append(j.kernel, want)
 		}
 	}
-	t.replan = false
+	t.replan, t.lost = false, false
 	if carried == 0 {
 		j.kernel = nil
 	}

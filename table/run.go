@@ -107,11 +107,19 @@ func (t *Table) save() {
 	}
 }
 
-// look has every forward planned anew when the host is another than it was.
+// look has every forward planned anew when the host is another than it was, and carried anew when somebody else took what
+// a carrier had in the system.
 func (t *Table) look() {
 	facts := t.probe()
+	lost := false
+	for _, c := range []Carrier{t.kernel, t.relay} {
+		if c, ok := c.(interface{ Lost() bool }); ok && c.Lost() {
+			lost = true
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.lost = t.lost || lost
 	if t.cycles > 0 && facts.Equal(t.facts) {
 		return
 	}
@@ -125,7 +133,7 @@ func (t *Table) look() {
 func (t *Table) due(now time.Time) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if t.cycle != nil || t.replan || !t.wake.IsZero() && !now.Before(t.wake) {
+	if t.cycle != nil || t.replan || t.lost || !t.wake.IsZero() && !now.Before(t.wake) {
 		return true
 	}
 	if !t.down {

@@ -11,6 +11,7 @@ package table
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -80,6 +81,7 @@ type Table struct {
 	cycle    *cycle // the next one, when somebody waits for it
 	cycles   uint64
 	facts    kernel.Facts
+	lost     bool      // a carrier lost what it had
 	replan   bool      // the facts are other ones than those that the plans were made from
 	wake     time.Time // when the clock or a retry asks for a cycle
 	down     bool
@@ -123,6 +125,9 @@ func (t *Table) Ready() <-chan struct{} { return t.ready }
 func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 	if err := f.Validate(); err != nil {
 		return Status{}, err
+	}
+	if f.Origin != forward.OriginFile && shutOf(f, time.Now()) == expired {
+		return Status{}, &forward.FieldError{Field: "expires", Err: fmt.Errorf("%s is over already", f.Expires.Local().Format(time.DateTime))}
 	}
 	unlock, err := t.lock(ctx)
 	if err != nil {
