@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
@@ -236,4 +237,10 @@ func viaKernel(t testing.TB, name string, origin forward.Origin, listen string) 
 
 func viaRelay(t testing.TB, name string, origin forward.Origin, listen string) *forward.Forward {
 	return spec(t, name, origin, config.Spec{Listen: listen, To: config.Strings{"app.internal:8080"}})
+}
+
+// elapse lets time pass, and everybody finish what that set off.
+func elapse(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

@@ -1,0 +1,158 @@
+package table
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+)
+
+func TestOneFailingForwardStopsNoOther(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.relay.refuse("b", errBusy)
+		h.kernel.refuse("k", errors.New("no such chain"))
+		h.start()
+		h.replace(viaRelay(h.t, "a", forward.OriginFile, "1"), viaRelay(h.t, "b", forward.OriginFile, "2"),
+			viaKernel(h.t, "k", forward.OriginFile, "3"), viaKernel(h.t, "l", forward.OriginFile, "4"))
+		h.wantLook("a file up, b file failed (address already in use), k file failed (no such chain), l file up")
+		if s := h.put(viaRelay(h.t, "c", forward.OriginAPI, "5")); s.State != forward.StateUp {
+			h.t.Errorf("beside a failing one: %+v", s)
+		}
+		h.kernel.refuse("a", errors.New("no place")) // a is the relay's; the kernel's trouble is not its own
+		h.kernel.refuse("k", nil)
+		h.relay.refuse("b", nil)
+		elapse(lastRetry)
+		h.wantLook("a file up, b file up, c api up, k file up, l file up")
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.relay.refuse("b", errBusy)
+		h.start()
+		h.put(viaRelay(h.t, "b", forward.OriginAPI, "2"))
+		begin := time.Now()
+		var tries []string
+		h.relay.during = func([]*forward.Forward) { tries = append(tries, time.Since(begin).String()) }
+		elapse(3*time.Minute + time.Second)
+		if got := strings.Join(tries, " "); got != "1s 3s 7s 15s 31s 1m3s 2m3s 3m3s" && got != "1s 3s 7s 15s 31s 1m3s 2m3s" {
+			h.t.Errorf("tried after %s", got)
+		}
+		h.relay.refuse("b", nil)
+		elapse(lastRetry)
+		h.wantLook("b api up")
+		h.relay.refuse("b", errBusy) // a new trouble starts at 1 s again
+		h.put(viaRelay(h.t, "b", forward.OriginAPI, "3"))
+		begin, tries = time.Now(), nil
+		elapse(4 * time.Second)
+		if got := strings.Join(tries, " "); got != "1s 3s" {
+			h.t.Errorf("the next time tried after %s", got)
+		}
+	})
+}
+
+func TestFactsChange(t *testing.T) {
+	inHouse(t, func(h *house) {
+		keep := spec(h.t, "keep", forward.OriginFile, config.Spec{Listen: "203.0.113.5:9", To: config.Strings{"192.168.1.9"}, Source: "keep"})
+		h.setFacts(kernel.Facts{Unusable: "no nf_tables"})
+		h.replace(viaKernel(h.t, "web", forward.OriginFile, "80"), keep, viaRelay(h.t, "app", forward.OriginFile, "81"))
+		h.start()
+		h.wantCarried("", "app web")
+		h.wantLook(`app file up, keep file failed (source = "keep" needs the kernel to carry it, but no nf_tables), web file up`)
+		if s := h.Snapshot()[2]; s.Why != "no nf_tables" || s.Carried != forward.CarryRelay {
+			h.t.Errorf("web: %+v", s)
+		}
+		app := h.relay.get("app")
+
+		// web leaves the relay only once the kernel has it.
+		var order []string
+		h.relay.during = func(want []*forward.Forward) { order = append(order, "relay:"+names(want)) }
+		h.kernel.during = func(want []*forward.Forward) { order = append(order, "kernel:"+names(want)) }
+		h.setFacts(router)
+		elapse(lookEvery)
+		if got := strings.Join(order, ", "); got != "relay:app web, kernel:app keep web, relay:app" {
+			h.t.Errorf("moved by %s", got)
+		}
+		h.wantCarried("app keep web", "app")
+		h.wantLook("app file up, keep file up, web file up")
+		if h.relay.get("app") != app {
+			h.t.Error("a forward whose plan did not change has a new pointer")
+		}
+
+		// And back: the relay listens before the kernel lets go.
+		order = nil
+		h.setFacts(kernel.Facts{})
+		elapse(lookEvery)
+		if got := strings.Join(order, ", "); got != "relay:app web, kernel:" {
+			h.t.Errorf("moved back by %s", got)
+		}
+		order = nil
+		elapse(10 * lookEvery)
+		if len(order) != 0 {
+			h.t.Errorf("with nothing changed, the carriers are called: %v", order)
+		}
+	})
+}
+
+func names(list []*forward.Forward) string {
+	var out []string
+	for _, f := range list {
+		out = append(out, f.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestChangesDuringACycleAreCarriedTogether(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.start()
+		free := make(chan struct{})
+		h.relay.during = func([]*forward.Forward) { <-free }
+		done := make(chan Status)
+		for _, f := range []*forward.Forward{viaRelay(h.t, "a", forward.OriginAPI, "1"), viaRelay(h.t, "b", forward.OriginAPI, "2"), viaRelay(h.t, "c", forward.OriginAPI, "3")} {
+			go func() {
+				s, _ := h.Put(h.t.Context(), f)
+				done <- s
+			}()
+			synctest.Wait() // the first is with the relay, the others wait
+		}
+		if got := len(h.Snapshot()); got != 3 { // looking is free meanwhile
+			h.t.Errorf("%d forwards in the table", got)
+		}
+		close(free)
+		for range 3 {
+			if s := <-done; s.State != forward.StateUp {
+				h.t.Errorf("%+v", s)
+			}
+		}
+		if got := h.relay.count(); got != 3 {
+			h.t.Errorf("the relay was called %d times; want one for the start, one for a, one for b and c", got)
+		}
+	})
+}
+
+func TestStopWhileACarrierIsAtWork(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.start()
+		free := make(chan struct{})
+		h.relay.during = func([]*forward.Forward) { <-free }
+		failed := make(chan error)
+		go func() {
+			_, err := h.Put(h.t.Context(), viaRelay(h.t, "a", forward.OriginAPI, "1"))
+			failed <- err
+		}()
+		synctest.Wait()
+		go func() {
+			synctest.Wait()
+			close(free)
+		}()
+		h.stop()
+		if err := <-failed; !errors.Is(err, ErrStopped) {
+			h.t.Errorf("Put: %v", err)
+		}
+	})
+}
