@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -41,7 +42,7 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	if err != nil {
 		return dialled{}, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
 	}
-	dial := n.Dial
+	dial := dialFunc(n.Dial)
 	if s.network == forward.UDP {
 		packets, ok := n.(node.PacketNode)
 		if !ok {
@@ -59,7 +60,7 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
 			conn, err := dialOne(ctx, dial, a, timeout)
 			if err == nil {
-				return dialled{conn, target, a.String()}, nil
+				return dialled{conn, target, reached(conn, a)}, nil
 			}
 			if ctx.Err() != nil {
 				return dialled{}, ctx.Err()
@@ -73,10 +74,23 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	return dialled{}, last
 }
 
-func dialOne(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), a address, timeout time.Duration) (net.Conn, error) {
+// A dialFunc is a Node's Dial or DialPacket.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func dialOne(ctx context.Context, dial dialFunc, a address, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return dial(ctx, a.network, a.addr)
+}
+
+// reached is the address that a session is shown with: where a name led, if conn tells.
+func reached(conn net.Conn, a address) string {
+	if to := conn.RemoteAddr(); to != nil && a.network != "unix" {
+		if _, err := netip.ParseAddrPort(to.String()); err == nil {
+			return to.String()
+		}
+	}
+	return a.String()
 }
 
 // An address is what a node dials.

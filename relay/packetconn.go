@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// A packetConn is a listening UDP socket that knows which of this host's addresses a datagram came to, and answers from it.
+// A packetConn is a listening UDP socket that knows which of this host's addresses a datagram came to, and answers from
+// that one.
 type packetConn interface {
 	// readFrom reads one datagram. local is not valid where it cannot be known.
 	readFrom(buf []byte) (n int, peer netip.AddrPort, local netip.Addr, err error)

@@ -114,9 +114,10 @@ func cause(err error) error {
 	if errors.As(err, &op) {
 		err = op.Err
 	}
+	var call *os.SyscallError
 	var dns *net.DNSError
-	switch call, ok := err.(*os.SyscallError); {
-	case ok:
+	switch {
+	case errors.As(err, &call):
 		return call.Err
 	case errors.As(err, &dns):
 		return errors.New(dns.Err)

@@ -167,9 +167,10 @@ func TestAcceptProxy(t *testing.T) {
 		if _, err := io.ReadFull(c, back); err != nil || string(back) != "hello" {
 			t.Fatalf("v%d: got %q, %v", version, back, err)
 		}
-		if list := r.Sessions(); len(list) != 1 || list[0].Client != "192.0.2.1:1000" || list[0].BytesIn != 5 {
-			t.Errorf("v%d: sessions are %+v", version, list)
-		}
+		eventually(t, "the session of the client in the header", func() bool {
+			list := r.Sessions()
+			return len(list) == 1 && list[0].Client == "192.0.2.1:1000" && list[0].BytesIn == 5
+		})
 		second := dialFrom(t, "127.0.0.2", addr)
 		_, _ = second.Write(header(t, version, "192.0.2.1:1001", "198.51.100.1:80"))
 		turnedAway(t, second) // max_per_source is about the client in the header

@@ -98,6 +98,12 @@ func (r *Relay) shutDown() {
 	r.applyMu.Lock()
 	defer r.applyMu.Unlock()
 	r.ended = true
+	r.mu.Lock()
+	r.index, r.owners = forward.Index{}, nil // who was just accepted finds no forward
+	for _, l := range r.places {
+		l.users, l.blame = nil, nil
+	}
+	r.mu.Unlock()
 	for _, l := range r.places {
 		l.close()
 	}

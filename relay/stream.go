@@ -28,7 +28,7 @@ type stream struct {
 	cancel context.CancelFunc
 }
 
-// serveStream carries one client from accept to end. ctx is the listener's, which the session outlives once it has entered.
+// serveStream carries one client from accept to end. ctx is the listener's; a session that has entered outlives it.
 func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
 	dest := addrPort(near.LocalAddr())
 	s := &stream{near: near}
@@ -91,7 +91,8 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, dest *netip.A
 	}
 }
 
-// attach makes the target part of the stream, unless it was killed meanwhile, and sends the header that the target expects.
+// attach makes the target part of the stream, unless that was killed meanwhile, and sends the header that the target
+// expects.
 func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) error {
 	s.mu.Lock()
 	killed := s.killed

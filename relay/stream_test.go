@@ -258,6 +258,47 @@ func TestLiveBytesInsideASplice(t *testing.T) {
 	}
 }
 
+// TestTotalsNeverGoBack looks at the totals all the while sessions come and go, some of them abruptly.
+func TestTotalsNeverGoBack(t *testing.T) {
+	target := serve(t, "tcp", "127.0.0.1:0", echo)
+	port := freePort(t)
+	r := startRelay(t)
+	apply(t, r, fwd(t, "x", port, target.String()))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 30 {
+			c, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			go func() { _, _ = c.Write(make([]byte, 400<<10)) }()
+			if _, err := io.CopyN(io.Discard, c, 200<<10); err != nil {
+				t.Error(err)
+			}
+			reset(c)
+		}
+	}()
+	var last forward.Stats
+	for ended := false; !ended || last.Open > 0; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		s := r.Stats()["x"]
+		if s.BytesIn < last.BytesIn || s.BytesOut < last.BytesOut || s.Total < last.Total {
+			t.Fatalf("totals went back from %+v to %+v", last, s)
+		}
+		last = s
+		time.Sleep(time.Millisecond) // leaves the processors to those it watches
+	}
+	if last.Total != 30 || last.BytesOut < 30*200<<10 {
+		t.Errorf("the totals are %+v", last)
+	}
+}
+
 func TestKill(t *testing.T) {
 	target := serve(t, "tcp", "127.0.0.1:0", echo)
 	port := freePort(t)
