@@ -140,7 +140,14 @@ func (t *fakeTable) names() string {
 
 type fakeSessions []forward.Session
 
-func (s fakeSessions) Sessions() ([]forward.Session, error) { return s, nil }
+func (s fakeSessions) Sessions(name string) (list []forward.Session, err error) {
+	for _, one := range s {
+		if name == "" || one.Forward == name {
+			list = append(list, one)
+		}
+	}
+	return list, nil
+}
 
 func (s fakeSessions) Kill(id string) error {
 	if !slices.ContainsFunc(s, func(one forward.Session) bool { return one.ID == id }) {

@@ -40,19 +40,10 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		writeError(w, noForward(name))
 		return
 	}
-	all, err := s.Sessions.Sessions()
+	all, err := s.Sessions.Sessions(name)
 	if err != nil {
 		writeError(w, err)
 		return
-	}
-	if name != "" {
-		var mine []forward.Session
-		for _, one := range all {
-			if one.Forward == name {
-				mine = append(mine, one)
-			}
-		}
-		all = mine
 	}
 	writeList(w, "sessions", len(all), func(i int) any { return SessionOf(all[i]) })
 }

@@ -42,8 +42,8 @@ type Table interface {
 
 // Sessions is where live sessions are listed and ended, whichever carrier has them.
 type Sessions interface {
-	Sessions() ([]forward.Session, error)
-	Kill(id string) error // wraps ErrNoSession when there is none
+	Sessions(name string) ([]forward.Session, error) // of one forward, or of all with ""
+	Kill(id string) error                            // wraps ErrNoSession when there is none
 }
 
 // Options is what a Server works with. All of it is needed.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,21 +20,18 @@ import (
 
 // An engine is the table with both carriers: what `up` and `forward` have in common.
 type engine struct {
-	table  *table.Table
-	kernel *kernel.Carrier
-	relay  *relay.Relay
-	log    *slog.Logger
+	table *table.Table
+	relay *relay.Relay
+	log   *slog.Logger
 }
 
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
 func newEngine(nftables string, st store.Store, log *slog.Logger) *engine {
-	e := &engine{
-		kernel: kernel.New(kernel.Options{Table: nftables, Log: log}),
-		relay:  relay.New(relay.Options{Log: log, Nodes: nodes()}),
-		log:    log,
-	}
-	e.table = table.New(table.Options{Kernel: e.kernel, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
-	return e
+	r := relay.New(relay.Options{Log: log, Nodes: nodes()})
+	return &engine{relay: r, log: log, table: table.New(table.Options{
+		Kernel: kernel.New(kernel.Options{Table: nftables, Log: log}), Relay: relayCarrier{r},
+		Facts: kernel.Probe, Store: st, Log: log,
+	})}
 }
 
 // nodes finds the node that a forward listens at or dials from by its name.
@@ -55,40 +50,30 @@ func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.relay.Run(ctx) })
 	tasks.Go(func() error { return e.table.Run(ctx) })
-	if err := tasks.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return tasks.Wait()
 }
 
-// Sessions lists the live sessions of both carriers. One that cannot list does not hide the other's.
-func (e *engine) Sessions() ([]forward.Session, error) {
-	fromKernel, err := e.kernel.Sessions()
+// Sessions lists the live sessions of one forward, or of all with "". A carrier that cannot list its own does not hide the
+// other's.
+func (e *engine) Sessions(name string) ([]forward.Session, error) {
+	list, err := e.table.Sessions(name)
 	if err != nil {
-		e.log.Warn("the kernel's sessions cannot be listed", "err", err)
+		e.log.Warn("sessions cannot be listed", "err", err)
 	}
-	all := append(e.relay.Sessions(), fromKernel...)
-	slices.SortFunc(all, func(a, b forward.Session) int {
-		if c := strings.Compare(a.Forward, b.Forward); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return all, nil
+	return list, nil
 }
 
-// Kill ends a session; its id says whose it is.
+// Kill ends a session.
 func (e *engine) Kill(id string) error {
-	kill := func(string) error { return relay.ErrNoSession }
-	switch {
-	case strings.HasPrefix(id, "r"):
-		kill = e.relay.Kill
-	case strings.HasPrefix(id, "k"):
-		kill = e.kernel.Kill
-	}
-	err := kill(id)
-	if errors.Is(err, relay.ErrNoSession) || errors.Is(err, kernel.ErrNoSession) {
+	err := e.table.Kill(id)
+	if errors.Is(err, relay.ErrNoSession) || errors.Is(err, kernel.ErrNoSession) || errors.Is(err, table.ErrNotFound) {
 		return fmt.Errorf("%w: %q", api.ErrNoSession, id)
 	}
 	return err
 }
+
+// relayCarrier lists sessions the way the table asks for them.
+type relayCarrier struct{ *relay.Relay }
+
+// Sessions never fails: they are in memory.
+func (c relayCarrier) Sessions() ([]forward.Session, error) { return c.Relay.Sessions(), nil }

@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/store"
+	"github.com/fairlead-net/fairlead/table"
 )
 
 // foregroundName is the name of the one forward of `fairlead forward`.
@@ -44,7 +45,7 @@ TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port 
 				return err
 			}
 			screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
-			log, err := g.logger(screen, slog.LevelWarn)
+			log, err := g.logger(screen, slog.LevelError)
 			if err != nil {
 				return err
 			}
@@ -65,25 +66,30 @@ func runForward(ctx context.Context, f *forward.Forward, screen *screen, log *sl
 	}
 	cleanStale(log)
 	e := newEngine(kernel.ForegroundTable(), store.Memory(), log)
-	ctx, end := context.WithCancel(ctx)
+	// The engine outlives ctx: it has to take its rules away yet.
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	tasks, ctx := errgroup.WithContext(ctx)
+	tasks, running := errgroup.WithContext(running)
+	tasks.Go(func() error { return e.run(running) })
 	tasks.Go(func() error {
 		defer end()
-		return e.run(ctx)
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(running, stop)()
+		err := watchForward(ctx, e, f, screen)
+		screen.clear()
+		return errors.Join(err, e.table.Down(context.WithoutCancel(ctx)))
 	})
-	tasks.Go(func() error {
-		defer end()
-		return watchForward(ctx, e, f, screen)
-	})
-	err := tasks.Wait()
-	screen.clear()
-	// Only now that nothing applies any more: the rules would come back otherwise.
-	return errors.Join(err, clearKernel(e.kernel))
+	return tasks.Wait()
 }
 
 // watchForward starts f, says how it is carried, and shows what passes until ctx ends or f expires.
 func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *screen) error {
+	select {
+	case <-e.table.Ready():
+	case <-ctx.Done():
+		return nil
+	}
 	st, err := e.table.Put(ctx, f)
 	if ctx.Err() != nil {
 		return nil // ended by the user, or by the engine, which says why
@@ -91,20 +97,11 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 	if err != nil {
 		return err
 	}
-	shown := api.ForwardOf(st)
-	line := arrow(shown.Listen, shown.To)
-	switch st.State {
-	case forward.StateFailed:
-		return advise(fmt.Errorf("%s: %s", line, shown.Detail), failedHint(f))
-	case forward.StateUp:
-		line += "  " + carriedBy(shown.Carried, shown.Why)
-	default:
-		line += "  " + st.State.String()
+	if st.State == forward.StateFailed {
+		shown := api.ForwardOf(st)
+		return advise(fmt.Errorf("%s: %s", arrow(shown.Listen, shown.To), shown.Detail), failedHint(f))
 	}
-	if shown.Detail != "" {
-		line += " (" + shown.Detail + ")"
-	}
-	screen.print(line)
+	screen.print(stateLine(st))
 
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -112,8 +109,7 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 	if !f.Expires.IsZero() {
 		expired = time.After(time.Until(f.Expires))
 	}
-	var before forward.Stats
-	last := time.Now()
+	before, last := st, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -122,15 +118,30 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 			screen.print("expired")
 			return nil
 		case now := <-tick.C:
-			if !screen.live {
-				continue
-			}
-			for _, st := range e.table.Snapshot() {
-				screen.update(liveLine(st.State, st.Detail, st.Stats, before, now.Sub(last)))
-				before, last = st.Stats, now
+			for _, st := range e.table.Snapshot() { // there is one
+				if st.State != before.State {
+					screen.print(stateLine(st))
+				}
+				screen.update(liveLine(st, before.Stats, now.Sub(last)))
+				before, last = st, now
 			}
 		}
 	}
+}
+
+// stateLine says how a forward is doing: "tcp/8080 -> 127.0.0.1:80  carried by relay: the target is on loopback".
+func stateLine(st table.Status) string {
+	shown := api.ForwardOf(st)
+	line := arrow(shown.Listen, shown.To) + "  "
+	if st.State == forward.StateUp {
+		line += carriedBy(shown.Carried, shown.Why)
+	} else {
+		line += shown.State
+	}
+	if shown.Detail != "" {
+		line += " (" + plain(shown.Detail) + ")"
+	}
+	return line
 }
 
 func failedHint(f *forward.Forward) string {
@@ -143,14 +154,6 @@ func failedHint(f *forward.Forward) string {
 }
 
 const otherPort = "another LISTEN may do, such as 8080; `ss -tulpn` shows who listens where"
-
-// clearKernel takes the rules away; where there can be none, there is nothing to do.
-func clearKernel(c *kernel.Carrier) error {
-	if kernel.Probe().Unusable != "" {
-		return nil
-	}
-	return c.Clear()
-}
 
 // cleanStale takes away what forwards have left in the kernel whose process was killed.
 func cleanStale(log *slog.Logger) {

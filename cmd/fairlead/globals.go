@@ -31,7 +31,7 @@ func (g *globals) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.socket, "socket", "", "control socket of the daemon (default "+systemSocket+", else $XDG_RUNTIME_DIR/fairlead/fairlead.sock; or $"+socketEnv+")")
 	flags.StringVar(&g.state, "state", "", "directory for what outlives the daemon (default "+systemState+", else $XDG_STATE_HOME/fairlead)")
-	flags.StringVar(&g.logLevel, "log-level", "", "debug, info, warn or error (default info for up, warn for the rest)")
+	flags.StringVar(&g.logLevel, "log-level", "", "debug, info, warn or error (default info for up, warn for down, error for forward)")
 	flags.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	for flag, words := range map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
 		fixed(root, flag, words...)

@@ -38,8 +38,8 @@ func newRoot() *cobra.Command {
 		Long: `Fairlead leads what arrives at one address and port to another: as the NAT of a gateway does, in the kernel, and as a
 proxy does, in user space. It picks for each forward and says why.
 
-One forward, now, without a file:    fairlead forward 8080 192.168.1.10:80
-Many forwards, kept up by a daemon:  fairlead up, with /etc/fairlead/fairlead.toml`,
+"fairlead forward" does one forward, now, without a file or a daemon. "fairlead up" is the daemon that keeps up the forwards
+of /etc/fairlead/fairlead.toml and those that are added to it; the other commands speak to it.`,
 		Example: `  fairlead forward 8080 127.0.0.1:80
   fairlead check -c fairlead.toml
   fairlead up -c fairlead.toml
@@ -49,6 +49,7 @@ Many forwards, kept up by a daemon:  fairlead up, with /etc/fairlead/fairlead.to
 		Args:          noSuchCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, hint: "`" + cmd.CommandPath() + " --help` lists the flags"}

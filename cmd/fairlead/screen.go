@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/table"
 )
 
 // clearLine brings the cursor to the start of the line and wipes it (ECMA-48, EL).
@@ -83,9 +84,10 @@ func (s *screen) draw() {
 }
 
 // liveLine says what passes now: sessions, and the rate each way since before.
-func liveLine(state forward.State, detail string, now, before forward.Stats, d time.Duration) string {
-	if state != forward.StateUp {
-		return state.String() + ": " + plain(detail)
+func liveLine(st table.Status, before forward.Stats, d time.Duration) string {
+	now := st.Stats
+	if st.State != forward.StateUp {
+		return st.State.String()
 	}
 	rate := func(now, before uint64) string {
 		if now < before || d <= 0 {

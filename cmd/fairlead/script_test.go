@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return openToOrdinary(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"freeport": scriptFreePort, "serve": scriptServe, "get": scriptGet, "await": scriptAwait, "code": scriptCode, "subst": scriptSubst,
+			"freeport": scriptFreePort, "serve": scriptServe, "get": scriptGet, "await": scriptAwait, "code": scriptCode, "subst": scriptSubst, "signal": scriptSignal,
 		},
 	})
 }
@@ -117,6 +118,18 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 	if got := cmd.ProcessState.ExitCode(); got != want {
 		ts.Fatalf("%s: exit code %d, want %d\n%s", strings.Join(args[1:], " "), got, want, out)
 	}
+}
+
+// signal NAME: sends a signal to the one program in the background.
+func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": os.Kill}
+	for _, cmd := range ts.BackgroundCmds() {
+		if cmd.ProcessState == nil {
+			ts.Check(cmd.Process.Signal(signals[args[0]]))
+			return
+		}
+	}
+	ts.Fatalf("nothing runs in the background")
 }
 
 // subst FILE...: puts the values of variables in for $NAME.

@@ -123,44 +123,32 @@ type daemon struct {
 	server *api.Server
 }
 
-// run carries the forwards and serves until ctx ends or a client asks for down.
+// run carries the forwards and serves until ctx ends or a client has asked for down.
 //
 //	file's forwards in the table ──► engine ──► every forward handed to its carrier once ──► service manager told
-//	down: engine stopped and waited for, rules removed, client answered, the rest stopped
 func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *config.Config) error {
-	// Before the engine runs: its first act is to take away from the kernel what is not in the table.
 	want := cfg.Forwards
 	if before, ok := d.table.Unconfirmed(); ok {
 		d.log.Warn("the last apply was not confirmed before the daemon died; what held before it holds, not the file", "file", file)
 		want = before
 	}
+	// Before the engine runs: its first act is to take away from the kernel what is not in the table.
 	if _, err := d.table.Replace(ctx, forward.OriginFile, want); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	working, stopWorking := context.WithCancel(ctx)
-	defer stopWorking()
-	stopped := make(chan struct{})
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Log: d.log,
+		Table: d.table, Sessions: d.engine, Down: d.table.Down, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file},
-		Down: func(context.Context) error {
-			stopWorking()
-			<-stopped
-			return clearKernel(d.kernel)
-		},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)
-	tasks.Go(func() error {
-		defer close(stopped)
-		return d.engine.run(working)
-	})
+	tasks.Go(func() error { return d.engine.run(ctx) })
 	tasks.Go(func() error {
 		defer end()
 		return d.server.Run(ctx, ln)
 	})
-	tasks.Go(func() error { return d.reloads(working) })
+	tasks.Go(func() error { return d.reloads(ctx) })
 	tasks.Go(func() error { return d.notify(ctx) })
 	err := tasks.Wait()
 	d.log.Info("stopped")
