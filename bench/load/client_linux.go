@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// grace is how long after the end a worker may still take for what it has begun; one that takes longer has lost its peer.
+// grace is how long after the end a stream may still take for what it has begun; one that takes longer has lost its peer.
 const grace = 3 * time.Second
 
 // Run reads a Spec from standard input, makes the measurement and writes the Result to standard output. The process is good
@@ -28,7 +29,7 @@ func Run() error {
 	}
 	out := json.NewEncoder(os.Stdout)
 	if s.Kind == Hold {
-		r, err := s.hold()
+		r, held, err := s.hold()
 		if err != nil {
 			return err
 		}
@@ -36,6 +37,7 @@ func Run() error {
 			return err
 		}
 		_, err = io.Copy(io.Discard, io.MultiReader(in.Buffered(), os.Stdin))
+		runtime.KeepAlive(held) // an os.File that nobody holds is closed
 		return err
 	}
 	r, err := s.measure()
@@ -45,11 +47,11 @@ func Run() error {
 	return out.Encode(r)
 }
 
-// A client is one worker. Its counts are its own until it has ended, or is given up.
+// A client is one thread and the connections that it works on. Its counts are its own until it has ended, or is given up.
 type client struct {
 	spec     *Spec
-	to       *unix.RawSockaddrInet4
-	from, by time.Time // what ends between them counts
+	to       []*unix.RawSockaddrInet4 // of its connections
+	from, by time.Time                // what ends between them counts
 	times    histogram
 	count    uint64
 	errors   uint64
@@ -58,26 +60,36 @@ type client struct {
 }
 
 func (s *Spec) measure() (Result, error) {
-	quiet(s.Workers)
-	work := map[Kind]func(*client){
-		Connect: (*client).connects, Request: (*client).requests, Bulk: (*client).bulk, UDP: (*client).datagrams,
+	work := map[Kind]func(*client) error{
+		Connect: (*client).exchanges, Request: (*client).exchanges, Bulk: (*client).bulk, UDP: (*client).datagrams,
 	}[s.Kind]
 	if work == nil {
 		return Result{}, fmt.Errorf("spec of the load: no kind %q", s.Kind)
 	}
-	clients := make([]*client, s.Workers)
+	n := min(threads(), s.Workers)
+	if s.Kind == Bulk {
+		n = s.Workers
+	}
+	quiet(n)
 	from := time.Now().Add(s.Warm)
-	ended := make(chan struct{}, s.Workers)
+	clients := make([]*client, n)
 	for i := range clients {
+		clients[i] = &client{spec: s, from: from, by: from.Add(s.Time)}
+	}
+	for i := range s.Workers {
 		to, err := sockaddr(s.Targets[i%len(s.Targets)])
 		if err != nil {
 			return Result{}, err
 		}
-		clients[i] = &client{spec: s, to: to, from: from, by: from.Add(s.Time)}
+		clients[i%n].to = append(clients[i%n].to, to)
 	}
+	ended := make(chan struct{}, n)
 	for _, c := range clients {
 		worker(func() {
-			work(c)
+			if err := work(c); err != nil {
+				c.errors++
+				c.err = err
+			}
 			c.done.Store(true)
 			ended <- struct{}{}
 		})
@@ -98,7 +110,7 @@ func sum(clients []*client, in time.Duration) Result {
 	for _, c := range clients {
 		if !c.done.Load() {
 			r.Errors++
-			r.Error = "a worker waits for an answer that does not come"
+			r.Error = "a stream waits and is not taken"
 			continue
 		}
 		r.Count += c.count
@@ -112,115 +124,81 @@ func sum(clients []*client, in time.Duration) Result {
 	return r
 }
 
-// failed counts an error and keeps a broken target from becoming a busy loop.
+// finished counts an operation, or bytes, that ended now and began then, if now is within the time that counts.
+func (c *client) finished(now, began time.Time, count int) {
+	if now.Before(c.from) || now.After(c.by) {
+		return
+	}
+	c.count += uint64(count)
+	if !began.IsZero() {
+		c.times.add(now.Sub(began))
+	}
+}
+
+// failed counts an operation that failed.
 func (c *client) failed(err error) {
 	if now := time.Now(); now.After(c.from) && now.Before(c.by) {
 		c.errors++
 	}
 	c.err = err
-	time.Sleep(time.Millisecond)
 }
 
-// timed counts an operation that began then, and reports whether there is time for another.
-func (c *client) timed(began time.Time, count int) bool {
-	now := time.Now()
-	if now.After(c.by) {
-		return false
-	}
-	if now.After(c.from) {
-		c.count += uint64(count)
-		if !began.IsZero() {
-			c.times.add(now.Sub(began))
-		}
-	}
-	return true
-}
-
-func (c *client) open() (int, error) {
+func dial(to *unix.RawSockaddrInet4) (int, error) {
 	fd, errno := socket(unix.SOCK_STREAM)
 	if errno != 0 {
 		return -1, check("socket", errno)
 	}
-	if errno := connect(fd, c.to); errno != 0 {
+	if errno := connect(fd, to); errno != 0 {
 		reset(fd)
 		return -1, check("connect", errno)
 	}
 	return fd, nil
 }
 
-func (c *client) connects() {
+// bulk keeps one stream full.
+func (c *client) bulk() error {
 	buf := make([]byte, c.spec.Size)
-	for ok := true; ok; {
-		began := time.Now()
-		fd, err := c.open()
-		if err == nil {
-			err = exchange(fd, buf)
-			reset(fd)
-		}
-		if err != nil {
-			c.failed(err)
-			ok = time.Now().Before(c.by)
-		} else {
-			ok = c.timed(began, 1)
-		}
-	}
-}
-
-func (c *client) requests() {
-	buf := make([]byte, c.spec.Size)
-	fd, err := c.open()
+	fd, err := dial(c.to[0])
 	if err != nil {
-		c.errors, c.err = 1, err
-		return
+		return err
 	}
 	defer reset(fd)
-	for ok := true; ok; {
-		began := time.Now()
-		if err := exchange(fd, buf); err != nil {
-			c.errors, c.err = 1, err
-			return
-		}
-		ok = c.timed(began, 1)
-	}
-}
-
-func (c *client) bulk() {
-	buf := make([]byte, c.spec.Size)
-	fd, err := c.open()
-	if err != nil {
-		c.errors, c.err = 1, err
-		return
-	}
-	defer reset(fd)
-	for ok := true; ok; {
+	for {
 		n, errno := write(fd, buf)
 		if errno != 0 {
-			c.errors, c.err = 1, check("write", errno)
-			return
+			return check("write", errno)
 		}
-		ok = c.timed(time.Time{}, n)
+		now := time.Now()
+		if now.After(c.by) {
+			return nil
+		}
+		c.finished(now, time.Time{}, n)
 	}
 }
 
 // hold opens the connections and has an answer over each once.
-func (s *Spec) hold() (Result, error) {
+func (s *Spec) hold() (r Result, held []io.Closer, err error) {
 	buf := make([]byte, s.Size)
-	var r Result
 	began := time.Now()
 	for i := range s.Workers {
 		to, err := sockaddr(s.Targets[i%len(s.Targets)])
 		if err != nil {
-			return r, err
+			return r, held, err
 		}
-		fd, err := (&client{to: to}).open()
+		fd, err := dial(to)
 		if err != nil {
-			return r, fmt.Errorf("connection %d: %w", i+1, err)
+			return r, held, fmt.Errorf("connection %d: %w", i+1, err)
 		}
-		if err := exchange(fd, buf); err != nil {
-			return r, fmt.Errorf("connection %d: %w", i+1, err)
+		f := os.NewFile(uintptr(fd), "held")
+		held = append(held, f)
+		if _, err = f.Write(buf); err == nil {
+			_, err = io.ReadFull(f, buf)
+		}
+		if err != nil {
+			return r, held, fmt.Errorf("connection %d: %w", i+1, err)
 		}
 		r.Count++
 	}
 	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+	return r, held, nil
 }

@@ -1,6 +1,7 @@
 // Package load makes and answers traffic for the benchmark. It is written to cost little, since it shares the processors
-// with what is measured: every worker is a thread in blocking system calls, without the Go scheduler and its poller in
-// between, and collects no garbage. Nothing of Fairlead may be imported here.
+// with what is measured: a few threads that serve many connections each by epoll, one that does nothing else for each bulk
+// stream, all in raw system calls, without the Go scheduler in between, and without garbage to collect. Nothing of Fairlead
+// may be imported here.
 //
 // The benchmark starts itself once more inside a namespace for each side, the server (Serve) and each measurement (Run).
 package load
@@ -35,10 +36,10 @@ const (
 // A Spec is a measurement, as JSON on the standard input of the process that makes it.
 type Spec struct {
 	Kind     Kind
-	Targets  []string // IPv4 "address:port"; worker n uses number n modulo their count
+	Targets  []string // IPv4 "address:port"; connection n goes to number n modulo their count
 	Workers  int      // connections, flows or streams at a time
 	Size     int      // bytes a message
-	InFlight int      // of UDP: datagrams a worker keeps on their way
+	InFlight int      // of UDP: datagrams that a flow keeps on their way, at most 256
 	Warm     time.Duration
 	Time     time.Duration // what is counted, after Warm
 }

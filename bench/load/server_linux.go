@@ -7,23 +7,25 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	serverThreads = 48 // at a time on the echo port, and as many on the sink: more than any measurement has connections
-	udpThreads    = 4
-	backlog       = 4096
-	bufferSize    = 256 << 10
+	sinkThreads = 32 // more than any measurement has streams
+	backlog     = 4096
+	bufferSize  = 256 << 10
 )
+
+// threads is how many share the work where one can serve many connections.
+func threads() int { return runtime.NumCPU() }
 
 // Serve listens on the four ports of every IPv4 address, writes "ready" and serves until standard input ends. The process
 // is good for nothing else, and ends with it.
 func Serve() error {
-	quiet(2*serverThreads + udpThreads + 16)
+	quiet(sinkThreads + 2*threads() + 16)
 	echoes, err := listen(unix.SOCK_STREAM, EchoPort)
 	if err != nil {
 		return err
@@ -40,11 +42,15 @@ func Serve() error {
 	if err != nil {
 		return err
 	}
-	for range serverThreads {
-		worker(func() { serveEcho(echoes) })
+	for range sinkThreads {
 		worker(func() { serveSink(sink) })
 	}
-	for range udpThreads {
+	for range threads() {
+		p, err := newPoller()
+		if err != nil {
+			return err
+		}
+		worker(func() { serveEcho(p, echoes) })
 		worker(func() { serveUDP(udp) })
 	}
 	go serveHold(hold)
@@ -54,6 +60,9 @@ func Serve() error {
 }
 
 func listen(kind, port int) (int, error) {
+	if port == EchoPort {
+		kind |= unix.SOCK_NONBLOCK
+	}
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
@@ -70,32 +79,44 @@ func listen(kind, port int) (int, error) {
 	return fd, unix.Listen(fd, backlog)
 }
 
-func serveEcho(ln int) {
+// serveEcho answers any number of connections on one thread. What it closes it resets, which frees a relay of the TIME_WAIT
+// that it would else keep for every connection.
+func serveEcho(p *poller, ln int) {
 	buf := make([]byte, bufferSize)
-	serveStreams(ln, func(c int) (int, syscall.Errno) {
-		n, errno := read(c, buf)
-		if n > 0 && errno == 0 {
-			return write(c, buf[:n])
+	p.add(ln, ln, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
+	for {
+		for _, ev := range p.wait(-1) {
+			fd := int(ev.Fd)
+			switch {
+			case fd == ln:
+				if c, errno := accept(ln, unix.SOCK_NONBLOCK); errno == 0 {
+					p.add(c, c, unix.EPOLLIN)
+				}
+			case ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0:
+				reset(fd)
+			default:
+				n, errno := read(fd, buf)
+				if n > 0 && errno == 0 {
+					n, errno = write(fd, buf[:n])
+				}
+				if (n <= 0 || errno != 0) && errno != unix.EAGAIN {
+					reset(fd)
+				}
+			}
 		}
-		return n, errno
-	})
+	}
 }
 
+// serveSink takes one connection after the other, each until it ends.
 func serveSink(ln int) {
 	buf := make([]byte, 1<<20)
-	serveStreams(ln, func(c int) (int, syscall.Errno) { return discard(c, buf) })
-}
-
-// serveStreams accepts and serves one connection after the other, each until it has no more to say. Closing with a reset
-// frees a relay of the TIME_WAIT that it would else keep for every connection.
-func serveStreams(ln int, turn func(c int) (int, syscall.Errno)) {
 	for {
-		c, errno := accept(ln)
+		c, errno := accept(ln, 0)
 		if errno != 0 {
 			continue // ECONNABORTED, mostly
 		}
 		for {
-			if n, errno := turn(c); n <= 0 || errno != 0 {
+			if n, errno := discard(c, buf); n <= 0 || errno != 0 {
 				break
 			}
 		}

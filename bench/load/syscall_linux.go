@@ -54,6 +54,7 @@ func socket(kind int) (int, syscall.Errno) {
 	return int(fd), errno
 }
 
+// connect starts, or makes, a connection. For a socket that does not block the errno is EINPROGRESS.
 func connect(fd int, sa *unix.RawSockaddrInet4) syscall.Errno {
 	for {
 		_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(sa)), unix.SizeofSockaddrInet4)
@@ -63,9 +64,9 @@ func connect(fd int, sa *unix.RawSockaddrInet4) syscall.Errno {
 	}
 }
 
-func accept(fd int) (int, syscall.Errno) {
+func accept(fd, flags int) (int, syscall.Errno) {
 	for {
-		c, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_CLOEXEC, 0, 0)
+		c, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, uintptr(flags|unix.SOCK_CLOEXEC), 0, 0)
 		if errno != unix.EINTR {
 			return int(c), errno
 		}
@@ -101,34 +102,41 @@ func write(fd int, b []byte) (int, syscall.Errno) {
 	}
 }
 
-// exchange sends b and reads as many bytes back into it.
-func exchange(fd int, b []byte) error {
-	for rest := b; len(rest) > 0; {
-		n, errno := write(fd, rest)
-		if errno != 0 {
-			return check("write", errno)
-		}
-		rest = rest[n:]
-	}
-	for rest := b; len(rest) > 0; {
-		n, errno := read(fd, rest)
-		if errno != 0 {
-			return check("read", errno)
-		}
-		if n == 0 {
-			return fmt.Errorf("read: closed after %d of %d bytes", len(b)-len(rest), len(b))
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
 // reset closes a TCP socket at once, with RST, so that no TIME_WAIT stays behind on this side.
 func reset(fd int) {
 	linger := unix.Linger{Onoff: 1}
 	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
 		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
 	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
+// A poller waits for many sockets at once.
+type poller struct {
+	fd     int
+	events [64]unix.EpollEvent
+}
+
+func newPoller() (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	return &poller{fd: fd}, err
+}
+
+// add has the poller watch a socket until that is closed. What it reports bears the id.
+func (p *poller) add(fd, id int, events uint32) syscall.Errno {
+	ev := unix.EpollEvent{Events: events, Fd: int32(id)}
+	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), unix.EPOLL_CTL_ADD, uintptr(fd),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
+	return errno
+}
+
+// wait returns what has happened, at the latest after some milliseconds; -1 is for ever.
+func (p *poller) wait(ms int) []unix.EpollEvent {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])),
+		uintptr(len(p.events)), uintptr(ms), 0, 0)
+	if errno != 0 {
+		return nil
+	}
+	return p.events[:n]
 }
 
 // A batch is datagrams that are received and sent with one system call each way.
