@@ -1,10 +1,8 @@
 package table
 
 import (
-	"cmp"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -108,21 +106,16 @@ func (t *Table) unclaim(ch change) {
 // swapLocked puts ch into the entries. The caller holds writing and mu.
 func (t *Table) swapLocked(ch change) {
 	now := time.Now()
-	gone := make(map[*entry]bool, len(ch.drop)+len(ch.put))
+	edits := make(map[string]*entry, len(ch.drop)+len(ch.put))
 	for _, e := range ch.drop {
-		gone[e] = true
+		edits[e.f.Name] = nil
 		delete(t.byName, e.f.Name)
+		t.lists.swap(e.sent, nil)
+		t.forgetLocked(e)
 		t.counters.drop(e.f.Name)
 	}
-	fresh := make([]*entry, len(ch.put))
-	for i, f := range ch.put {
-		before := t.byName[f.Name]
-		if before != nil {
-			gone[before] = true
-		}
-		fresh[i] = newEntry(f, before, now)
-		t.byName[f.Name] = fresh[i]
-		t.counters.keep(f.Name)
+	for _, f := range ch.put {
+		edits[f.Name] = t.enterLocked(f, now)
 		delete(t.shelf, keyOf(f))
 	}
 	for _, k := range ch.unshelve {
@@ -136,39 +129,33 @@ func (t *Table) swapLocked(ch change) {
 		t.counters.keep(k.name)
 		t.log.Warn("forward set aside", keyForward, k.name, keyOrigin, k.origin, keyErr, s.err)
 	}
-	if len(gone)+len(ch.unshelve) > 0 {
-		fresh = append(fresh, t.takeFromShelfLocked(now)...)
+	if len(ch.freed)+len(ch.unshelve) > 0 {
+		for _, e := range t.takeFromShelfLocked(now) {
+			edits[e.f.Name] = e
+		}
 	}
-	slices.SortFunc(fresh, func(a, b *entry) int { return strings.Compare(a.f.Name, b.f.Name) })
-	t.entries = merge(t.entries, fresh, gone)
+	t.entries = splice(t.entries, edits, func(e *entry) string { return e.f.Name })
 }
 
-// merge returns old without gone and with fresh; both are sorted by name. It copies in runs, so that one among many costs
-// little more than the copy.
-func merge(old, fresh []*entry, gone map[*entry]bool) []*entry {
-	out := make([]*entry, 0, len(old)+len(fresh))
-	byName := func(e *entry, name string) int { return cmp.Compare(e.f.Name, name) }
-	cuts := make([]int, 0, len(gone)) // places in old that are left out
-	for e := range gone {
-		if at, found := slices.BinarySearchFunc(old, e.f.Name, byName); found {
-			cuts = append(cuts, at)
-		}
+// enterLocked makes an entry of f, in the place of the one of that name.
+func (t *Table) enterLocked(f *forward.Forward, now time.Time) *entry {
+	before := t.byName[f.Name]
+	if before != nil {
+		t.forgetLocked(before)
 	}
-	slices.Sort(cuts)
-	from := 0
-	copyTo := func(to int) {
-		for len(cuts) > 0 && cuts[0] < to {
-			out = append(out, old[from:cuts[0]]...)
-			from, cuts = cuts[0]+1, cuts[1:]
-		}
-		out = append(out, old[from:max(from, to)]...)
-		from = max(from, to)
+	e := newEntry(f, before, now)
+	t.byName[f.Name] = e
+	t.touched[e] = true
+	if e.clocked {
+		t.clocked[e] = true
 	}
-	for _, e := range fresh {
-		at, _ := slices.BinarySearchFunc(old, e.f.Name, byName)
-		copyTo(at)
-		out = append(out, e)
-	}
-	copyTo(len(old))
-	return out
+	t.counters.keep(f.Name)
+	return e
+}
+
+// forgetLocked takes e out of whatever would have it looked at.
+func (t *Table) forgetLocked(e *entry) {
+	delete(t.touched, e)
+	delete(t.clocked, e)
+	delete(t.failing, e)
 }

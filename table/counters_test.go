@@ -44,7 +44,7 @@ func TestCountersSurviveEverything(t *testing.T) {
 
 		// It moves to the relay. What the kernel counted up to then counts.
 		h.setFacts(kernel.Facts{Unusable: "gone"})
-		h.kernel.during = func([]*forward.Forward) { h.kernel.forget("web") }
+		h.kernel.watch(func([]*forward.Forward) { h.kernel.forget("web") })
 		elapse(lookEvery)
 		h.wantCarried("", "web")
 		h.wantTotal("web", 16)
@@ -53,11 +53,11 @@ func TestCountersSurviveEverything(t *testing.T) {
 
 		// And back, and counts on from 0 there, past what was read last.
 		h.setFacts(router)
-		h.relay.during = func(want []*forward.Forward) {
+		h.relay.watch(func(want []*forward.Forward) {
 			if names(want) == "" {
 				h.relay.forget("web")
 			}
-		}
+		})
 		elapse(lookEvery)
 		h.wantCarried("web", "")
 		h.kernel.pass("web", total(20))

@@ -31,7 +31,7 @@ type entry struct {
 
 	decision Decision
 	planned  *forward.Forward // f with Carry decided; the same pointer for as long as the plan is the same. nil: no plan
-	sent     *forward.Forward // what a carrier was last given in this name; nil: nothing
+	sent     *forward.Forward // what the lists of the carriers have in this name; nil: nothing
 	shut     shut
 
 	state    forward.State
@@ -55,7 +55,7 @@ const (
 
 func newEntry(f *forward.Forward, before *entry, now time.Time) *entry {
 	e := &entry{f: f, clocked: !f.Expires.IsZero() || !f.When.IsZero(), state: forward.StateWaiting, since: now}
-	if before != nil { // the carriers still have it
+	if before != nil { // the lists still have it
 		e.sent = before.sent
 	}
 	return e
@@ -91,12 +91,11 @@ const (
 	lastRetry  = time.Minute
 )
 
-// settle records what the cycle that e was last seen in has made of it, and reports whether its state is another one now.
-// The carrier's error, if there was one, is in e already.
-func (e *entry) settle(now time.Time) bool {
+// settle records what cycle n has made of e, and reports whether its state is another one now. The carrier's error, if
+// there was one, is in e already.
+func (e *entry) settle(n uint64, now time.Time) bool {
 	before := e.state
 	want := e.wanted()
-	e.sent = want
 	switch {
 	case e.shut == closed:
 		e.state = forward.StateWaiting
@@ -104,7 +103,7 @@ func (e *entry) settle(now time.Time) bool {
 		e.state = forward.StateOff
 	case want == nil:
 		e.state, e.err = forward.StateFailed, e.decision.Err
-	case e.refused == e.seen:
+	case e.refused == n:
 		e.state = forward.StateFailed
 	default:
 		e.state = forward.StateUp

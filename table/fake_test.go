@@ -28,8 +28,11 @@ type carrier struct {
 }
 
 func (c *carrier) Apply(_ context.Context, want []*forward.Forward) map[string]error {
-	if c.during != nil {
-		c.during(want)
+	c.mu.Lock()
+	during := c.during
+	c.mu.Unlock()
+	if during != nil {
+		during(want)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +56,14 @@ func (c *carrier) Stats() map[string]forward.Stats {
 	return maps.Clone(c.stats)
 }
 
-// has is the names that the carrier was last given, those only holding their place in brackets.
+// watch has fn called by each Apply before it answers.
+func (c *carrier) watch(fn func(want []*forward.Forward)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.during = fn
+}
+
+// has is the names that the carrier was last given.
 func (c *carrier) has() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,8 @@ package table
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +12,8 @@ import (
 
 // A job is what one cycle hands to the carriers.
 type job struct {
-	kernel  []*forward.Forward // carried there, and what only holds its place there; nil when nothing is carried there
+	entries []*entry           // those that it looks at, sorted by name
+	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
 	relay   []*forward.Forward
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
@@ -30,7 +33,7 @@ func (t *Table) reconcile(ctx context.Context) {
 	t.mu.Unlock()
 
 	with, ended := t.companions.update(j.kernel, j.relay, facts)
-	j.relay = mergeForwards(j.relay, with)
+	j.relay = add(j.relay, with)
 	j.leaving = append(j.leaving, ended...)
 	if len(j.leaving) > 0 { // the last chance to count what they had
 		t.counters.read(t.kernel, t.relay)
@@ -45,7 +48,7 @@ func (t *Table) reconcile(ctx context.Context) {
 	t.mu.Lock()
 	t.markLocked(n, forward.CarryKernel, fromKernel)
 	t.markLocked(n, forward.CarryRelay, fromRelay)
-	news := t.settleLocked(n, time.Now())
+	news := t.settleLocked(n, j.entries, time.Now())
 	t.mu.Unlock()
 	if c != nil {
 		close(c.done)
@@ -53,42 +56,48 @@ func (t *Table) reconcile(ctx context.Context) {
 	news.log(t.log)
 }
 
-// assembleLocked plans what needs a plan, looks at the clock, and lists what each carrier shall have.
+// assembleLocked plans what needs a plan, looks at the clock, and lists what each carrier shall have. What nothing has
+// happened to is not looked at.
 func (t *Table) assembleLocked(n uint64, now time.Time) job {
-	var j job
-	carried := 0 // in the kernel
-	for _, e := range t.entries {
+	j := job{entries: t.todoLocked()}
+	for _, e := range j.entries {
 		if e.seen == 0 || t.replan {
 			e.plan(t.facts)
 		}
+		e.shut = shutOf(e.f, now)
 		if t.down {
 			e.shut = takenDown
-		} else if e.seen == 0 || e.clocked {
-			e.shut = shutOf(e.f, now)
 		}
 		e.seen = n
 		want := e.wanted()
-		if e.sent != nil && e.sent != want && (want == nil || want.Carry != e.sent.Carry) {
+		if want == e.sent {
+			continue
+		}
+		if e.sent != nil && (want == nil || want.Carry != e.sent.Carry) {
 			j.leave(e.sent, want)
 		}
-		if want == nil {
-			continue
-		}
-		if e.decision.Carry == forward.CarryKernel {
-			carried++
-			j.kernel = append(j.kernel, want)
-			continue
-		}
-		j.relay = append(j.relay, want)
-		if want.ListensAt() == forward.Host && !want.Listen.IsUnix() {
-			j.kernel = append(j.kernel, want)
-		}
+		t.lists.swap(e.sent, want)
+		e.sent = want
 	}
 	t.replan, t.lost = false, false
-	if carried == 0 {
-		j.kernel = nil
+	t.touched = map[*entry]bool{}
+	t.lists.done()
+	j.relay = t.lists.relay
+	if t.lists.carried > 0 {
+		j.kernel = t.lists.kernel
 	}
 	return j
+}
+
+// todoLocked is the entries that a cycle has to look at, sorted by name.
+func (t *Table) todoLocked() []*entry {
+	if t.replan || t.down {
+		return t.entries
+	}
+	todo := maps.Clone(t.touched)
+	maps.Copy(todo, t.clocked)
+	maps.Copy(todo, t.failing)
+	return slices.SortedFunc(maps.Keys(todo), func(a, b *entry) int { return strings.Compare(a.f.Name, b.f.Name) })
 }
 
 func (j *job) leave(sent, want *forward.Forward) {
@@ -105,7 +114,7 @@ func (j *job) leave(sent, want *forward.Forward) {
 // apply calls the carriers. The relay comes first, so that it listens before the kernel leaves traffic to it; what goes the
 // other way stays in the relay until the kernel has it. A client that calls meanwhile finds one or the other.
 func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[string]error) {
-	fromRelay = t.relay.Apply(ctx, mergeForwards(j.relay, j.moving))
+	fromRelay = t.relay.Apply(ctx, add(j.relay, j.moving))
 	fromKernel = t.kernel.Apply(ctx, j.kernel)
 	if len(j.moving) > 0 {
 		fromRelay = t.relay.Apply(ctx, j.relay)
@@ -113,19 +122,13 @@ func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[str
 	return fromKernel, fromRelay
 }
 
-// mergeForwards merges two lists that are sorted by name and share none. few is the shorter one.
-func mergeForwards(many, few []*forward.Forward) []*forward.Forward {
-	if len(few) == 0 {
-		return many
+// add is list, sorted by name, and few others in their places.
+func add(list, few []*forward.Forward) []*forward.Forward {
+	edits := make(map[string]*forward.Forward, len(few))
+	for _, f := range few {
+		edits[f.Name] = f
 	}
-	out := make([]*forward.Forward, 0, len(many)+len(few))
-	for _, f := range many {
-		for len(few) > 0 && few[0].Name < f.Name {
-			out, few = append(out, few[0]), few[1:]
-		}
-		out = append(out, f)
-	}
-	return append(out, few...)
+	return splice(list, edits, nameOf)
 }
 
 // markLocked enters the errors of a carrier into the entries that it was to carry.
@@ -138,30 +141,43 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 		switch {
 		case strings.Contains(name, "/"):
 			t.log.Debug("no companion on loopback", keyForward, name, keyErr, err)
-		case e == nil || e.seen != n: // deleted or changed meanwhile
+		case e == nil || e.seen == 0 || e.wanted() == nil: // deleted or changed meanwhile
 		case e.decision.Carry != by:
 			t.log.Debug("the kernel does not keep a place free", keyForward, name, keyErr, err)
 		default:
 			e.err, e.refused = err, n
+			t.failing[e] = true
 		}
 	}
 }
 
-// settleLocked records what became of every entry that was in cycle n, and finds when the next one is due.
-func (t *Table) settleLocked(n uint64, now time.Time) news {
+// settleLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds
+// when the next cycle is due.
+func (t *Table) settleLocked(n uint64, entries []*entry, now time.Time) news {
 	var all news
-	t.wake = time.Time{}
-	for _, e := range t.entries {
-		if e.seen != n {
-			continue
+	settle := func(e *entry) {
+		if t.byName[e.f.Name] != e { // deleted or changed meanwhile
+			return
 		}
-		if e.settle(now) {
+		if e.settle(n, now) {
 			all.add(e)
 		}
-		if e.clocked {
-			t.wake = earliest(t.wake, nextShut(e.f, now))
+		if e.refused != n {
+			delete(t.failing, e)
 		}
+	}
+	for _, e := range entries {
+		settle(e)
+	}
+	for e := range t.failing {
+		settle(e)
+	}
+	t.wake = time.Time{}
+	for e := range t.failing {
 		t.wake = earliest(t.wake, e.retry)
+	}
+	for e := range t.clocked {
+		t.wake = earliest(t.wake, nextShut(e.f, now))
 	}
 	return all
 }

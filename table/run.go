@@ -113,7 +113,7 @@ func (t *Table) look() {
 	facts := t.probe()
 	lost := false
 	for _, c := range []Carrier{t.kernel, t.relay} {
-		if c, ok := c.(interface{ Lost() bool }); ok && c.Lost() {
+		if c, ok := c.(Loser); ok && c.Lost() {
 			lost = true
 		}
 	}
@@ -137,8 +137,8 @@ func (t *Table) due(now time.Time) bool {
 		return true
 	}
 	if !t.down {
-		for _, e := range t.entries {
-			if e.clocked && e.seen > 0 && shutOf(e.f, now) != e.shut {
+		for e := range t.clocked {
+			if e.seen > 0 && shutOf(e.f, now) != e.shut {
 				return true
 			}
 		}
@@ -185,8 +185,8 @@ func (t *Table) expired(now time.Time) []*entry {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var over []*entry
-	for _, e := range t.entries {
-		if e.clocked && e.f.Origin != forward.OriginFile && shutOf(e.f, now) == expired {
+	for e := range t.clocked {
+		if e.f.Origin != forward.OriginFile && shutOf(e.f, now) == expired {
 			over = append(over, e)
 		}
 	}
@@ -194,7 +194,7 @@ func (t *Table) expired(now time.Time) []*entry {
 }
 
 // Down takes everything out of both carriers, and leaves it out. The forwards are off from then on, and stay in the table
-// and in the store. A carrier that has a Clear method is told to take away what else it has in the system.
+// and in the store. A Clearer takes away what else it has in the system.
 func (t *Table) Down(ctx context.Context) error {
 	t.mu.Lock()
 	t.down = true
@@ -206,9 +206,12 @@ func (t *Table) Down(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	var errs []error
 	for _, carrier := range []Carrier{t.relay, t.kernel} {
-		if c, ok := carrier.(interface{ Clear() error }); ok {
+		if c, ok := carrier.(Clearer); ok {
 			errs = append(errs, c.Clear())
 		}
 	}

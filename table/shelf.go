@@ -56,10 +56,7 @@ func (t *Table) takeFromShelfLocked(now time.Time) []*entry {
 			continue
 		}
 		delete(t.shelf, k)
-		e := newEntry(s.f, nil, now)
-		t.byName[k.name] = e
-		t.counters.keep(k.name)
-		back = append(back, e)
+		back = append(back, t.enterLocked(s.f, now))
 		t.log.Info("forward no longer set aside", keyForward, k.name, keyOrigin, k.origin)
 	}
 	return back

@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +39,8 @@ func TestBackoff(t *testing.T) {
 		h.put(viaRelay(h.t, "b", forward.OriginAPI, "2"))
 		begin := time.Now()
 		var tries []string
-		h.relay.during = func([]*forward.Forward) { tries = append(tries, time.Since(begin).String()) }
+		count := func([]*forward.Forward) { tries = append(tries, time.Since(begin).String()) }
+		h.relay.watch(count)
 		elapse(3*time.Minute + time.Second)
 		if got := strings.Join(tries, " "); got != "1s 3s 7s 15s 31s 1m3s 2m3s 3m3s" && got != "1s 3s 7s 15s 31s 1m3s 2m3s" {
 			h.t.Errorf("tried after %s", got)
@@ -49,6 +51,7 @@ func TestBackoff(t *testing.T) {
 		h.relay.refuse("b", errBusy) // a new trouble starts at 1 s again
 		h.put(viaRelay(h.t, "b", forward.OriginAPI, "3"))
 		begin, tries = time.Now(), nil
+		h.relay.watch(count)
 		elapse(4 * time.Second)
 		if got := strings.Join(tries, " "); got != "1s 3s" {
 			h.t.Errorf("the next time tried after %s", got)
@@ -71,8 +74,8 @@ func TestFactsChange(t *testing.T) {
 
 		// web leaves the relay only once the kernel has it.
 		var order []string
-		h.relay.during = func(want []*forward.Forward) { order = append(order, "relay:"+names(want)) }
-		h.kernel.during = func(want []*forward.Forward) { order = append(order, "kernel:"+names(want)) }
+		h.relay.watch(func(want []*forward.Forward) { order = append(order, "relay:"+names(want)) })
+		h.kernel.watch(func(want []*forward.Forward) { order = append(order, "kernel:"+names(want)) })
 		h.setFacts(router)
 		elapse(lookEvery)
 		if got := strings.Join(order, ", "); got != "relay:app web, kernel:app keep web, relay:app" {
@@ -111,7 +114,7 @@ func TestChangesDuringACycleAreCarriedTogether(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.start()
 		free := make(chan struct{})
-		h.relay.during = func([]*forward.Forward) { <-free }
+		h.relay.watch(func([]*forward.Forward) { <-free })
 		done := make(chan Status)
 		for _, f := range []*forward.Forward{viaRelay(h.t, "a", forward.OriginAPI, "1"), viaRelay(h.t, "b", forward.OriginAPI, "2"), viaRelay(h.t, "c", forward.OriginAPI, "3")} {
 			go func() {
@@ -139,7 +142,7 @@ func TestStopWhileACarrierIsAtWork(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.start()
 		free := make(chan struct{})
-		h.relay.during = func([]*forward.Forward) { <-free }
+		h.relay.watch(func([]*forward.Forward) { <-free })
 		failed := make(chan error)
 		go func() {
 			_, err := h.Put(h.t.Context(), viaRelay(h.t, "a", forward.OriginAPI, "1"))
@@ -154,5 +157,55 @@ func TestStopWhileACarrierIsAtWork(t *testing.T) {
 		if err := <-failed; !errors.Is(err, ErrStopped) {
 			h.t.Errorf("Put: %v", err)
 		}
+	})
+}
+
+// A system is a carrier with something in the system.
+type system struct {
+	*carrier
+	lost    atomic.Bool
+	cleared int
+}
+
+func (s *system) Lost() bool { return s.lost.Swap(false) }
+
+func (s *system) Clear() error {
+	s.cleared++
+	return errBusy
+}
+
+func TestWhatACarrierLostIsGivenAgain(t *testing.T) {
+	inHouse(t, func(h *house) {
+		s := &system{carrier: h.kernel}
+		h.Table.kernel = s
+		h.replace(viaKernel(h.t, "web", forward.OriginFile, "80"))
+		h.start()
+		before := h.kernel.count()
+		elapse(lookEvery)
+		if got := h.kernel.count(); got != before {
+			h.t.Errorf("called %d times for nothing", got-before)
+		}
+		s.lost.Store(true)
+		elapse(2 * lookEvery)
+		if got := h.kernel.count(); got != before+1 {
+			h.t.Errorf("called %d times after a loss", got-before)
+		}
+		if err := h.Down(h.t.Context()); !errors.Is(err, errBusy) || s.cleared != 1 {
+			h.t.Errorf("Down: %v, cleared %d times", err, s.cleared)
+		}
+	})
+}
+
+// A carrier may come to refuse what it had taken, when its Apply is called for another.
+func TestARefusalMayComeLater(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.start()
+		h.put(viaRelay(h.t, "a", forward.OriginAPI, "1"))
+		h.relay.refuse("a", errBusy)
+		h.put(viaRelay(h.t, "b", forward.OriginAPI, "2"))
+		h.wantLook("a api failed (address already in use), b api up")
+		h.relay.refuse("a", nil)
+		elapse(2 * time.Second)
+		h.wantLook("a api up, b api up")
 	})
 }

@@ -32,6 +32,13 @@ type Carrier interface {
 	Stats() map[string]forward.Stats
 }
 
+// A Loser is a Carrier that notices when somebody else takes away what it has in the system. It is asked every few seconds,
+// and has its Apply called again when it says yes.
+type Loser interface{ Lost() bool }
+
+// A Clearer is a Carrier that leaves something in the system when it carries nothing. Down calls it last.
+type Clearer interface{ Clear() error }
+
 // Options is what a Table works with. All but Log is needed.
 type Options struct {
 	Kernel, Relay Carrier
@@ -77,6 +84,10 @@ type Table struct {
 	entries  []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
 	byName   map[string]*entry // the same ones
 	shelf    map[shelfKey]shelved
+	lists    lists
+	touched  map[*entry]bool // entries that the next cycle has to look at
+	clocked  map[*entry]bool // entries that time alone can change
+	failing  map[*entry]bool // entries that a carrier has refused
 	pending  *pending
 	cycle    *cycle // the next one, when somebody waits for it
 	cycles   uint64
@@ -110,6 +121,7 @@ func New(o Options) *Table {
 		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, log: log, counters: newCounters(),
 		kick: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
 		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
+		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{},
 	}
 }
 

@@ -165,11 +165,11 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.start()
 		ctx, cancel := context.WithCancel(h.t.Context())
-		h.relay.during = func([]*forward.Forward) { cancel() }
+		h.relay.watch(func([]*forward.Forward) { cancel() })
 		if _, err := h.Put(ctx, viaRelay(h.t, "a", forward.OriginAPI, "1")); err != nil && !errors.Is(err, context.Canceled) {
 			h.t.Errorf("Put: %v", err)
 		}
-		h.relay.during = nil
+		h.relay.watch(nil)
 	})
 }
 

@@ -1,0 +1,180 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/store"
+)
+
+// TestAnyOrderOfChanges makes changes of every kind in any order, on a host that changes and with carriers that refuse, and
+// holds what the table keeps in step by small steps against what follows from its entries.
+func TestAnyOrderOfChanges(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := newHouse(t, store.Memory())
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- h.Run(ctx) }()
+		<-h.Ready()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				rt.Error(err)
+			}
+		}()
+		name := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"})
+		listen := rapid.SampledFrom([]string{"1", "2", "1-3", "203.0.113.5:1", "127.0.0.1:2", "unix:/a", "udp/1"})
+		any := rapid.Custom(func(rt *rapid.T) config.Spec {
+			s := config.Spec{Listen: listen.Draw(rt, "listen"), To: config.Strings{rapid.SampledFrom([]string{"192.168.1.7:80", "app:80"}).Draw(rt, "to")}}
+			if rapid.IntRange(0, 3).Draw(rt, "enabled") == 0 {
+				s.Enabled = new(bool)
+			}
+			return s
+		})
+		file := func(rt *rapid.T) []*forward.Forward {
+			var list []*forward.Forward
+			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, rapid.ID[string]).Draw(rt, "names") {
+				list = append(list, spec(t, n, forward.OriginFile, any.Draw(rt, "spec")))
+			}
+			return list
+		}
+		allowed := func(err error) {
+			var tie *forward.TieError
+			var conflict *ConflictError
+			var pending *PendingError
+			if err != nil && !errors.As(err, &tie) && !errors.As(err, &conflict) && !errors.As(err, &pending) &&
+				!errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNothingPending) {
+				rt.Fatal(err)
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"put": func(rt *rapid.T) {
+				_, err := h.Put(ctx, spec(t, name.Draw(rt, "name"), forward.OriginAPI, any.Draw(rt, "spec")))
+				allowed(err)
+			},
+			"delete": func(rt *rapid.T) { allowed(h.Delete(ctx, name.Draw(rt, "name"))) },
+			"replace": func(rt *rapid.T) {
+				_, err := h.Replace(ctx, forward.OriginFile, file(rt))
+				allowed(err)
+			},
+			"try out": func(rt *rapid.T) {
+				_, err := h.ReplaceUntilConfirmed(ctx, file(rt), time.Hour)
+				allowed(err)
+			},
+			"confirm": func(*rapid.T) { allowed(h.Confirm(ctx)) },
+			"roll back": func(*rapid.T) {
+				h.rollback(ctx, time.Now().Add(2*time.Hour))
+				h.settle(ctx)
+			},
+			"host": func(rt *rapid.T) {
+				facts := router
+				facts.Routes4 = rapid.Bool().Draw(rt, "routes")
+				h.setFacts(facts)
+				h.Table.look()
+				h.settle(ctx)
+			},
+			"refuse": func(rt *rapid.T) {
+				var err error
+				if rapid.Bool().Draw(rt, "busy") {
+					err = errBusy
+				}
+				h.relay.refuse(name.Draw(rt, "name"), err)
+			},
+			"": func(rt *rapid.T) { h.check(rt) },
+		})
+	})
+}
+
+// settle waits for a cycle.
+func (h *house) settle(ctx context.Context) {
+	h.Table.mu.Lock()
+	c := h.joinLocked()
+	h.Table.mu.Unlock()
+	_ = h.await(ctx, c)
+}
+
+func (h *house) check(rt *rapid.T) {
+	t := h.Table
+	unlock, err := t.lock(context.Background())
+	if err != nil {
+		rt.Fatal(err)
+	}
+	defer unlock()
+	t.carrying.Lock()
+	defer t.carrying.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	var inKernel, inRelay []string
+	var claims claims
+	carried := 0
+	for i, e := range t.entries {
+		if i > 0 && t.entries[i-1].f.Name >= e.f.Name || t.byName[e.f.Name] != e {
+			rt.Fatalf("the entries are out of order at %s", e.f.Name)
+		}
+		if err := claims.add(e.f); err != nil {
+			rt.Fatalf("two entries tie: %v", err)
+		}
+		if e.wanted() != e.sent {
+			rt.Fatalf("%s: wanted is %v, sent is %v", e.f.Name, e.wanted(), e.sent)
+		}
+		if f := e.sent; f != nil && f.Carry == forward.CarryKernel {
+			inKernel, carried = append(inKernel, f.Name), carried+1
+		} else if f != nil {
+			inRelay = append(inRelay, f.Name)
+			if !f.Listen.IsUnix() {
+				inKernel = append(inKernel, f.Name)
+			}
+		}
+		if failed := t.failing[e]; failed != (e.state == forward.StateFailed && e.decision.Err == nil) {
+			rt.Fatalf("%s is %v and failing is %v", e.f.Name, e.state, failed)
+		}
+	}
+	if len(t.byName) != len(t.entries) || t.lists.carried != carried || len(t.touched) != 0 {
+		rt.Fatalf("%d names, %d entries, %d carried of %d, %d touched", len(t.byName), len(t.entries), t.lists.carried, carried, len(t.touched))
+	}
+	if k, r := names(t.lists.kernel), names(t.lists.relay); k != strings.Join(inKernel, " ") || r != strings.Join(inRelay, " ") {
+		rt.Fatalf("lists are %q and %q, want %q and %q", k, r, strings.Join(inKernel, " "), strings.Join(inRelay, " "))
+	}
+	for k, s := range t.shelf { // what could come back has
+		if t.byName[k.name] == nil && !s.broken && claims.add(s.f) == nil {
+			rt.Fatalf("%s is set aside for nothing", k.name)
+		}
+	}
+	// Every claim is one of an entry, and there is no other.
+	for _, e := range t.entries {
+		t.claims.remove(e.f)
+	}
+	for i, l := range []string{"1-3", "203.0.113.5:1-3", "127.0.0.1:1-3", "udp/1-3"} {
+		for j, port := range []string{"", "1", "2", "3"} {
+			if at, err := forward.ParseListen(l); err == nil {
+				if port != "" {
+					n, _ := strconv.ParseUint(port, 10, 16)
+					at.Ports.Ranges = []forward.Range{{First: uint16(n), Last: uint16(n)}}
+				}
+				probe := &forward.Forward{Name: fmt.Sprint(i, j), Listen: at}
+				if err := t.claims.add(probe); err != nil {
+					rt.Fatalf("a claim is left of what is gone: %v", err)
+				}
+				t.claims.remove(probe)
+			}
+		}
+	}
+	if len(t.claims.unix) > 0 {
+		rt.Fatal("a socket is left of what is gone")
+	}
+	for _, e := range t.entries {
+		if err := t.claims.add(e.f); err != nil {
+			rt.Fatal(err)
+		}
+	}
+}
