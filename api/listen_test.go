@@ -3,12 +3,10 @@
 package api
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,20 +15,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/config"
 )
-
-func readResponse(t *testing.T, c net.Conn) (*http.Response, string) {
-	t.Helper()
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(text)
-}
 
 func TestListenMode(t *testing.T) {
 	path := socketPath(t)

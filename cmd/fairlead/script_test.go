@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,10 +25,23 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		os.Exit(beChild(dir))
 	}
-	testscript.Main(m, map[string]func(){"fairlead": func() {
-		becomeOrdinary()
-		main()
-	}})
+	testscript.Main(m, map[string]func(){"fairlead": ordinaryMain, "client": client})
+}
+
+func ordinaryMain() {
+	becomeOrdinary()
+	main()
+}
+
+// client is a program that gets a URL and prints the answer for as long as it comes.
+func client() {
+	resp, err := http.Get(os.Args[1])
+	if err == nil {
+		_, err = io.Copy(os.Stdout, resp.Body)
+	}
+	if err != nil {
+		fmt.Println("broken off")
+	}
 }
 
 // patience is how long a script waits for what should happen at once; it only matters when it does not.
@@ -45,6 +60,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": scriptFreePort, "serve": scriptServe, "get": scriptGet, "await": scriptAwait, "code": scriptCode, "subst": scriptSubst, "signal": scriptSignal,
+			"sessionid": scriptSessionID, "notify": scriptNotify, "notified": scriptNotified,
 		},
 	})
 }
@@ -120,16 +136,32 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// signal NAME: sends a signal to the one program in the background.
+// signal NAME WORD: sends a signal to the program in the background that was started with this argument.
 func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": os.Kill}
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
 	for _, cmd := range ts.BackgroundCmds() {
-		if cmd.ProcessState == nil {
+		if cmd.ProcessState == nil && slices.Contains(cmd.Args, args[1]) {
 			ts.Check(cmd.Process.Signal(signals[args[0]]))
 			return
 		}
 	}
-	ts.Fatalf("nothing runs in the background")
+	ts.Fatalf("no program %s runs in the background", args[1])
+}
+
+// sessionid VAR NAME: the id of the one session of a forward, once there is one.
+func scriptSessionID(ts *testscript.TestScript, _ bool, args []string) {
+	var out []byte
+	if !retry(func() bool {
+		var list struct{ Sessions []struct{ ID string } }
+		out, _ = command(ts, []string{"fairlead", "sessions", args[1], "--json"}).Output()
+		if json.Unmarshal(out, &list) != nil || len(list.Sessions) != 1 {
+			return false
+		}
+		ts.Setenv(args[0], list.Sessions[0].ID)
+		return true
+	}) {
+		ts.Fatalf("there is not one session: %s", out)
+	}
 }
 
 // subst FILE...: puts the values of variables in for $NAME.
