@@ -20,6 +20,13 @@ type Status struct {
 	Since   time.Time // it is in this state
 }
 
+// Len is how many forwards there are, off and failed ones included. It asks no carrier.
+func (t *Table) Len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.entries)
+}
+
 // Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside
 // because its name is taken follows the owner of the name.
 func (t *Table) Snapshot() []Status {

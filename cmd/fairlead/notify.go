@@ -42,7 +42,7 @@ func (d *daemon) notify(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			d.table.Snapshot()
+			d.table.Len()
 			d.tell(alive)
 		}
 	}
@@ -59,7 +59,7 @@ func (d *daemon) reloads(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	d.log.Info("ready", "file", d.server.Version.File, "forwards", len(d.table.Snapshot()))
+	d.log.Info("ready", "file", d.server.Version.File, "forwards", d.table.Len())
 	d.tell(ready)
 	cleanStale(d.log)
 	for {
