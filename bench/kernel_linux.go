@@ -75,6 +75,10 @@ func (b *bench) connections(ctx context.Context, f *field, s *kernelSetup) (samp
 	if s.daemon != nil {
 		s.daemon.resume()
 		defer s.daemon.pause()
+		// What it does every few seconds (saving counters) is due at once after a halt, which is not what happens in life.
+		if err := pause(ctx, settle/2); err != nil {
+			return sample{}, err
+		}
 	}
 	return b.rate(ctx, f.client, load.Spec{
 		Kind: load.Connect, Targets: spread16(s.gateway, s.forwards), Workers: 16, Size: 64,

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +55,12 @@ func main() {
 	if o.rounds < 1 || o.seconds < 0.1 || o.seconds > 10 {
 		fmt.Fprintln(os.Stderr, "bench: rounds is 1 or more, seconds 0.1 to 10")
 		os.Exit(2)
+	}
+	for s := range strings.SplitSeq(o.only, ",") {
+		if !slices.Contains([]string{"a", "b", "c", "d"}, strings.TrimSpace(s)) {
+			fmt.Fprintf(os.Stderr, "bench: there is no section %q; they are a, b, c and d\n", s)
+			os.Exit(2)
+		}
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()

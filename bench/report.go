@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -70,6 +71,11 @@ func (t *Table) has(name string) bool {
 		}
 	}
 	return false
+}
+
+// empty reports whether no row has come to a single round.
+func (t *Table) empty() bool {
+	return !slices.ContainsFunc(t.Rows, func(r *Row) bool { return len(r.Values) > 0 })
 }
 
 // finish works out the ratios.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,9 @@ func role(name string) (error, bool) {
 }
 
 func run(ctx context.Context, o options) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the measurements need network namespaces, and so root")
+	}
 	b := &bench{options: o, report: newReport(o)}
 	var err error
 	if b.self, err = os.Executable(); err != nil {
@@ -107,6 +112,10 @@ func (o options) program(ctx context.Context) (string, error) {
 // write prints the tables and keeps the report as JSON and Markdown.
 func (b *bench) write() error {
 	r := b.report
+	r.Tables = slices.DeleteFunc(r.Tables, (*Table).empty)
+	if len(r.Tables) == 0 {
+		return errors.New(cmp.Or(r.Unfinished, "nothing was measured"))
+	}
 	for _, t := range r.Tables {
 		t.finish()
 		fmt.Printf("\n%s\n", t.text())
@@ -137,8 +146,9 @@ func (b *bench) write() error {
 
 func newReport(o options) *Report {
 	r := &Report{
-		Date: time.Now(), Commit: firstLine("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"),
-		CPU: cpuModel(), Processors: runtime.NumCPU(), Go: runtime.Version(), Rounds: o.rounds, Seconds: o.seconds,
+		Date:   time.Now(),
+		Commit: cmp.Or(firstLine("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"), "unknown"),
+		CPU:    cpuModel(), Processors: runtime.NumCPU(), Go: runtime.Version(), Rounds: o.rounds, Seconds: o.seconds,
 		Versions: map[string]string{},
 	}
 	var uts unix.Utsname
