@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type Carrier struct {
 	log   *slog.Logger
 
 	mu         sync.Mutex
+	claim      net.Listener        // the right to change the table, once it was needed
 	socket     *nlSocket           // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
 	known      bool                // the fields below are what the kernel has; else it must be read first
 	handle     uint64              // of the table; 0: there is none
@@ -112,12 +114,16 @@ func (c *Carrier) Close() error {
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socket == nil {
-		return nil
+	var errs []error
+	if c.socket != nil {
+		errs = append(errs, c.socket.Close())
+		c.socket = nil
 	}
-	err := c.socket.Close()
-	c.socket = nil
-	return err
+	if c.claim != nil {
+		errs = append(errs, c.claim.Close())
+		c.claim = nil
+	}
+	return errors.Join(errs...)
 }
 
 // apply does the work of Apply. What cannot be carried for reasons of its own goes to bad; the error is everybody's.
@@ -125,6 +131,11 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 	change, err := c.difference(s, want)
 	if err != nil {
 		return err
+	}
+	if change.touches() && c.claim == nil {
+		if c.claim, err = claim(c.table); err != nil {
+			return err
+		}
 	}
 	for change.touches() {
 		culprit, err := c.commit(s, change)
@@ -296,8 +307,14 @@ func (c *Carrier) Lost() bool {
 
 // Clear removes the table, its sessions' entries included.
 func (c *Carrier) Clear() error {
-	bad := c.Apply(context.Background(), nil)
-	return errors.Join(slices.Collect(maps.Values(bad))...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.withSocket(func(s *nlSocket) error { return c.apply(context.Background(), s, nil, nil) })
+	if err != nil {
+		c.known = false
+		return explain(err)
+	}
+	return nil
 }
 
 // explain adds to a refusal of the kernel what a user can do about it.
@@ -322,11 +339,16 @@ func CleanStale(log *slog.Logger) (int, error) {
 			return err
 		}
 		for _, name := range all {
-			if !strings.HasPrefix(name, foregroundPrefix) || alive(name) {
+			if !strings.HasPrefix(name, foregroundPrefix) {
 				continue
 			}
 			c := New(Options{Table: name, Log: log})
-			if err := errors.Join(c.Clear(), c.Close()); err != nil {
+			err := errors.Join(c.Clear(), c.Close())
+			var taken *TakenError
+			if errors.As(err, &taken) {
+				continue // in use
+			}
+			if err != nil {
 				return err
 			}
 			log.Info("removed the table of a forward that was killed", "table", name)

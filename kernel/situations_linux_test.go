@@ -2,11 +2,13 @@ package kernel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -316,6 +318,13 @@ func TestAdopt(t *testing.T) {
 	defer gone.Close()
 	handles := lab.Host.Run(t, "nft", "-a", "list", "tables")
 	second := newCarrier(t, lab.Host)
+	_ = lab.Host.Do(func() error { // two daemons cannot keep one table
+		var taken *kernel.TakenError
+		if bad := second.Apply(context.Background(), fwds(t, "a 80 192.168.1.20:8080")); !errors.As(bad["a"], &taken) || taken.PID != os.Getpid() {
+			t.Errorf("while another keeps the table: %v", bad)
+		}
+		return first.Close()
+	})
 	second.apply(fwds(t, "a 80 192.168.1.10:8080", "b 81 192.168.1.10:8081"))
 	if now := lab.Host.Run(t, "nft", "-a", "list", "tables"); now != handles {
 		t.Errorf("the table was made anew: %s, then %s", handles, now)
