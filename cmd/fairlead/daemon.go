@@ -29,7 +29,7 @@ type engine struct {
 func newEngine(nftables string, st store.Store, log *slog.Logger) *engine {
 	r := relay.New(relay.Options{Log: log, Nodes: nodes()})
 	return &engine{relay: r, log: log, table: table.New(table.Options{
-		Kernel: kernel.New(kernel.Options{Table: nftables, Log: log}), Relay: relayCarrier{r},
+		Kernel: kernelCarrier{kernel.New(kernel.Options{Table: nftables, Log: log})}, Relay: relayCarrier{r},
 		Facts: kernel.Probe, Store: st, Log: log,
 	})}
 }
@@ -77,3 +77,15 @@ type relayCarrier struct{ *relay.Relay }
 
 // Sessions never fails: they are in memory.
 func (c relayCarrier) Sessions() ([]forward.Session, error) { return c.Relay.Sessions(), nil }
+
+// kernelCarrier knows that there is nothing to clear where nothing can be carried, so that who has no right to look can
+// still go down in peace.
+type kernelCarrier struct{ *kernel.Carrier }
+
+// Clear takes the rules away.
+func (c kernelCarrier) Clear() error {
+	if kernel.Probe().Unusable != "" {
+		return nil
+	}
+	return c.Carrier.Clear()
+}

@@ -144,7 +144,11 @@ func stateLine(st table.Status) string {
 	return line
 }
 
+// failedHint says what would help a forward that did not come up.
 func failedHint(f *forward.Forward) string {
+	if table.Plan(f, kernel.Probe()).Err != nil {
+		return "what needs the kernel needs root and a kernel with nf_tables; `sudo fairlead forward …`, or leave that wish out"
+	}
 	for _, r := range f.Listen.Ports.Ranges {
 		if r.First < 1024 && os.Geteuid() != 0 {
 			return "ports below 1024 need root; " + otherPort
