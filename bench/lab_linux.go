@@ -30,7 +30,7 @@ type gateway struct {
 }
 
 // newField sets the network up and starts the server.
-func (b *bench) newField(h *harness) *field {
+func (b *bench) newField(h netlab.TB) *field {
 	l := netlab.New(h)
 	f := &field{Lab: l, client: l.Node("client"), server: l.Node("server")}
 	f.client.Sysctl(h, "net.ipv4.ip_local_port_range", "1024 65535")
@@ -52,7 +52,7 @@ func (b *bench) newField(h *harness) *field {
 }
 
 // gateway adds one. It forwards packets and translates nothing.
-func (f *field) gateway(h *harness) *gateway {
+func (f *field) gateway(h netlab.TB) *gateway {
 	f.gateways++
 	k := f.gateways
 	front, back := fmt.Sprintf("198.18.%d.", k), fmt.Sprintf("198.19.%d.", k)

@@ -42,7 +42,8 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 2, "length of one measurement")
 	flag.StringVar(&o.out, "o", "bench/results", "`directory` for the results")
 	flag.BoolVar(&o.quick, "quick", false, "two rounds of half a second, to see whether everything works; figures are worth little")
-	flag.StringVar(&o.fairlead, "fairlead", "", "measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
+	flag.StringVar(&o.fairlead, "fairlead", "",
+		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
 	flag.DurationVar(&o.limit, "limit", 20*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {

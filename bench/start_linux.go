@@ -136,8 +136,11 @@ func (s startSpec) once() (time.Duration, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended is in its state
+	}()
 	defer func() {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		select {
@@ -155,11 +158,10 @@ func (s startSpec) once() (time.Duration, error) {
 			return took, nil
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			return 0, fmt.Errorf("%s has ended (%v): %s", s.Command[0], err, tail(output.String()))
+		case <-ended:
+			return 0, fmt.Errorf("%s has ended: %s: %s", s.Command[0], cmd.ProcessState, tail(output.String()))
 		case <-time.After(200 * time.Microsecond):
 		}
 	}
-	return 0, fmt.Errorf("%s does not listen: %s", s.Command[0], tail(output.String()))
+	return 0, fmt.Errorf("%s does not listen at %s", s.Command[0], s.Address)
 }

@@ -80,7 +80,7 @@ func (e *exchange) connect(p *poller, id int) error {
 	}
 	e.fd, e.waiting, e.began = fd, false, time.Now()
 	// A connection that fails at once is reported by the poller like one that fails later.
-	connect(fd, e.to)
+	_ = connect(fd, e.to)
 	return check("epoll_ctl", p.add(fd, id, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLET))
 }
 

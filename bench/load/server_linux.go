@@ -50,6 +50,9 @@ func Serve() error {
 		if err != nil {
 			return err
 		}
+		if errno := p.add(echoes, echoes, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); errno != 0 {
+			return check("epoll_ctl", errno)
+		}
 		worker(func() { serveEcho(p, echoes) })
 		worker(func() { serveUDP(udp) })
 	}
@@ -83,14 +86,13 @@ func listen(kind, port int) (int, error) {
 // that it would else keep for every connection.
 func serveEcho(p *poller, ln int) {
 	buf := make([]byte, bufferSize)
-	p.add(ln, ln, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 	for {
 		for _, ev := range p.wait(-1) {
 			fd := int(ev.Fd)
 			switch {
 			case fd == ln:
-				if c, errno := accept(ln, unix.SOCK_NONBLOCK); errno == 0 {
-					p.add(c, c, unix.EPOLLIN)
+				if c, errno := accept(ln, unix.SOCK_NONBLOCK); errno == 0 && p.add(c, c, unix.EPOLLIN) != 0 {
+					reset(c)
 				}
 			case ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0:
 				reset(fd)
@@ -128,7 +130,7 @@ func serveUDP(fd int) {
 	b := newBatch(32, 2048, true)
 	for {
 		if n, errno := b.receive(fd, unix.MSG_WAITFORONE); errno == 0 {
-			b.send(fd, n)
+			_ = b.send(fd, n) // what does not go counts as lost over there
 		}
 	}
 }

@@ -105,9 +105,9 @@ func write(fd int, b []byte) (int, syscall.Errno) {
 // reset closes a TCP socket at once, with RST, so that no TIME_WAIT stays behind on this side.
 func reset(fd int) {
 	linger := unix.Linger{Onoff: 1}
-	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
+	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
 		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
-	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
 // A poller waits for many sockets at once.

@@ -73,7 +73,7 @@ func (c *client) bounce(f *flow, b *batch) {
 		}
 	}
 	c.finished(now, time.Time{}, n)
-	b.send(f.fd, n)
+	_ = b.send(f.fd, n) // what does not go is renewed
 }
 
 // renew sends the datagrams that were never sent, and again those that are overdue, which it counts.
@@ -87,6 +87,6 @@ func (c *client) renew(f *flow, fresh []byte, now time.Time) {
 		}
 		fresh[0] = byte(slot)
 		f.sent[slot] = now
-		write(f.fd, fresh)
+		_, _ = write(f.fd, fresh)
 	}
 }

@@ -35,7 +35,7 @@ func (n *Node) Start(tb TB, name string, args ...string) *Process {
 		tb.Fatalf("on %s: start %s: %v", n.name, name, err)
 	}
 	tb.Cleanup(func() {
-		p.Stop()
+		_ = p.Stop()
 		if tb.Failed() {
 			tb.Logf("%s %s, on %s, ended (%v) and had written:\n%s", name, strings.Join(args, " "), n.name, p.err, p.Output())
 		}
