@@ -102,7 +102,7 @@ func writeError(w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(e.status)
-	json.NewEncoder(w).Encode(errorBody{Error: e}) // the client is gone when this fails
+	_ = json.NewEncoder(w).Encode(errorBody{Error: e}) // the client is gone when this fails
 }
 
 func refuse(status int, code, message, hint string) *Error {

@@ -158,7 +158,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(v) // the client is gone when this fails
+	_ = json.NewEncoder(w).Encode(v) // the client is gone when this fails
 }
 
 // writeList streams {"key":[…]} one element a line, so that 60,000 of them never lie in memory as one text.

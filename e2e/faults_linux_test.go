@@ -58,7 +58,10 @@ func TestUnprivilegedDaemon(t *testing.T) {
 	d := &daemon{t: t, node: lab.Host, dir: dir}
 	d.write("[forward.web]\nlisten = \"8080\"\nto = \"192.168.1.10:80\"\n[forward.dmz]\nlisten = \"*\"\nto = \"192.168.1.20\"\n")
 	d.proc = asNobody(t, lab.Host, d.args("up", "-c", d.file())...)
-	d.wait("it serves", func() bool { out, err := d.try("status"); return err == nil && !strings.Contains(out, "not carried yet") })
+	d.wait("it serves", func() bool {
+		out, err := d.try("status")
+		return err == nil && !strings.Contains(out, "not carried yet")
+	})
 	all := d.status()
 	if f := all["web"]; f.Carried != "relay" || f.State != "up" || !strings.Contains(f.Why, "CAP_NET_ADMIN") {
 		t.Errorf("web: %+v", f)
@@ -108,7 +111,10 @@ func TestOutOfDescriptors(t *testing.T) {
 	d := &daemon{t: t, node: lab.Host, dir: t.TempDir()}
 	d.write("[forward.web]\nlisten = \"80\"\nto = \"192.168.1.10:8080\"\ncarry = \"relay\"\n")
 	d.proc = lab.Host.Start(t, "prlimit", append([]string{"--nofile=120:120", binary}, d.args("up", "-c", d.file())...)...)
-	d.wait("it serves", func() bool { out, err := d.try("status"); return err == nil && !strings.Contains(out, "not carried yet") })
+	d.wait("it serves", func() bool {
+		out, err := d.try("status")
+		return err == nil && !strings.Contains(out, "not carried yet")
+	})
 	first := dial(t, lab.Client, "tcp/"+netlab.RouterWAN4+":80")
 	first.say()
 	var crowd []net.Conn
