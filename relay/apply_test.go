@@ -187,7 +187,7 @@ func TestUnixListener(t *testing.T) {
 	}
 	c := dial(t, "unix", path)
 	ask(t, c, "hello")
-	if list := r.Sessions(); len(list) != 1 || list[0].Client != "unix" {
+	if list := sessionsOf(r); len(list) != 1 || list[0].Client != "unix" {
 		t.Errorf("sessions are %+v", list)
 	}
 	apply(t, r, b)

@@ -240,3 +240,9 @@ func refusedBecomes(t *testing.T, r *Relay, name string, n uint64) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// sessionsOf is the sessions of r.
+func sessionsOf(r *Relay) []forward.Session {
+	list, _ := r.Sessions() // they are in memory
+	return list
+}

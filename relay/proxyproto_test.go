@@ -168,7 +168,7 @@ func TestAcceptProxy(t *testing.T) {
 			t.Fatalf("v%d: got %q, %v", version, back, err)
 		}
 		eventually(t, "the session of the client in the header", func() bool {
-			list := r.Sessions()
+			list := sessionsOf(r)
 			return len(list) == 1 && list[0].Client == "192.0.2.1:1000" && list[0].BytesIn == 5
 		})
 		second := dialFrom(t, "127.0.0.2", addr)
@@ -190,7 +190,7 @@ func TestAcceptProxy(t *testing.T) {
 	// Whoever is not trusted cannot speak for others: what looks like a header is payload.
 	stranger := dialFrom(t, "127.0.0.3", addr)
 	ask(t, stranger, "PROXY TCP4 192.0.2.9 198.51.100.1 1 2\r\n")
-	if list := r.Sessions(); len(list) != 1 || list[0].Client != stranger.LocalAddr().String() {
+	if list := sessionsOf(r); len(list) != 1 || list[0].Client != stranger.LocalAddr().String() {
 		t.Errorf("sessions are %+v", list)
 	}
 }

@@ -128,13 +128,13 @@ func (r *Relay) Stats() map[string]forward.Stats {
 	return stats
 }
 
-// Sessions lists what is live, in no order.
-func (r *Relay) Sessions() []forward.Session {
+// Sessions lists what is live, in no order. It never fails: the error is there for callers that ask any carrier.
+func (r *Relay) Sessions() ([]forward.Session, error) {
 	var list []forward.Session
 	for _, t := range r.allTasks() {
 		list = t.appendSessions(list)
 	}
-	return list
+	return list, nil
 }
 
 // Kill ends one session abruptly, or returns an error that is ErrNoSession.

@@ -247,7 +247,7 @@ func TestLiveBytesInsideASplice(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the bytes of the open session", func() bool { return r.Stats()["x"].BytesIn == size })
-	if list := r.Sessions(); len(list) != 1 || list[0].BytesIn != size || list[0].Carried != forward.CarryRelay {
+	if list := sessionsOf(r); len(list) != 1 || list[0].BytesIn != size || list[0].Carried != forward.CarryRelay {
 		t.Errorf("sessions are %+v", list)
 	}
 	close(hold)
@@ -307,7 +307,7 @@ func TestKill(t *testing.T) {
 	a, b := dial(t, "tcp", "127.0.0.1:"+port), dial(t, "tcp", "127.0.0.1:"+port)
 	ask(t, a, "a")
 	ask(t, b, "b")
-	for _, s := range r.Sessions() {
+	for _, s := range sessionsOf(r) {
 		if s.Client != a.LocalAddr().String() {
 			continue
 		}

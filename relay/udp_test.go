@@ -77,7 +77,7 @@ func TestUDP(t *testing.T) {
 				s := r.Stats()["x"]
 				return s.Open == 1 && s.Total == 1 && s.BytesIn >= 1+1400+65507 && s.BytesOut == s.BytesIn
 			})
-			if list := r.Sessions(); len(list) != 1 || list[0].Network != forward.UDP || list[0].Client != conn.LocalAddr().String() {
+			if list := sessionsOf(r); len(list) != 1 || list[0].Network != forward.UDP || list[0].Client != conn.LocalAddr().String() {
 				t.Errorf("sessions are %+v", list)
 			}
 		})

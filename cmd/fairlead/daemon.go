@@ -20,18 +20,21 @@ import (
 
 // An engine is the table with both carriers: what `up` and `forward` have in common.
 type engine struct {
-	table *table.Table
-	relay *relay.Relay
-	log   *slog.Logger
+	table  *table.Table
+	relay  *relay.Relay
+	kernel *kernel.Carrier
+	log    *slog.Logger
 }
 
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
 func newEngine(nftables string, st store.Store, log *slog.Logger) *engine {
-	r := relay.New(relay.Options{Log: log, Nodes: nodes()})
-	return &engine{relay: r, log: log, table: table.New(table.Options{
-		Kernel: kernelCarrier{kernel.New(kernel.Options{Table: nftables, Log: log})}, Relay: relayCarrier{r},
-		Facts: kernel.Probe, Store: st, Log: log,
-	})}
+	e := &engine{
+		relay:  relay.New(relay.Options{Log: log, Nodes: nodes()}),
+		kernel: kernel.New(kernel.Options{Table: nftables, Log: log}),
+		log:    log,
+	}
+	e.table = table.New(table.Options{Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
+	return e
 }
 
 // nodes finds the node that a forward listens at or dials from by its name.
@@ -50,7 +53,7 @@ func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.relay.Run(ctx) })
 	tasks.Go(func() error { return e.table.Run(ctx) })
-	return tasks.Wait()
+	return errors.Join(tasks.Wait(), e.kernel.Close())
 }
 
 // Sessions lists the live sessions of one forward, or of all with "". A carrier that cannot list its own does not hide the
@@ -71,12 +74,6 @@ func (e *engine) Kill(id string) error {
 	}
 	return err
 }
-
-// relayCarrier lists sessions the way the table asks for them.
-type relayCarrier struct{ *relay.Relay }
-
-// Sessions never fails: they are in memory.
-func (c relayCarrier) Sessions() ([]forward.Session, error) { return c.Relay.Sessions(), nil }
 
 // kernelCarrier knows that there is nothing to clear where nothing can be carried, so that who has no right to look can
 // still go down in peace.
