@@ -39,6 +39,7 @@ type Table struct {
 type Row struct {
 	Name   string
 	Values []float64 // NaN: that round failed
+	Beside []float64 // of the baseline (Table.Against[0]), measured beside each of Values; empty: as they come in its row
 	P99    []float64 // milliseconds; empty where single operations are not timed
 	Errors uint64
 	Error  string // one of them, or why a round failed
@@ -84,10 +85,18 @@ func (t *Table) finish() {
 		r.Ratios = map[string]float64{}
 		for _, name := range t.Against {
 			if name != r.Name && t.has(name) {
-				r.Ratios[name] = ratio(r.Values, t.row(name).Values)
+				r.Ratios[name] = t.ratio(r, name)
 			}
 		}
 	}
+}
+
+// ratio is that of a row by another.
+func (t *Table) ratio(r *Row, by string) float64 {
+	if by == t.Against[0] && len(r.Beside) > 0 {
+		return ratio(r.Values, r.Beside)
+	}
+	return ratio(r.Values, t.row(by).Values)
 }
 
 // verdict says in words whether the target is reached.
@@ -97,7 +106,7 @@ func (g Target) verdict(t *Table) string {
 	}
 	word := map[bool]string{true: "reached", false: "MISSED"}
 	if g.By != "" {
-		got := ratio(t.row(g.Row).Values, t.row(g.By).Values)
+		got := t.ratio(t.row(g.Row), g.By)
 		return fmt.Sprintf("target %s: %s is %.3f of %s, and at least %.2f is asked", word[got >= g.Min], g.Row, got, g.By, g.Min)
 	}
 	got := median(t.row(g.Row).Values)
@@ -149,7 +158,8 @@ func (r *Row) MarshalJSON() ([]byte, error) {
 		P99    *float64            `json:"p99_ms,omitempty"`
 		Ratios map[string]*float64 `json:"ratios,omitempty"`
 		Rounds numbers             `json:"rounds"`
+		Beside numbers             `json:"baseline_beside,omitempty"`
 		Errors uint64              `json:"errors,omitempty"`
 		Error  string              `json:"error,omitempty"`
-	}{r.Name, number(median(r.Values)), number(spread(r.Values)), number(median(r.P99)), ratios, r.Values, r.Errors, r.Error})
+	}{r.Name, number(median(r.Values)), number(spread(r.Values)), number(median(r.P99)), ratios, r.Values, r.Beside, r.Errors, r.Error})
 }

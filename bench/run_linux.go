@@ -209,17 +209,45 @@ func (b *bench) compare(ctx context.Context, t *Table, contestants []contestant)
 	}
 	for round := range b.rounds {
 		for _, i := range turns(round, len(contestants)) {
-			if ctx.Err() != nil {
-				return
-			}
-			c := contestants[i]
-			s, err := c.measure(ctx)
-			if ctx.Err() != nil {
-				return // what was cut short is no result
-			}
-			b.record(t, c.name, s, err)
+			b.measure(ctx, t, contestants[i])
 		}
 	}
+}
+
+// compareWith is compare for small differences: each contestant is measured beside the baseline, by turns before and after it,
+// and compared with that one measurement of it.
+func (b *bench) compareWith(ctx context.Context, t *Table, baseline contestant, others []contestant) {
+	b.report.Tables = append(b.report.Tables, t)
+	t.row(baseline.name)
+	for _, c := range others {
+		t.row(c.name)
+	}
+	for round := range b.rounds {
+		for _, i := range turns(round, len(others)) {
+			c := others[i]
+			first, second := baseline, c
+			if round%2 == 1 {
+				first, second = c, baseline
+			}
+			if b.measure(ctx, t, first) && b.measure(ctx, t, second) {
+				base := t.row(baseline.name).Values
+				t.row(c.name).Beside = append(t.row(c.name).Beside, base[len(base)-1])
+			}
+		}
+	}
+}
+
+// measure adds a value to the contestant's row, and reports whether it did: what was cut short is no result.
+func (b *bench) measure(ctx context.Context, t *Table, c contestant) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	s, err := c.measure(ctx)
+	if ctx.Err() != nil {
+		return false
+	}
+	b.record(t, c.name, s, err)
+	return true
 }
 
 // record adds a round's value to a row. A failure is a gap, so that the rounds of different rows stay beside each other.
@@ -236,7 +264,7 @@ func (b *bench) record(t *Table, name string, s sample, err error) {
 	if s.err != "" {
 		r.Error = s.err
 	}
-	fmt.Fprintf(os.Stderr, "  %d/%d  %-32s %-32s %s %s\n", len(r.Values), b.rounds, t.Title, name, figure(s.value), oneLine(s.err))
+	fmt.Fprintf(os.Stderr, "  %2d  %-38s %-28s %s %s\n", len(r.Values), t.Title, name, figure(s.value), oneLine(s.err))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
