@@ -137,7 +137,13 @@ func TestOutOfDescriptors(t *testing.T) {
 		got, err := lab.Client.Call(t.Context(), "tcp", netlab.RouterWAN4+":80")
 		return err == nil && got.Node == "server"
 	})
-	d.wait("status is silent again", func() bool { return d.status()["web"].Detail == "" })
+	var detail string
+	defer func() {
+		if detail != "" {
+			t.Errorf("status still says %q", detail)
+		}
+	}()
+	d.wait("status is silent again", func() bool { detail = d.status()["web"].Detail; return detail == "" })
 	d.proc.Signal(syscall.SIGTERM)
 	<-d.proc.Done()
 }

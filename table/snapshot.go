@@ -69,7 +69,7 @@ func (t *Table) statusLocked(e *entry, opens func(forward.Schedule) time.Time) S
 		s.Carried = e.decision.Carry
 	}
 	switch {
-	case e.seen == 0:
+	case e.seen == 0 || e.state == forward.StateWaiting && e.shut == open:
 		s.Detail = "not carried yet"
 	case e.state == forward.StateFailed:
 		s.Detail = e.err.Error()
