@@ -11,6 +11,7 @@ import (
 type kernelSetup struct {
 	name     string
 	forwards int
+	rules    func(*gateway, int) string // by hand; nil: fairlead
 	gateway  *gateway
 	daemon   *daemon // nil: rules by hand
 	err      error   // why it could not be set up
@@ -21,27 +22,28 @@ const oneRule = "one nft rule"
 // kernelCarrier measures what a forward costs each new connection, and how that grows with the number of forwards.
 func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 	f := b.newField(h)
-	setups := []*kernelSetup{{name: oneRule, forwards: 1}}
+	setups := []*kernelSetup{{name: oneRule, forwards: 1, rules: nftRules}}
 	for _, n := range []int{1, 10_000, 60_000} {
 		if b.fairlead == "" {
 			break
 		}
 		setups = append(setups, &kernelSetup{name: "fairlead, " + counted(n), forwards: n})
 	}
-	setups = append(setups, &kernelSetup{name: "10,000 linear nft rules", forwards: 10_000})
-	for i, s := range setups {
+	setups = append(setups,
+		&kernelSetup{name: "one nft map, 60,000 entries", forwards: 60_000, rules: nftMap},
+		&kernelSetup{name: "10,000 linear nft rules", forwards: 10_000, rules: nftRules})
+	for _, s := range setups {
 		s.gateway = f.gateway(h)
-		switch i {
-		case 0, len(setups) - 1:
-			s.gateway.Nft(h, nftRules(s.gateway, s.forwards))
-		default:
-			if s.daemon, s.err = b.up(ctx, s.gateway.Node, kernelForwards(s.gateway, s.forwards)); s.err != nil {
-				break
-			}
-			h.Cleanup(func() { s.daemon.resume(); _ = s.daemon.Stop() })
-			s.err = s.daemon.carried(ctx, s.forwards, "kernel")
-			s.daemon.pause()
+		if s.rules != nil {
+			s.gateway.Nft(h, s.rules(s.gateway, s.forwards))
+			continue
 		}
+		if s.daemon, s.err = b.up(ctx, s.gateway.Node, kernelForwards(s.gateway, s.forwards)); s.err != nil {
+			continue
+		}
+		h.Cleanup(func() { s.daemon.resume(); _ = s.daemon.Stop() })
+		s.err = s.daemon.carried(ctx, s.forwards, "kernel")
+		s.daemon.pause()
 	}
 	table := &Table{
 		Section: "a", Title: "kernel: new connections", Unit: "/s", Against: []string{oneRule},
@@ -51,8 +53,10 @@ func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 			"a rule among 10,000 linear ones so stands in the middle of them on average",
 		},
 	}
-	for _, s := range setups[1 : len(setups)-1] {
-		table.Targets = append(table.Targets, Target{Row: s.name, By: oneRule, Min: 0.95})
+	for _, s := range setups {
+		if s.rules == nil {
+			table.Targets = append(table.Targets, Target{Row: s.name, By: oneRule, Min: 0.95})
+		}
 	}
 	var contestants []contestant
 	for _, s := range setups {
