@@ -105,7 +105,7 @@ func (l *Listener) Chown(uid, gid int) error {
 	var errs []error
 	for _, path := range []string{l.path, l.path + ".lock", l.madeDir} {
 		if path != "" {
-			errs = append(errs, os.Chown(path, uid, gid))
+			errs = append(errs, os.Lchown(path, uid, gid))
 		}
 	}
 	return errors.Join(errs...)

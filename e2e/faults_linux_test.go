@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fairlead-net/fairlead/internal/netlab"
 )
@@ -109,7 +110,8 @@ func TestOutOfDescriptors(t *testing.T) {
 	lab := netlab.Gateway(t)
 	lab.Server.Echo(t, "[::]:8080")
 	d := &daemon{t: t, node: lab.Host, dir: t.TempDir()}
-	d.write("[forward.web]\nlisten = \"80\"\nto = \"192.168.1.10:8080\"\ncarry = \"relay\"\n")
+	d.write("[forward.web]\nlisten = \"80\"\nto = \"192.168.1.10:8080\"\ncarry = \"relay\"\n" +
+		"[forward.kernel]\nlisten = \"81\"\nto = \"192.168.1.10:8080\"\n")
 	d.proc = lab.Host.Start(t, "prlimit", append([]string{"--nofile=120:120", binary}, d.args("up", "-c", d.file())...)...)
 	d.wait("it serves", func() bool {
 		out, err := d.try("status")
@@ -130,6 +132,11 @@ func TestOutOfDescriptors(t *testing.T) {
 		return err == nil && strings.Contains(out, "descriptors")
 	})
 	first.say()
+	other := dial(t, lab.Client, "tcp/"+netlab.RouterWAN4+":81")
+	for range 30 { // longer than the daemon waits between two looks at the host
+		other.say()
+		time.Sleep(200 * time.Millisecond)
+	}
 	for _, conn := range crowd {
 		_ = conn.Close()
 	}

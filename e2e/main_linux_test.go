@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -85,7 +86,9 @@ func (d *daemon) run(args ...string) string {
 
 // try runs a command against the daemon, and returns what it wrote and whether it succeeded.
 func (d *daemon) try(args ...string) (string, error) {
-	out, err := d.node.Command(d.t.Context(), binary, d.args(args...)...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
+	defer cancel()
+	out, err := d.node.Command(ctx, binary, d.args(args...)...).CombinedOutput()
 	return string(out), err
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fairlead-net/fairlead/internal/netlab"
 )
@@ -270,6 +271,39 @@ func TestLowPort(t *testing.T) {
 					t.Errorf("%s → %s/%s: %+v, %v", from, network, addr, got, err)
 				}
 			}
+		}
+	}
+}
+
+// TestShut has forwards whose hours or days are over: what they close does not fall to the DMZ host.
+func TestShut(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Peer.Echo(t, "[::]:9001")
+	lab.Peer.Echo(t, "[::]:9002")
+	lab.Peer.Echo(t, "[::]:9003")
+	today := strings.ToLower(time.Now().Add(36 * time.Hour).Weekday().String()[:3])
+	d := up(t, lab.Host, `
+[forward.dmz]
+listen = "tcp/*"
+to = "192.168.1.20"
+[forward.closed]
+listen = "9001"
+to = "192.168.1.10"
+when = "`+today+` 00:00-00:01"
+[forward.over]
+listen = "9002"
+to = "192.168.1.10"
+expires = 2020-01-01T00:00:00Z
+`)
+	d.expect("dmz kernel up")
+	for name, state := range map[string]string{"closed": "waiting", "over": "off"} {
+		if f := d.status()[name]; f.State != state {
+			t.Errorf("%s is %s (%s)", name, f.State, f.Detail)
+		}
+	}
+	for port, open := range map[int]bool{9001: false, 9002: false, 9003: true} {
+		if _, err := lab.Client.Call(t.Context(), "tcp", fmt.Sprintf("%s:%d", netlab.RouterWAN4, port)); (err == nil) != open {
+			t.Errorf("port %d: %v", port, err)
 		}
 	}
 }

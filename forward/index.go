@@ -115,7 +115,7 @@ func (x *Index) Match(p Packet) *Forward {
 // those before it were gone.
 func (x *Index) Candidates(p Packet) iter.Seq[*Forward] {
 	return func(yield func(*Forward) bool) {
-		p.Client, p.Addr = p.Client.Unmap(), p.Addr.Unmap()
+		p.Client, p.Addr = p.Client.Unmap(), p.Addr.Unmap().WithZone("")
 		for _, s := range x.order {
 			if s.V6 != p.Client.Is6() || !s.ByAddr && !p.Local {
 				continue

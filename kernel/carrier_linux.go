@@ -24,16 +24,19 @@ type Carrier struct {
 	log   *slog.Logger
 
 	mu         sync.Mutex
-	claim      net.Listener        // the right to change the table, once it was needed
-	socket     *nlSocket           // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
-	known      bool                // the fields below are what the kernel has; else it must be read first
-	handle     uint64              // of the table; 0: there is none
-	carried    []*forward.Forward  // sorted by name, those that only hold their place included
-	elements   map[setID]int       // how many elements each set has
-	index      forward.Index       // of carried
-	interfaces []string            // elements of the set of interfaces
-	purges     sync.WaitGroup      // goroutines that end stale sessions
-	counted    map[string]*reading // the last reading, for a table that somebody else removed
+	claim      net.Listener                  // the right to change the table, once it was needed
+	socket     *nlSocket                     // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
+	failed     bool                          // the last Apply was refused as a whole
+	generation uint32                        // of nftables after the last look: while it stands, nobody changed anything
+	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
+	known      bool                          // the fields below are what the kernel has; else it must be read first
+	handle     uint64                        // of the table; 0: there is none
+	carried    []*forward.Forward            // sorted by name, those that only hold their place included
+	elements   map[setID]int                 // how many elements each set has
+	index      forward.Index                 // of carried
+	interfaces []string                      // elements of the set of interfaces
+	purges     sync.WaitGroup                // goroutines that end stale sessions
+	counted    map[string]*reading           // the last reading, for a table that somebody else removed
 }
 
 // A reading is what the counters of one forward said, by what they count.
@@ -79,8 +82,12 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 		want = nil // nothing to carry: no need for a table, let alone for places held in it
 	}
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })
-	if err != nil {
+	if len(want) == 0 && c.handle == 0 && forbidden(err) {
+		err = nil // who may not make a table has none to remove
+	}
+	if c.failed = err != nil; c.failed {
 		c.known = false
+		c.log.Error("nftables cannot be changed", "table", c.table, "error", explain(err))
 		for _, f := range want {
 			if f.Carry == forward.CarryKernel {
 				bad[f.Name] = explain(err)
@@ -136,6 +143,9 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 		if c.claim, err = claim(c.table); err != nil {
 			return err
 		}
+		if c.claim == nil {
+			c.log.Warn("a program that may not change nftables has taken the name that guards the table", "table", c.table)
+		}
 	}
 	for change.touches() {
 		culprit, err := c.commit(s, change)
@@ -155,7 +165,11 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 	if err := c.settle(s, change, want); err != nil {
 		return err
 	}
+	if c.generation, err = generation(s); err != nil {
+		return err
+	}
 	c.purge(s, change)
+	c.remember(change)
 	if change.fresh {
 		enableAccounting(c.log)
 	}
@@ -290,19 +304,72 @@ func eachSet(list []element, yield func(setID, []element)) {
 	}
 }
 
-// Lost reports whether somebody else removed the table ("nft flush ruleset"). The next Apply makes it anew.
+// Lost reports whether the kernel does not have what the last Apply asked for: because that was refused, or because
+// somebody else removed or emptied the table since ("nft flush ruleset"). The next Apply puts it right. While nobody
+// changes nftables at all, asking costs one small message.
 func (c *Carrier) Lost() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.failed {
+		return true
+	}
 	if !c.known || c.handle == 0 {
 		return false
 	}
-	var handle uint64
-	err := c.withSocket(func(s *nlSocket) (err error) {
-		handle, _, err = getTable(s, c.table)
+	intact := true
+	err := c.withSocket(func(s *nlSocket) error {
+		now, err := generation(s)
+		if err != nil || now == c.generation {
+			return err
+		}
+		if intact, err = c.intact(s); err == nil && intact {
+			c.generation = now
+		}
 		return err
 	})
-	return err == nil && handle != c.handle
+	if err != nil {
+		c.log.Warn("whether the table is intact cannot be told", "table", c.table, "error", err)
+		return false
+	}
+	if !intact {
+		c.known = false
+	}
+	return !intact
+}
+
+// intact compares the table with what the carrier left: that it is the same one, its rules, and its sets. Elements are
+// only compared where they are few, for somebody else may change nftables all day.
+func (c *Carrier) intact(s *nlSocket) (bool, error) {
+	const few = 2000
+	handle, _, err := getTable(s, c.table)
+	if err != nil || handle != c.handle {
+		return false, err
+	}
+	rules, err := countRulesOf(s, c.table)
+	if err != nil {
+		return false, err
+	}
+	wanted, elements := 0, 0
+	for _, chain := range chains(sortedSets(maps.Keys(c.elements))) {
+		wanted += len(chain.rules)
+	}
+	sets, err := setNames(s, c.table)
+	if err != nil || rules != wanted || len(sets) != len(c.elements)+1 {
+		return false, err
+	}
+	for _, n := range c.elements {
+		elements += n
+	}
+	if elements > few {
+		return true, nil
+	}
+	for id, n := range c.elements {
+		list, err := elementsOf(s, c.table, id.name())
+		if err != nil || len(list) != n {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // Clear removes the table, its sessions' entries included.

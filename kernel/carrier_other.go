@@ -55,7 +55,7 @@ func (*Carrier) Clear() error { return nil }
 func (*Carrier) Close() error { return nil }
 
 // Probe reports that the kernel carrier cannot be used.
-func Probe() Facts { return Facts{Unusable: errNoLinux.Error()} }
+func Probe() (Facts, error) { return Facts{Unusable: errNoLinux.Error()}, nil }
 
 // ForegroundTable is empty: there are no tables.
 func ForegroundTable() string { return "" }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -156,7 +157,7 @@ func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*c
 	if handle != 0 && comment == layout && len(want) > 0 {
 		return ch, c.compareTable(s, ch, rs)
 	}
-	if handle != 0 && comment == "" {
+	if handle != 0 && !strings.HasPrefix(comment, layoutPrefix) {
 		return nil, errNotOurs(c.table, comment)
 	}
 	if handle != 0 {
@@ -298,7 +299,10 @@ func (ch *change) setStructure(s *nlSocket, table string, now map[setID]int) err
 
 // setInterfaces compares the interfaces of this host with those in the table.
 func (ch *change) setInterfaces(there []string) {
-	ch.interfaces = hostInterfaces()
+	var err error
+	if ch.interfaces, err = hostInterfaces(); err != nil {
+		ch.interfaces = there // the next Apply looks again
+	}
 	for _, name := range ch.interfaces {
 		if !slices.Contains(there, name) {
 			ch.interfacesNew = append(ch.interfacesNew, name)
@@ -311,15 +315,15 @@ func (ch *change) setInterfaces(there []string) {
 	}
 }
 
-func hostInterfaces() []string {
+func hostInterfaces() ([]string, error) {
 	all, err := net.Interfaces()
 	if err != nil {
-		return nil // then only hairpins suffer, and the next Apply looks again
+		return nil, err
 	}
 	var out []string
 	for _, i := range all {
 		out = append(out, i.Name)
 	}
 	slices.Sort(out)
-	return out
+	return out, nil
 }

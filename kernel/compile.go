@@ -35,8 +35,13 @@ const (
 // what two forwards would both claim was refused before, and precedence is the order of the rules. That is what makes a
 // change cost what it changes and not what is there.
 func compileForward(f *forward.Forward, yield func(element)) {
+	var of netip.Prefix
+	var left []addrRange // of prefix of; claims of one prefix follow each other
 	for c := range f.Claims {
-		for _, clients := range clientRanges(f, c) {
+		if c.From != of {
+			of, left = c.From, clientRanges(f.Except, c.From)
+		}
+		for _, clients := range left {
 			compileClaim(f, c, clients, yield)
 		}
 	}
@@ -45,35 +50,29 @@ func compileForward(f *forward.Forward, yield func(element)) {
 // addrRange is the addresses first to last; the zero value is "match the claim's prefix".
 type addrRange struct{ first, last netip.Addr }
 
-// clientRanges is how the clients of claim c are matched: by its prefix, or by what except leaves of it.
-func clientRanges(f *forward.Forward, c forward.Claim) []addrRange {
+// clientRanges is how the clients of a prefix are matched: by the prefix, or by what except leaves of it. except is
+// sorted by address, a prefix before those inside it.
+func clientRanges(except []netip.Prefix, from netip.Prefix) []addrRange {
+	var out []addrRange
 	touched := false
-	left := []addrRange{{c.From.Addr(), lastAddr(c.From)}}
-	for _, p := range f.Except {
-		if p.Overlaps(c.From) {
-			touched = true
-			left = subtract(left, addrRange{p.Addr(), lastAddr(p)})
+	next, last := from.Addr(), lastAddr(from) // what is left begins at next; an invalid next is beyond the last address
+	for _, p := range except {
+		if !p.Overlaps(from) {
+			continue
+		}
+		touched = true
+		if next.IsValid() && next.Less(p.Addr()) {
+			out = append(out, addrRange{next, p.Addr().Prev()})
+		}
+		if end := lastAddr(p); next.IsValid() && !end.Less(next) {
+			next = end.Next()
 		}
 	}
 	if !touched {
 		return []addrRange{{}}
 	}
-	return left
-}
-
-func subtract(from []addrRange, cut addrRange) []addrRange {
-	var out []addrRange
-	for _, r := range from {
-		if r.last.Less(cut.first) || cut.last.Less(r.first) {
-			out = append(out, r)
-			continue
-		}
-		if r.first.Less(cut.first) {
-			out = append(out, addrRange{r.first, cut.first.Prev()})
-		}
-		if cut.last.Less(r.last) {
-			out = append(out, addrRange{cut.last.Next(), r.last})
-		}
+	if next.IsValid() && !last.Less(next) {
+		out = append(out, addrRange{next, last})
 	}
 	return out
 }
@@ -177,6 +176,8 @@ func newElement(id setID, f *forward.Forward, c forward.Claim, clients addrRange
 			name := make([]byte, 16)
 			copy(name, c.Interface)
 			add(name, name)
+		case fieldTarget:
+			add(f.To[0].Addr.AsSlice(), f.To[0].Addr.AsSlice())
 		case fieldProtocol:
 			proto := []byte{protocolNumber(c.Network)}
 			add(proto, proto)

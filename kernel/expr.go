@@ -230,6 +230,11 @@ func loadField(id setID, f field, iface, reg uint32) (string, []byte) {
 			return "oifname", meta(iface, reg)
 		}
 		return "iifname", meta(iface, reg)
+	case fieldTarget:
+		if id.V6 {
+			return "ct reply ip6 saddr", ct(ctSrcIP6, 1, reg)
+		}
+		return "ct reply ip saddr", ct(ctSrcIP, 1, reg)
 	case fieldProtocol:
 		return "meta l4proto", meta(metaL4Proto, reg)
 	case fieldPort:

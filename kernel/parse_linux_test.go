@@ -41,7 +41,7 @@ func TestParseSession(t *testing.T) {
 
 func TestSubtract(t *testing.T) {
 	f := mustForward(t, "f", "80", "192.0.2.1", func(f *forward.Forward) {
-		f.Except = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("255.255.255.255/32")}
+		f.Except = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("255.255.255.255/32")}
 	})
 	var got []string
 	compileForward(f, func(e element) {

@@ -18,7 +18,12 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
 		return
 	}
-	p := purger{here: localAddrs(), now: map[string]*forward.Forward{}, gone: ch.goneTargets}
+	here, err := localAddrs()
+	if err != nil {
+		c.report(0, err)
+		return
+	}
+	p := purger{here: here, now: map[string]*forward.Forward{}, gone: ch.goneTargets, former: c.former}
 	for _, f := range ch.added {
 		p.now[f.Name] = f
 	}
@@ -26,7 +31,6 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 		c.log.Error("a changed forward claims what another does", "error", err)
 	}
 	if len(ch.removed)+len(ch.goneTargets) > 0 {
-		p.all = &c.index
 		c.report(p.run(nl))
 		return
 	}
@@ -71,14 +75,14 @@ func index(x *forward.Index, list []*forward.Forward) error {
 
 type purger struct {
 	here          map[netip.Addr]bool
-	before, after forward.Index               // of the forwards that went and came
-	all           *forward.Index              // of every forward that is carried now; set where some went
-	now           map[string]*forward.Forward // that came, by name
-	gone          map[netip.AddrPort]bool     // where forwards led that only the kernel's table still told of
+	before, after forward.Index                 // of the forwards that went and came
+	former        map[string][]*forward.Forward // where forwards led before; read before the caller goes on only
+	now           map[string]*forward.Forward   // that came, by name
+	gone          map[netip.AddrPort]bool       // where forwards led that only the kernel's table still told of
 }
 
 func (p *purger) stale(s session) bool {
-	if was := owner(&p.before, s, p.here); was != nil && (leadsTo(was, s) || !p.elsewhere(s)) {
+	if was := owner(&p.before, p.former, s, p.here); was != nil {
 		now := p.now[was.Name]
 		switch {
 		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
@@ -90,7 +94,7 @@ func (p *purger) stale(s session) bool {
 	}
 	packet := s.first(p.here)
 	if s.translated() {
-		return packet.Local && p.leftBehind(s) && owner(&p.after, s, p.here) == nil
+		return packet.Local && p.leftBehind(s) && owner(&p.after, nil, s, p.here) == nil
 	}
 	f := p.after.Match(packet)
 	if f == nil || f.Listen.Ports.All || f.Carry != forward.CarryKernel {
@@ -99,16 +103,12 @@ func (p *purger) stale(s session) bool {
 	return s.network == forward.UDP || s.tcpState != tcpStateEstablished
 }
 
-// elsewhere reports whether a forward that is still carried leads where the session went.
-func (p *purger) elsewhere(s session) bool {
-	f := owner(p.all, s, p.here)
-	return f != nil && leadsTo(f, s)
-}
-
 // leftBehind reports whether the session went where a forward led that only the kernel's table still told of.
 func (p *purger) leftBehind(s session) bool {
-	port := s.target.Port()
-	return p.gone[s.target] || p.gone[netip.AddrPortFrom(s.target.Addr(), 0)] || p.gone[netip.AddrPortFrom(netip.Addr{}, port)]
+	at, port := s.target.Addr(), s.target.Port()
+	return p.gone[s.target] ||
+		port == s.listened.Port() && p.gone[netip.AddrPortFrom(at, 0)] ||
+		at == s.listened.Addr() && p.gone[netip.AddrPortFrom(netip.Addr{}, port)]
 }
 
 // targetOf reads where an element of a map leads: an address and port, an address (port 0), or a port of this host (no

@@ -40,6 +40,28 @@ func getTable(s *nlSocket, table string) (handle uint64, layout string, err erro
 	return handle, layout, err
 }
 
+// generation is a number that every change of nftables by anybody makes another one.
+func generation(s *nlSocket) (id uint32, err error) {
+	err = s.request("ask for the generation", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil, func(b []byte) error {
+		eachAttr(b, func(kind uint16, value []byte) {
+			if kind == 1 {
+				id = beUint32(value)
+			}
+		})
+		return nil
+	})
+	return id, err
+}
+
+// countRulesOf is how many rules the table has.
+func countRulesOf(s *nlSocket, table string) (n int, err error) {
+	err = s.dump("list the rules", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, familyInet, str(1, table), func() { n = 0 }, func([]byte) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
 // tables is the names of the inet tables in the kernel.
 func tables(s *nlSocket) ([]string, error) { return names(s, unix.NFT_MSG_GETTABLE, 1, nil) }
 

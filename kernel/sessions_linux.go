@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -52,23 +53,27 @@ func (c *Carrier) eachSession(yield func(session, *forward.Forward)) error {
 	if c.handle == 0 {
 		return nil
 	}
-	here := localAddrs()
+	here, err := localAddrs()
+	if err != nil {
+		return err
+	}
 	return c.withSocket(func(s *nlSocket) error {
 		return sessions(s, func(entry session) {
-			if f := owner(&c.index, entry, here); f != nil {
+			if f := owner(&c.index, c.former, entry, here); f != nil {
 				yield(entry, f)
 			}
 		})
 	})
 }
 
-// localAddrs is the addresses of this host, loopback included.
-func localAddrs() map[netip.Addr]bool {
+// localAddrs is the addresses of this host, loopback left out.
+func localAddrs() (map[netip.Addr]bool, error) {
+	addrs, err := hostAddrs()
 	out := map[netip.Addr]bool{}
-	for _, a := range hostAddrs() {
+	for _, a := range addrs {
 		out[a.Prefix.Addr()] = true
 	}
-	return out
+	return out, err
 }
 
 // first is the packet that began session s.
@@ -78,25 +83,39 @@ func (s session) first(here map[netip.Addr]bool) forward.Packet {
 		Local: addr.IsLoopback() || here[addr], Port: s.listened.Port()}
 }
 
-// owner is the forward that translated a session, or nil. Where several could have, the one that leads to where the
-// session went did; where none does, the target was changed since, and the first of them keeps the session.
-func owner(x *forward.Index, s session, here map[netip.Addr]bool) *forward.Forward {
+// owner is the forward that translated a session, or nil: one that claims its first packet and leads to where it went,
+// now or before its target was changed. What another program translated leads elsewhere and is nobody's here.
+func owner(x *forward.Index, former map[string][]*forward.Forward, s session, here map[netip.Addr]bool) *forward.Forward {
 	if !s.translated() {
 		return nil
 	}
-	var first *forward.Forward
+	leads := func(f *forward.Forward) bool { return leadsTo(f, s) }
 	for f := range x.Candidates(s.first(here)) {
-		if f.Carry != forward.CarryKernel {
-			continue
-		}
-		if leadsTo(f, s) {
+		if f.Carry == forward.CarryKernel && (leadsTo(f, s) || slices.ContainsFunc(former[f.Name], leads)) {
 			return f
 		}
-		if first == nil {
-			first = f
-		}
 	}
-	return first
+	return nil
+}
+
+// remember notes where changed forwards led, as long as sessions may last there, and forgets those that are gone.
+func (c *Carrier) remember(ch *change) {
+	const most = 8 // targets of one forward
+	came := map[string]bool{}
+	for _, f := range ch.added {
+		came[f.Name] = true
+	}
+	for _, f := range ch.removed {
+		if !came[f.Name] {
+			delete(c.former, f.Name)
+			continue
+		}
+		if c.former == nil {
+			c.former = map[string][]*forward.Forward{}
+		}
+		list := append([]*forward.Forward{f}, c.former[f.Name]...)
+		c.former[f.Name] = list[:min(len(list), most)]
+	}
 }
 
 // leadsTo reports whether f would send the session where it went.

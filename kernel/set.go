@@ -29,6 +29,9 @@ var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "in", "out",
 // perSession reports whether r is looked up by the session rather than by the packet.
 func (r role) perSession() bool { return r >= roleIn }
 
+// decidesSource reports whether r is for a rule about the source address.
+func (r role) decidesSource() bool { return r >= roleKeep }
+
 // A setID names one nftables set or map: everything that decides its layout and the rule that looks it up.
 type setID struct {
 	role role
@@ -108,6 +111,7 @@ const (
 	fieldInterface
 	fieldProtocol
 	fieldPort
+	fieldTarget
 )
 
 // key is the parts of the set's key in order.
@@ -125,6 +129,9 @@ func (id setID) key() []field {
 	out = append(out, fieldProtocol)
 	if id.Ports != forward.PortAll {
 		out = append(out, fieldPort)
+	}
+	if id.role.decidesSource() { // so that a session that another program translated is not taken for one of ours
+		out = append(out, fieldTarget)
 	}
 	return out
 }

@@ -404,3 +404,83 @@ func TestForeignTableOfOurName(t *testing.T) {
 		return nil
 	})
 }
+
+// TestStrangers has another program translate sessions of the same port: they keep their source, are not listed, and are
+// not ended by a change here.
+func TestStrangers(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8443")
+	lab.Client.Route(t, "198.51.100.0/24", netlab.RouterWAN4)
+	lab.Host.Nft(t, `table ip theirs {
+	chain c {
+		type nat hook prerouting priority -100
+		ip daddr 198.51.100.1 tcp dport 443 dnat to 192.168.1.10:8443
+	}
+}
+`)
+	c := newCarrier(t, lab.Host)
+	c.apply(fwds(t, "web 443 192.168.1.20:443 source=rewrite", "dmz * 192.168.1.20"))
+	visit{by: lab.Client, to: "tcp/198.51.100.1:443", node: "server", seen: "client"}.check(t)
+	conn, err := lab.Client.Dial(context.Background(), "tcp", "198.51.100.1:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = lab.Host.Do(func() error {
+		if list, err := c.Sessions(); err != nil || len(list) != 0 {
+			t.Errorf("sessions: %+v, %v", list, err)
+		}
+		return nil
+	})
+	c.apply(nil)
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	buf := make([]byte, 1024)
+	for got := ""; !strings.HasSuffix(got, "x"); {
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatalf("a stranger's session ended: %v", err)
+		}
+		got += string(buf[:n])
+	}
+}
+
+// TestLost damages the table from within: the carrier notices, and the next Apply puts it right.
+func TestLost(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8080")
+	c := newCarrier(t, lab.Host)
+	want := fwds(t, "web 80 192.168.1.10:8080")
+	c.apply(want)
+	lost := func() (lost bool) {
+		_ = lab.Host.Do(func() error { lost = c.Lost(); return nil })
+		return lost
+	}
+	lab.Host.Run(t, "nft", "add", "table", "inet", "theirs")
+	if lost() {
+		t.Error("another program's table is taken for a loss")
+	}
+	for _, damage := range []string{"flush table inet fairlead", "flush map inet fairlead dnat4_tcp_port", "flush chain inet fairlead local", "delete table inet fairlead"} {
+		lab.Host.Run(t, "nft", damage)
+		if !lost() {
+			t.Errorf("%s: not noticed", damage)
+		}
+		c.apply(want)
+		visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":80", node: "server"}.check(t)
+		if lost() {
+			t.Errorf("%s: not mended", damage)
+		}
+	}
+}
+
+// TestSquatter has an ordinary user take the name that guards the table: it keeps nobody from it.
+func TestSquatter(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8080")
+	p := lab.Host.Start(t, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "socat", "-d", "-d", "ABSTRACT-LISTEN:fairlead/fairlead", "-")
+	p.WaitOutput(t, "listening on")
+	c := newCarrier(t, lab.Host)
+	c.apply(fwds(t, "web 80 192.168.1.10:8080"))
+	visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":80", node: "server"}.check(t)
+}

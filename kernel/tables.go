@@ -7,4 +7,7 @@ const DefaultTable = "fairlead"
 const foregroundPrefix = "fairlead_fg_"
 
 // layout is the version of the table's structure. It stands in the table's comment; a table of another layout is rebuilt.
-const layout = "fairlead layout 1"
+const (
+	layoutPrefix = "fairlead layout "
+	layout       = layoutPrefix + "1"
+)

@@ -47,6 +47,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		}
 	}
 	unused := r.commit(changes)
+	r.listening.Store(int64(len(r.places)))
 	for _, l := range unused {
 		l.close()
 	}

@@ -55,7 +55,13 @@ type flow struct {
 func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
 	defer fl.task.leave(&fl.session)
 	defer fl.kill()
-	target, err := r.dialTargets(ctx, &fl.session, fl.f)
+	r.held.Add(1)
+	defer r.held.Add(-1)
+	var target dialled
+	var err error = syscall.EMFILE
+	if !r.crowded() {
+		target, err = r.dialTargets(ctx, &fl.session, fl.f)
+	}
 	if err != nil {
 		r.noteDial(ctx, fl.task, err)
 		return

@@ -127,9 +127,19 @@ func (l *listener) socket() any {
 // acceptStreams takes clients in until the listener is closed.
 func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 	for r.pause.wait(ctx) {
+		if r.crowded() {
+			if !r.retryAfter(ctx, l, syscall.EMFILE) {
+				return
+			}
+			continue
+		}
 		conn, err := l.stream.Accept()
 		if err == nil {
-			r.wg.Go(func() { r.serveStream(ctx, l, conn) })
+			r.held.Add(2)
+			r.wg.Go(func() {
+				defer r.held.Add(-2)
+				r.serveStream(ctx, l, conn)
+			})
 			continue
 		}
 		if ctx.Err() != nil || !r.retryAfter(ctx, l, err) {

@@ -38,6 +38,16 @@ func isScarce(err error) bool {
 	return false
 }
 
+// spareDescriptors is what the relay leaves to the rest of the process: whoever wants to see why nobody gets in any more
+// needs a connection to the control socket.
+const spareDescriptors = 48
+
+// crowded reports whether the relay has taken its share of the descriptors.
+func (r *Relay) crowded() bool {
+	limit := int64(descriptorLimit())
+	return limit > 0 && r.held.Load()+r.listening.Load() > limit-min(spareDescriptors, limit/2)
+}
+
 // begin pauses because of err and reports whether a new pause began, as opposed to the last one going on.
 func (p *pause) begin(err error) bool {
 	p.mu.Lock()

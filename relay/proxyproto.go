@@ -36,6 +36,7 @@ type proxyHeader struct {
 
 // trusts reports whether peer's PROXY protocol header is believed; such a peer has to send one.
 func trusts(from []netip.Prefix, peer netip.Addr) bool {
+	peer = peer.Unmap().WithZone("") // a prefix has no zone
 	return slices.ContainsFunc(from, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 

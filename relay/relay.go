@@ -53,7 +53,9 @@ type Relay struct {
 	buffers buffers
 	wg      sync.WaitGroup // listeners and sessions
 
-	anyBroken atomic.Bool // some listener has ended by itself since the last Apply
+	held      atomic.Int64 // descriptors of sessions: two a stream, one a flow
+	listening atomic.Int64 // descriptors of listeners
+	anyBroken atomic.Bool  // some listener has ended by itself since the last Apply
 
 	applyMu sync.Mutex // one Apply at a time
 	ended   bool       // guarded by applyMu: Run is over, nothing may start

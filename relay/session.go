@@ -55,7 +55,7 @@ func (s *session) covered(f *forward.Forward) bool {
 		return true
 	}
 	addr := f.Listen.Addr
-	here := !addr.IsValid() || !s.local.IsValid() || addr == s.local || addr.IsUnspecified() && addr.Is4() == s.local.Is4()
+	here := !addr.IsValid() || !s.local.IsValid() || addr == s.local.WithZone("") || addr.IsUnspecified() && addr.Is4() == s.local.Is4()
 	return here && f.Listen.Networks&s.network != 0 && f.Listen.Ports.Contains(s.place.port) &&
 		(f.Interface == "" || f.Interface == s.place.iface) && f.Admits(s.peer)
 }

@@ -31,7 +31,7 @@ func manyForwards(b testing.TB) []*forward.Forward {
 }
 
 func manyInTable(b *testing.B) *Table {
-	t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() kernel.Facts { return router }, Store: store.Memory()})
+	t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- t.Run(ctx) }()
@@ -77,7 +77,7 @@ func BenchmarkReplace60000(b *testing.B) {
 func BenchmarkStart60000(b *testing.B) {
 	list := manyForwards(b)
 	for b.Loop() {
-		t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() kernel.Facts { return router }, Store: store.Memory()})
+		t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
 		if _, err := t.Replace(b.Context(), forward.OriginFile, list); err != nil {
 			b.Fatal(err)
 		}

@@ -32,6 +32,7 @@ type entry struct {
 	decision Decision
 	planned  *forward.Forward // f with Carry decided; the same pointer for as long as the plan is the same. nil: no plan
 	sent     *forward.Forward // what the lists of the carriers have in this name; nil: nothing
+	hold     *forward.Forward // what keeps the place of f while it is shut; nil until it is needed
 	shut     shut
 
 	state    forward.State
@@ -83,6 +84,20 @@ func (e *entry) wanted() *forward.Forward {
 		return nil
 	}
 	return e.planned
+}
+
+// listed is what the lists of the carriers should have in this name, or nil. A forward whose hours or days are over keeps
+// its place in the kernel, as a disabled copy of itself: what it closes must not fall to a broader forward, such as "*".
+func (e *entry) listed() *forward.Forward {
+	if e.shut != closed && e.shut != expired || e.f.ListensAt() != forward.Host || e.f.Listen.IsUnix() {
+		return e.wanted()
+	}
+	if e.hold == nil {
+		hold := *e.f
+		hold.Carry, hold.Disabled = forward.CarryRelay, true
+		e.hold = &hold
+	}
+	return e.hold
 }
 
 // The waits between tries of what a carrier refused.

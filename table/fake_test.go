@@ -126,6 +126,7 @@ type house struct {
 
 	mu    sync.Mutex
 	facts kernel.Facts
+	blind error // nothing can be found out
 	stop  func()
 }
 
@@ -137,10 +138,10 @@ var router = kernel.Facts{
 
 func newHouse(t *testing.T, s store.Store) *house {
 	h := &house{t: t, kernel: new(carrier), relay: new(carrier), store: s, facts: router}
-	h.Table = New(Options{Kernel: h.kernel, Relay: h.relay, Store: s, Facts: func() kernel.Facts {
+	h.Table = New(Options{Kernel: h.kernel, Relay: h.relay, Store: s, Facts: func() (kernel.Facts, error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.facts
+		return h.facts, h.blind
 	}})
 	return h
 }

@@ -12,7 +12,7 @@ import (
 // forward more among many costs a copy of pointers and no look at the others, and a carrier may hold on to what it was
 // given.
 type lists struct {
-	kernel  []*forward.Forward // what the kernel carries, and what only holds its place there
+	kernel  []*forward.Forward // what the kernel carries, and what only holds its place there (disabled: while it is shut)
 	relay   []*forward.Forward
 	carried int // of kernel, what it carries
 
@@ -38,7 +38,9 @@ func (l *lists) edit(f, now *forward.Forward, n int) {
 		l.kernelEdits[f.Name] = now
 		return
 	}
-	l.relayEdits[f.Name] = now
+	if !f.Disabled {
+		l.relayEdits[f.Name] = now
+	}
 	if f.ListensAt() == forward.Host && !f.Listen.IsUnix() { // a unix socket takes no traffic from anybody
 		l.kernelEdits[f.Name] = now
 	}

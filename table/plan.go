@@ -78,6 +78,7 @@ func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
 	to := f.To[0].Addr
 	if !to.IsValid() {
 		d.Why = "plain redirect on this host"
+		d.Note = "the program has to listen on the addresses that clients use, not on 127.0.0.1 alone"
 		return d
 	}
 	var notes []string

@@ -43,7 +43,7 @@ func TestPlan(t *testing.T) {
 		{"rewrite", config.Spec{Listen: "203.0.113.5:80", To: to("192.168.1.10:80"), Source: "rewrite"}, router, k, "plain host to host", "the target sees an address of this host (source = rewrite)", ""},
 		{"keep", config.Spec{Listen: "203.0.113.5:80", To: to("192.168.1.10:80"), Source: "keep"}, router, k, "plain host to host", "the target sees the client's address (source = keep)", ""},
 		{"v6", config.Spec{Listen: "80", To: to("[2001:db8::1]:80")}, router, k, "plain host to host", behind + "; IPv6 only: the target is an IPv6 address", ""},
-		{"this host", config.Spec{Listen: "443", To: to(":8443")}, still, k, "plain redirect on this host", "", ""},
+		{"this host", config.Spec{Listen: "443", To: to(":8443")}, still, k, "plain redirect on this host", "the program has to listen on the addresses that clients use, not on 127.0.0.1 alone", ""},
 		{"own address", config.Spec{Listen: "203.0.113.5:443", To: to("192.168.1.1:8443")}, still, k, "plain redirect on this host", "", ""},
 		{"dmz", config.Spec{Listen: "*", To: to("192.168.1.50")}, router, k, "plain host to host", seen + only4, ""},
 

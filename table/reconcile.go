@@ -69,15 +69,15 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 			e.shut = takenDown
 		}
 		e.seen = n
-		want := e.wanted()
-		if want == e.sent {
+		listed := e.listed()
+		if listed == e.sent {
 			continue
 		}
-		if e.sent != nil && (want == nil || want.Carry != e.sent.Carry) {
+		if want := e.wanted(); e.sent != nil && !e.sent.Disabled && (want == nil || want.Carry != e.sent.Carry) {
 			j.leave(e.sent, want)
 		}
-		t.lists.swap(e.sent, want)
-		e.sent = want
+		t.lists.swap(e.sent, listed)
+		e.sent = listed
 	}
 	t.replan, t.lost = false, false
 	t.touched = map[*entry]bool{}

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 const (
 	lookEvery = 5 * time.Second  // at the facts of the host, and at the wall clock, which may have jumped
-	saveEvery = 10 * time.Second // of the counters
+	saveEvery = 10 * time.Second // of the counters, or less often: see saveInterval
 	soon      = time.Millisecond // the least that Run waits for the clock
 )
 
@@ -27,7 +28,7 @@ func (t *Table) Run(ctx context.Context) error {
 		return nil
 	}
 	close(t.ready)
-	look, save, clock := time.NewTicker(lookEvery), time.NewTicker(saveEvery), time.NewTimer(t.untilWake())
+	look, save, clock := time.NewTicker(lookEvery), time.NewTimer(saveEvery), time.NewTimer(t.untilWake())
 	defer look.Stop()
 	defer save.Stop()
 	defer clock.Stop()
@@ -41,7 +42,7 @@ func (t *Table) Run(ctx context.Context) error {
 		case <-look.C:
 			t.look()
 		case <-save.C:
-			t.save()
+			save.Reset(saveInterval(t.save()))
 			continue
 		}
 		now := time.Now()
@@ -100,17 +101,24 @@ func (t *Table) end() {
 	t.save()
 }
 
-func (t *Table) save() {
+// save reads and stores the counters, and reports how long that took.
+func (t *Table) save() time.Duration {
+	began := time.Now()
 	t.counters.read(t.kernel, t.relay)
 	if err := t.counters.save(t.store); err != nil {
 		t.log.Error("counters cannot be saved", keyErr, err)
 	}
+	return time.Since(began)
 }
+
+// saveInterval is how long to wait after a save that took so long: reading the counters of many thousand forwards keeps
+// the kernel busy, and may take a hundredth of one processor at the most.
+func saveInterval(took time.Duration) time.Duration { return max(saveEvery, 100*took) }
 
 // look has every forward planned anew when the host is another than it was, and carried anew when somebody else took what
 // a carrier had in the system.
 func (t *Table) look() {
-	facts := t.probe()
+	facts, err := t.probe()
 	lost := false
 	for _, c := range []Carrier{t.kernel, t.relay} {
 		if c, ok := c.(Loser); ok && c.Lost() {
@@ -120,6 +128,13 @@ func (t *Table) look() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lost = t.lost || lost
+	if err != nil {
+		t.log.Warn("this host cannot be looked at; what was known of it stands", keyErr, err)
+		if t.cycles > 0 {
+			return
+		}
+		facts = kernel.Facts{Unusable: err.Error()} // until the next look
+	}
 	if t.cycles > 0 && facts.Equal(t.facts) {
 		return
 	}

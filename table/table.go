@@ -42,7 +42,7 @@ type Clearer interface{ Clear() error }
 // Options is what a Table works with. All but Log is needed.
 type Options struct {
 	Kernel, Relay Carrier
-	Facts         func() kernel.Facts
+	Facts         func() (kernel.Facts, error) // an error: nothing was found out, and what was known stands
 	Store         store.Store
 	Log           *slog.Logger // nil: none
 }
@@ -64,7 +64,7 @@ const (
 // keeps nobody from asking for a change either. Changes that come in meanwhile are carried together by the next cycle.
 type Table struct {
 	kernel, relay Carrier
-	probe         func() kernel.Facts
+	probe         func() (kernel.Facts, error)
 	store         store.Store
 	log           *slog.Logger
 	counters      *counters

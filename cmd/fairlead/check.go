@@ -52,7 +52,7 @@ changed. Every mistake is named with file, line and column, and then the exit co
 				return err
 			}
 			bad := 0
-			out.Forwards, bad = planAll(cfg, kernel.Probe())
+			out.Forwards, bad = planAll(cfg, look())
 			if asJSON {
 				if out.Errors == nil {
 					out.Errors = config.Errors{}

@@ -49,7 +49,7 @@ To end the daemon and let the kernel go on carrying, as for an upgrade, send it 
 
 // sweep removes what a daemon that runs no more has left in the kernel.
 func sweep(w io.Writer, away error, log *slog.Logger) error {
-	if reason := kernel.Probe().Unusable; reason != "" {
+	if reason := look().Unusable; reason != "" {
 		return advise(fmt.Errorf("%w; and whether it left rules behind cannot be told: %s", away, reason), "run this as root where the daemon ran as root")
 	}
 	if _, err := kernel.CleanStale(log); err != nil {

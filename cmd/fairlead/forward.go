@@ -146,7 +146,7 @@ func stateLine(st table.Status) string {
 
 // failedHint says what would help a forward that did not come up.
 func failedHint(f *forward.Forward) string {
-	if table.Plan(f, kernel.Probe()).Err != nil {
+	if table.Plan(f, look()).Err != nil {
 		return "what needs the kernel needs root and a kernel with nf_tables; `sudo fairlead forward …`, or leave that wish out"
 	}
 	for _, r := range f.Listen.Ports.Ranges {
@@ -161,7 +161,7 @@ const otherPort = "another LISTEN may do, such as 8080; `ss -tulpn` shows who li
 
 // cleanStale takes away what forwards have left in the kernel whose process was killed.
 func cleanStale(log *slog.Logger) {
-	if kernel.Probe().Unusable != "" {
+	if look().Unusable != "" {
 		return
 	}
 	if _, err := kernel.CleanStale(log); err != nil {

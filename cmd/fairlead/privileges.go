@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // defaultUser is whom a daemon that root starts becomes, where there is such a user.
@@ -52,12 +52,25 @@ func findUser(name string) (target, error) {
 	return t, nil
 }
 
-// chownTree gives a directory and the plain files in it to another user. Links are not followed.
-func chownTree(dir string, uid, gid int) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
+// giveState gives a state directory and what is in it to another user. One that holds anything but the daemon's own files
+// is somebody's directory, given by mistake, and not given away.
+func giveState(dir string, uid, gid int) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	paths := []string{dir}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "fairlead.") || !e.Type().IsRegular() {
+			return advise(fmt.Errorf("the state directory %s holds other files (%s) and cannot become another user's", dir, e.Name()),
+				"name a directory with --state that is for fairlead alone")
+		}
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	for _, path := range paths {
+		if err := os.Lchown(path, uid, gid); err != nil {
 			return err
 		}
-		return os.Lchown(path, uid, gid)
-	})
+	}
+	return nil
 }

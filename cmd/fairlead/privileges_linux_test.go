@@ -18,7 +18,7 @@ const childEnv = "FAIRLEAD_TEST_CHILD"
 
 func beChild(dir string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	to := target{name: "nobody", uid: nobody, gid: nobody, asked: true, give: func(uid, gid int) error { return chownTree(dir, uid, gid) }}
+	to := target{name: "nobody", uid: nobody, gid: nobody, asked: true, give: func(uid, gid int) error { return giveState(dir, uid, gid) }}
 	if dir == "stay" {
 		to = target{}
 	}

@@ -57,7 +57,7 @@ on stderr.`,
 }
 
 func renderNFT(cfg *config.Config, stdout, stderr io.Writer) error {
-	facts := kernel.Probe()
+	facts := look()
 	facts.Unusable = ""
 	var want []*forward.Forward
 	bad := 0

@@ -104,7 +104,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	become.give = func(uid, gid int) error { return errors.Join(ln.Chown(uid, gid), chownTree(state, uid, gid)) }
+	become.give = func(uid, gid int) error { return errors.Join(ln.Chown(uid, gid), giveState(state, uid, gid)) }
 	if err := dropPrivileges(log, become); err != nil {
 		return err
 	}
