@@ -25,15 +25,17 @@ type Shape struct {
 	Ports    PortKind
 }
 
-// Compare orders shapes from the most specific to the least: the narrower from, then the exact address, then the named
-// interface, then exact port before range before "*". IPv4 and IPv6 never meet; IPv4 comes first to have one order.
+// Compare orders shapes from the most specific to the least. "*" is every port that nothing else claims, so it comes last
+// whatever else it names. Before that: the narrower from, then the exact address, then the exact port before the range, then
+// the named interface. IPv4 and IPv6 never meet; IPv4 comes first to have one order.
 func (s Shape) Compare(t Shape) int {
 	return cmp.Or(
 		compareBool(t.V6, s.V6),
+		compareBool(t.Ports == PortAll, s.Ports == PortAll),
 		cmp.Compare(t.FromBits, s.FromBits),
 		compareBool(s.ByAddr, t.ByAddr),
-		compareBool(s.ByInput, t.ByInput),
 		cmp.Compare(s.Ports, t.Ports),
+		compareBool(s.ByInput, t.ByInput),
 	)
 }
 

@@ -98,6 +98,7 @@ type Stats struct {
 	Refused  uint64 // clients turned away by a limit, a list or a target that could not be reached
 	BytesIn  uint64 // from clients to the target
 	BytesOut uint64 // from the target to clients
+	Failing  string // why no session can be carried although the forward listens, or ""
 	Note     string // what the operator should know now ("accepting is paused: out of file descriptors"), or ""
 }
 
@@ -110,6 +111,9 @@ func (s Stats) Add(t Stats) Stats {
 	s.BytesOut += t.BytesOut
 	if s.Note == "" {
 		s.Note = t.Note
+	}
+	if s.Failing == "" {
+		s.Failing = t.Failing
 	}
 	return s
 }

@@ -53,6 +53,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	}
 	r.startNew(ctx, changes)
 	r.endSessions(changes)
+	r.kickNames()
 	for _, c := range changes {
 		if c.f != nil {
 			result[c.f.Name] = c.err

@@ -53,9 +53,10 @@ type Relay struct {
 	buffers buffers
 	wg      sync.WaitGroup // listeners and sessions
 
-	held      atomic.Int64 // descriptors of sessions: two a stream, one a flow
-	listening atomic.Int64 // descriptors of listeners
-	anyBroken atomic.Bool  // some listener has ended by itself since the last Apply
+	names     chan struct{} // capacity 1: there may be a name to look up
+	held      atomic.Int64  // descriptors of sessions: two a stream, one a flow
+	listening atomic.Int64  // descriptors of listeners
+	anyBroken atomic.Bool   // some listener has ended by itself since the last Apply
 
 	applyMu sync.Mutex // one Apply at a time
 	ended   bool       // guarded by applyMu: Run is over, nothing may start
@@ -74,7 +75,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Relay{
-		log: o.Log, nodes: o.Nodes, began: time.Now(),
+		log: o.Log, nodes: o.Nodes, began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 }
@@ -82,12 +83,17 @@ func New(o Options) *Relay {
 // Run waits until ctx is done, ends every listener and session, and returns when their goroutines have ended. Forwards
 // may be applied before; afterwards every Apply fails.
 func (r *Relay) Run(ctx context.Context) error {
-	ticker := time.NewTicker(flowCheck)
+	ticker, names := time.NewTicker(flowCheck), time.NewTimer(r.lookUpNames(ctx))
 	defer ticker.Stop()
+	defer names.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			r.expireFlows(r.now())
+		case <-names.C:
+			names.Reset(r.lookUpNames(ctx))
+		case <-r.names:
+			names.Reset(r.lookUpNames(ctx))
 		case <-ctx.Done():
 			r.shutDown()
 			r.wg.Wait()

@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -39,13 +40,14 @@ type task struct {
 	in, out   uint64 // carried by sessions that have ended
 	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
 	highOut   uint64
+	target    name
 	dialNote  string // the last dial failure, until a dial succeeds
 	endNote   string // why a listener ended by itself, until the next change
 }
 
 func newTask(f *forward.Forward) *task {
 	return &task{
-		name: f.Name, f: f,
+		name: f.Name, f: f, target: nameOf(f),
 		sessions: map[uint64]live{}, perSource: map[netip.Addr]int{}, perTarget: map[forward.Target]int{},
 	}
 }
@@ -89,6 +91,7 @@ func (t *task) reached(s *session, target forward.Target, where string) {
 	t.open++
 	t.total++
 	t.dialNote = ""
+	t.target.outcome(nil)
 }
 
 // refuse counts a client that is turned away. A client that no task is to blame for is not counted.
@@ -103,6 +106,9 @@ func (t *task) unreachable(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.dialNote = err.Error()
+	if dns := new(net.DNSError); t.target.host != "" && errors.As(err, &dns) {
+		t.target.outcome(err)
+	}
 }
 
 // leave ends what enter began.
@@ -133,6 +139,9 @@ func (t *task) change(f *forward.Forward) {
 	t.download.setRate(f.Bandwidth)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n := nameOf(f); n.host != t.target.host {
+		t.target = n
+	}
 	t.f, t.endNote = f, ""
 }
 
@@ -180,8 +189,16 @@ func (t *task) stats() forward.Stats {
 	t.highIn, t.highOut = max(t.highIn, in), max(t.highOut, out)
 	return forward.Stats{
 		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
-		Note: cmp.Or(t.endNote, t.dialNote),
+		Note: cmp.Or(t.endNote, t.dialNote), Failing: t.failing(),
 	}
+}
+
+// failing is why no session can be carried, as far as is known. The caller holds t.mu.
+func (t *task) failing() string {
+	if t.target.err == nil {
+		return ""
+	}
+	return t.target.err.Error()
 }
 
 // appendSessions adds what is live to list.

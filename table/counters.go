@@ -43,6 +43,7 @@ type meter struct {
 	base, last totals
 	open       int    // as of reading
 	note       string // as of reading
+	failing    string // as of reading
 	reading    uint64 // when it was last read
 }
 
@@ -122,13 +123,13 @@ func (c *counters) enter(k meterKey, s forward.Stats) {
 	raw := totalsOf(s)
 	m := t.meter(k.leg)
 	if m == nil {
-		if raw == (totals{}) && s.Open == 0 && s.Note == "" {
+		if raw == (totals{}) && s.Open == 0 && s.Note == "" && s.Failing == "" {
 			return
 		}
 		t.meters = append(t.meters, meter{leg: k.leg})
 		m = &t.meters[len(t.meters)-1]
 	}
-	m.open, m.note, m.reading = s.Open, s.Note, c.n
+	m.open, m.note, m.failing, m.reading = s.Open, s.Note, s.Failing, c.n
 	if m.last == raw {
 		return
 	}
@@ -172,7 +173,7 @@ func (m *meter) fold() {
 	for i := range m.base {
 		m.base[i] += m.last[i]
 	}
-	m.last, m.open, m.note = totals{}, 0, ""
+	m.last, m.open, m.note, m.failing = totals{}, 0, "", ""
 }
 
 // of is the sum over the legs of name, as of the last reading.
@@ -189,7 +190,7 @@ func (c *counters) of(name string) forward.Stats {
 			Total: m.base[0] + m.last[0], Refused: m.base[1] + m.last[1], BytesIn: m.base[2] + m.last[2], BytesOut: m.base[3] + m.last[3],
 		}
 		if m.reading == c.n {
-			s.Open, s.Note = m.open, m.note
+			s.Open, s.Note, s.Failing = m.open, m.note, m.failing
 		}
 		sum = sum.Add(s)
 	}

@@ -37,7 +37,7 @@ func (n *news) log(log *slog.Logger) {
 			log.Warn("forward failed", append(attrs, keyWhy, i.decision.Why, keyErr, i.err)...)
 		case n.count[i.state] > manyNews:
 		case i.state == forward.StateUp:
-			log.Info("forward up", append(attrs, keyCarried, i.decision.Carry, keyWhy, i.decision.Why)...)
+			log.Info("forward up", append(attrs, keyCarried, i.decision.Carry.String(), keyWhy, i.decision.Why)...)
 		case i.state == forward.StateWaiting:
 			log.Info("forward waiting for its schedule", attrs...)
 		default:

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// listenUnix listens at path. The socket file gets 0666 less the umask (bind(2) would also set x, which means nothing on a
-// socket), so that the umask of whoever runs the program decides who may connect; it goes when the listener is closed.
+// listenUnix listens at path. The socket file gets mode 0666: as with a port, whoever reaches it may connect, and the mode
+// of its directory is there to say who does. It goes when the listener is closed.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
@@ -22,7 +22,9 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
-		_ = os.Chmod(path, info.Mode().Perm()&0o666) // narrower than what bind(2) gave: failing is harmless
+		if err := os.Chmod(path, 0o666); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
 	}
 	return l, nil
 }
