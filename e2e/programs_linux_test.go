@@ -95,6 +95,13 @@ func TestGateway(t *testing.T) {
 			t.Errorf("the file came with %d bytes", n)
 		}
 	}
+	// "82" listens at every address: by loopback and for IPv6 clients of an IPv4 target the relay helps the kernel out.
+	d.run("add", "plain", "82", "192.168.1.10:8080")
+	for from, url := range map[*netlab.Node]string{lab.Client: "http://[2001:db8:1::1]:82/", lab.Host: "http://localhost:82/"} {
+		if got := from.Run(t, "curl", "-sS", "-m", "5", url); got != "hello from server\n" {
+			t.Errorf("%s: got %q", url, got)
+		}
+	}
 	// The gateway itself: by its public address, and by loopback, where the relay helps out.
 	for _, url := range []string{"http://203.0.113.1/", "http://127.0.0.1:81/"} {
 		if got := lab.Host.Run(t, "curl", "-sS", "-m", "5", url); got != "hello from server\n" {

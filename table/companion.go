@@ -9,9 +9,10 @@ import (
 	"github.com/fairlead-net/fairlead/kernel"
 )
 
-// A forward that the kernel carries to another host is out of reach through 127.0.0.1 and ::1 of this host: the kernel does
-// not route packets with loopback addresses. Companions make up for that: they listen there in the relay, for a forward
-// that listens at every address. They are a courtesy, and give way to everything that somebody asked for: one that cannot
+// A forward that the kernel carries to another host is out of reach through 127.0.0.1 and ::1 of this host, because the kernel
+// does not route packets with loopback addresses, and for clients of the other family than its target's, because it does
+// not translate between the two. Companions make up for that: they listen there in the relay, for a forward that listens
+// at every address. They are a courtesy, and give way to everything that somebody asked for: one that cannot
 // listen is of no interest to anybody, and one on whose ports another forward needs to listen is taken away. Their names
 // have a '/', which no other forward's has.
 const (
@@ -103,17 +104,42 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 	}
 	var list []*forward.Forward
 	for _, lo := range []struct {
-		suffix string
-		addr   netip.Addr
-	}{{suffixLo4, loopback4}, {suffixLo6, loopback6}} {
-		if f.Admits(lo.addr) {
-			list = append(list, &forward.Forward{
-				Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Carry: forward.CarryRelay,
-				Listen: forward.Listen{Networks: f.Listen.Networks, Addr: lo.addr, Ports: f.Listen.Ports},
-			})
+		suffix   string
+		loopback netip.Addr
+		every    netip.Addr // of the family
+	}{{suffixLo4, loopback4, netip.IPv4Unspecified()}, {suffixLo6, loopback6, netip.IPv6Unspecified()}} {
+		addr, from, except := lo.loopback, []netip.Prefix(nil), []netip.Prefix(nil)
+		if lo.every.Is4() != f.To[0].Addr.Is4() {
+			from, except = ofFamily(f.From, lo.every), ofFamily(f.Except, lo.every)
+			if addr = lo.every; len(f.From) > 0 && len(from) == 0 {
+				continue
+			}
+		} else if !f.Admits(addr) {
+			continue
 		}
+		list = append(list, &forward.Forward{
+			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Carry: forward.CarryRelay, From: from, Except: except,
+			Listen: forward.Listen{Networks: f.Listen.Networks, Addr: addr, Ports: f.Listen.Ports},
+		})
 	}
 	return list
+}
+
+func ofFamily(list []netip.Prefix, like netip.Addr) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return p.Addr().Is4() != like.Is4() })
+}
+
+// otherFamily is the names of the forwards with a companion for clients of the other family.
+func (c *companions) otherFamily() map[string]bool {
+	out := map[string]bool{}
+	for _, a := range c.list {
+		for _, f := range a.with {
+			if f.Listen.Addr.IsUnspecified() {
+				out[a.main.Name] = true
+			}
+		}
+	}
+	return out
 }
 
 // listensOnLoopback reports whether the relay's listener for f can be in the way of one on loopback, or the other way round.

@@ -16,7 +16,7 @@ func TestCompanions(t *testing.T) {
 		h.replace(
 			webEverywhere(h.t, "all", "tcp+udp/80", config.Spec{}),
 			webEverywhere(h.t, "web-2", "81", from("127.0.0.0/8", "192.0.2.0/24")),
-			webEverywhere(h.t, "web", "82", config.Spec{Except: config.Strings{"::1"}}),
+			webEverywhere(h.t, "web", "82", config.Spec{Except: config.Strings{"10.0.0.0/8", "::1"}}),
 			webEverywhere(h.t, "clients", "83", from("192.0.2.0/24")),
 			webEverywhere(h.t, "iface", "84", config.Spec{Interface: "wan"}),
 			webEverywhere(h.t, "kept", "85", config.Spec{Source: "keep"}),
@@ -25,10 +25,13 @@ func TestCompanions(t *testing.T) {
 			webEverywhere(h.t, "dmz", "*", config.Spec{}),
 			spec(h.t, "here", forward.OriginFile, config.Spec{Listen: "87", To: config.Strings{":8443"}}),
 		)
-		h.wantCarried("all clients dmz here iface kept one web web-2 wide", "all/lo4 all/lo6 web-2/lo4 web/lo4")
+		h.wantCarried("all clients dmz here iface kept one web web-2 wide", "all/lo4 all/lo6 web-2/lo4 web/lo4 web/lo6")
 		lo := h.relay.get("all/lo6")
-		if lo.Listen.String() != "tcp+udp/[::1]:80" || lo.To[0].String() != "192.168.1.10:8080" || lo.Carry != forward.CarryRelay {
+		if lo.Listen.String() != "tcp+udp/[::]:80" || lo.To[0].String() != "192.168.1.10:8080" || lo.Carry != forward.CarryRelay {
 			h.t.Errorf("all/lo6: %+v", lo)
+		}
+		if web := h.relay.get("web/lo6"); len(web.Except) != 1 || web.Except[0].String() != "::1/128" {
+			h.t.Errorf("web/lo6: %+v", web)
 		}
 		h.put(viaRelay(h.t, "other", forward.OriginAPI, "99"))
 		if h.relay.get("all/lo6") != lo {

@@ -89,9 +89,9 @@ func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
 	}
 	if !f.Listen.Addr.IsValid() { // asked for every address, of both families
 		if to.Is4() {
-			notes = append(notes, "IPv4 only: the target is an IPv4 address")
+			notes = append(notes, "the kernel carries IPv4 clients only, to an IPv4 target")
 		} else {
-			notes = append(notes, "IPv6 only: the target is an IPv6 address")
+			notes = append(notes, "the kernel carries IPv6 clients only, to an IPv6 target")
 		}
 	}
 	d.Note = strings.Join(notes, "; ")

@@ -20,7 +20,7 @@ func TestPlan(t *testing.T) {
 	to := func(s ...string) config.Strings { return s }
 	const (
 		k, r   = forward.CarryKernel, forward.CarryRelay
-		only4  = "; IPv4 only: the target is an IPv4 address"
+		only4  = "; the kernel carries IPv4 clients only, to an IPv4 target"
 		seen   = "the target sees the client's address; clients on lan itself are rewritten (hairpin)"
 		behind = "source rewritten for clients that come in by wan, so that replies come back: the target is reached by the same interface"
 		no4    = "this host does not forward packets (net.ipv4.ip_forward is 0)"
@@ -42,7 +42,7 @@ func TestPlan(t *testing.T) {
 		{"in by wan", config.Spec{Listen: "203.0.113.5:80", To: to("192.168.1.10:80"), Interface: "wan"}, router, k, "plain host to host", "the target sees the client's address", ""},
 		{"rewrite", config.Spec{Listen: "203.0.113.5:80", To: to("192.168.1.10:80"), Source: "rewrite"}, router, k, "plain host to host", "the target sees an address of this host (source = rewrite)", ""},
 		{"keep", config.Spec{Listen: "203.0.113.5:80", To: to("192.168.1.10:80"), Source: "keep"}, router, k, "plain host to host", "the target sees the client's address (source = keep)", ""},
-		{"v6", config.Spec{Listen: "80", To: to("[2001:db8::1]:80")}, router, k, "plain host to host", behind + "; IPv6 only: the target is an IPv6 address", ""},
+		{"v6", config.Spec{Listen: "80", To: to("[2001:db8::1]:80")}, router, k, "plain host to host", behind + "; the kernel carries IPv6 clients only, to an IPv6 target", ""},
 		{"this host", config.Spec{Listen: "443", To: to(":8443")}, still, k, "plain redirect on this host", "the program has to listen on the addresses that clients use, not on 127.0.0.1 alone", ""},
 		{"own address", config.Spec{Listen: "203.0.113.5:443", To: to("192.168.1.1:8443")}, still, k, "plain redirect on this host", "", ""},
 		{"dmz", config.Spec{Listen: "*", To: to("192.168.1.50")}, router, k, "plain host to host", seen + only4, ""},

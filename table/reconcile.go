@@ -33,6 +33,7 @@ func (t *Table) reconcile(ctx context.Context) {
 	t.mu.Unlock()
 
 	with, ended := t.companions.update(j.kernel, j.relay, facts)
+	otherFamily := t.companions.otherFamily()
 	j.relay = add(j.relay, with)
 	j.leaving = append(j.leaving, ended...)
 	if len(j.leaving) > 0 { // the last chance to count what they had
@@ -46,6 +47,7 @@ func (t *Table) reconcile(ctx context.Context) {
 		t.counters.end(j.leaving)
 	}
 	t.mu.Lock()
+	t.bothFamilies = otherFamily
 	t.markLocked(n, forward.CarryKernel, fromKernel)
 	t.markLocked(n, forward.CarryRelay, fromRelay)
 	news := t.settleLocked(n, j.entries, time.Now())
@@ -140,7 +142,7 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 		e := t.byName[name]
 		switch {
 		case strings.Contains(name, "/"):
-			t.log.Debug("no companion on loopback", keyForward, name, keyErr, err)
+			t.log.Debug("no companion", keyForward, name, keyErr, err)
 		case e == nil || e.seen == 0 || e.wanted() == nil: // deleted or changed meanwhile
 		case e.decision.Carry != by:
 			t.log.Debug("the kernel does not keep a place free", keyForward, name, keyErr, err)

@@ -79,6 +79,9 @@ func (t *Table) statusLocked(e *entry, opens func(forward.Schedule) time.Time) S
 		s.State, s.Detail = forward.StateFailed, s.Stats.Failing
 	default:
 		s.Detail = join(s.Stats.Note, e.decision.Note)
+		if t.bothFamilies[e.f.Name] {
+			s.Detail = join(s.Detail, "the relay carries the others")
+		}
 	}
 	return s
 }

@@ -79,24 +79,25 @@ type Table struct {
 	carrying   sync.Mutex
 	companions companions // guarded by carrying
 
-	mu       sync.RWMutex
-	phase    phase
-	entries  []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
-	byName   map[string]*entry // the same ones
-	shelf    map[shelfKey]shelved
-	lists    lists
-	touched  map[*entry]bool // entries that the next cycle has to look at
-	clocked  map[*entry]bool // entries that time alone can change
-	failing  map[*entry]bool // entries that a carrier has refused
-	pending  *pending
-	cycle    *cycle // the next one, when somebody waits for it
-	cycles   uint64
-	facts    kernel.Facts
-	lost     bool      // a carrier lost what it had
-	replan   bool      // the facts are other ones than those that the plans were made from
-	wake     time.Time // when the clock or a retry asks for a cycle
-	down     bool
-	fileCame bool // a Replace of the file has been
+	mu           sync.RWMutex
+	phase        phase
+	entries      []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
+	byName       map[string]*entry // the same ones
+	shelf        map[shelfKey]shelved
+	lists        lists
+	touched      map[*entry]bool // entries that the next cycle has to look at
+	clocked      map[*entry]bool // entries that time alone can change
+	failing      map[*entry]bool // entries that a carrier has refused
+	pending      *pending
+	cycle        *cycle // the next one, when somebody waits for it
+	cycles       uint64
+	facts        kernel.Facts
+	bothFamilies map[string]bool // forwards whose other family's clients the relay carries
+	lost         bool            // a carrier lost what it had
+	replan       bool            // the facts are other ones than those that the plans were made from
+	wake         time.Time       // when the clock or a retry asks for a cycle
+	down         bool
+	fileCame     bool // a Replace of the file has been
 }
 
 // phase is where a Table is in its life.
