@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -201,62 +199,6 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	return culprit, err
 }
 
-// transaction writes change as one batch: what goes, what comes, and the rules again where the sets are not the same.
-func (c *Carrier) transaction(ch *change, size int) *batch {
-	b := newBatch(c.table)
-	if ch.dropTable {
-		b.deleteTable()
-	}
-	if len(ch.want) == 0 {
-		return b
-	}
-	if ch.fresh {
-		b.addTable()
-		b.addInterfaceSet()
-	}
-	if ch.rules {
-		b.writeStructure(ch)
-	}
-	for _, name := range ch.interfacesGone {
-		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
-	}
-	for _, name := range ch.interfacesNew {
-		b.changeInterface(unix.NFT_MSG_NEWSETELEM, name)
-	}
-	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, size) })
-	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, size) })
-	return b
-}
-
-// writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
-func (b *batch) writeStructure(ch *change) {
-	wanted := chains(ch.sets)
-	if !ch.fresh {
-		b.flushRules()
-	}
-	for _, name := range ch.setsGone {
-		b.deleteSet(name)
-	}
-	keep := map[string]bool{}
-	for _, c := range wanted {
-		keep[c.name] = true
-	}
-	for _, name := range ch.chainsThere {
-		if !keep[name] {
-			b.deleteChain(name)
-		}
-	}
-	for _, id := range ch.setsNew {
-		b.addSet(id)
-	}
-	for _, c := range wanted {
-		b.addChain(c)
-	}
-	for _, c := range wanted {
-		b.addRules(c)
-	}
-}
-
 // settle remembers what the kernel has now.
 func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error {
 	if ch.touches() || !c.known {
@@ -293,85 +235,6 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 	return nil
 }
 
-// eachSet calls yield for the elements of one set after the other, in the order of the sets.
-func eachSet(list []element, yield func(setID, []element)) {
-	by := map[setID][]element{}
-	for _, e := range list {
-		by[e.set] = append(by[e.set], e)
-	}
-	for _, id := range sortedSets(maps.Keys(by)) {
-		yield(id, by[id])
-	}
-}
-
-// Lost reports whether the kernel does not have what the last Apply asked for: because that was refused, or because
-// somebody else removed or emptied the table since ("nft flush ruleset"). The next Apply puts it right. While nobody
-// changes nftables at all, asking costs one small message.
-func (c *Carrier) Lost() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.failed {
-		return true
-	}
-	if !c.known || c.handle == 0 {
-		return false
-	}
-	intact := true
-	err := c.withSocket(func(s *nlSocket) error {
-		now, err := generation(s)
-		if err != nil || now == c.generation {
-			return err
-		}
-		if intact, err = c.intact(s); err == nil && intact {
-			c.generation = now
-		}
-		return err
-	})
-	if err != nil {
-		c.log.Warn("whether the table is intact cannot be told", "table", c.table, "error", err)
-		return false
-	}
-	if !intact {
-		c.known = false
-	}
-	return !intact
-}
-
-// intact compares the table with what the carrier left: that it is the same one, its rules, and its sets. Elements are
-// only compared where they are few, for somebody else may change nftables all day.
-func (c *Carrier) intact(s *nlSocket) (bool, error) {
-	const few = 2000
-	handle, _, err := getTable(s, c.table)
-	if err != nil || handle != c.handle {
-		return false, err
-	}
-	rules, err := countRulesOf(s, c.table)
-	if err != nil {
-		return false, err
-	}
-	wanted, elements := 0, 0
-	for _, chain := range chains(sortedSets(maps.Keys(c.elements))) {
-		wanted += len(chain.rules)
-	}
-	sets, err := setNames(s, c.table)
-	if err != nil || rules != wanted || len(sets) != len(c.elements)+1 {
-		return false, err
-	}
-	for _, n := range c.elements {
-		elements += n
-	}
-	if elements > few {
-		return true, nil
-	}
-	for id, n := range c.elements {
-		list, err := elementsOf(s, c.table, id.name())
-		if err != nil || len(list) != n {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
 // Clear removes the table, its sessions' entries included.
 func (c *Carrier) Clear() error {
 	c.mu.Lock()
@@ -395,33 +258,4 @@ func explain(err error) error {
 		return fmt.Errorf("%w: the kernel is out of memory for nftables", err)
 	}
 	return err
-}
-
-// CleanStale removes the tables of foreground forwards whose process has ended, and reports how many there were.
-func CleanStale(log *slog.Logger) (int, error) {
-	n := 0
-	err := withNetlink(func(s *nlSocket) error {
-		all, err := tables(s)
-		if err != nil {
-			return err
-		}
-		for _, name := range all {
-			if !strings.HasPrefix(name, foregroundPrefix) {
-				continue
-			}
-			c := New(Options{Table: name, Log: log})
-			err := errors.Join(c.Clear(), c.Close())
-			var taken *TakenError
-			if errors.As(err, &taken) {
-				continue // in use
-			}
-			if err != nil {
-				return err
-			}
-			log.Info("removed the table of a forward that was killed", "table", name)
-			n++
-		}
-		return nil
-	})
-	return n, err
 }

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"slices"
+
 	"github.com/fairlead-net/fairlead/forward"
 )
 
@@ -22,21 +24,21 @@ type hook uint32
 const (
 	hookPrerouting  hook = 0
 	hookInput       hook = 1
+	hookForward     hook = 2
 	hookOutput      hook = 3
 	hookPostrouting hook = 4
 )
 
 func (h hook) String() string {
-	return map[hook]string{hookPrerouting: "prerouting", hookInput: "input", hookOutput: "output", hookPostrouting: "postrouting"}[h]
+	return map[hook]string{hookPrerouting: "prerouting", hookInput: "input", hookForward: "forward", hookOutput: "output", hookPostrouting: "postrouting"}[h]
 }
 
 // Priorities: Fairlead's translations stand just before those of other tables (dstnat is -100, srcnat 100), because a
-// session is translated by the first that wants to. Counting comes after each.
+// session is translated by the first that wants to. What is counted is what the host's firewall (filter, 0) lets through.
 const (
-	priorityDNAT     = -110
-	priorityCountIn  = -90
-	prioritySNAT     = 90
-	priorityCountOut = 110
+	priorityDNAT  = -110
+	prioritySNAT  = 90
+	priorityCount = 10
 )
 
 // sameInterfaces is the set of (name . name) of every interface: what comes in by one of them and leaves by it again.
@@ -48,7 +50,7 @@ const sameInterfaces = "same_interface"
 //	prerouting ─► local ─► translate                  a client from outside
 //	output ─► own ─► loopback                         this host is the client
 //	postrouting ─► source ─► hairpin                  whose address the target sees
-//	count_*  ─► in / out                              bytes, each way
+//	forward, input, output ─► count ─► in / out       bytes, each way: a packet passes one of the three, once
 func chains(sets []setID) []chain {
 	opening := rule{ifMidstream(), accept()}
 	toAddr := packetRules(sets, func(id setID) bool { return id.ByAddr })
@@ -72,13 +74,12 @@ func chains(sets []setID) []chain {
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "local")}}, toAddr...)...),
 		baseChain("output", "nat", hookOutput, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "own")}}, toOwnAddr...)...),
-		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, rule{ifDNAT(), toChain(verdictGoto, "source")}),
-		baseChain("count_prerouting", "filter", hookPrerouting, priorityCountIn,
-			rule{ifNotInterface(metaIIFName, "lo"), ifTranslated(0), toChain(verdictGoto, "in")}),
-		baseChain("count_output", "filter", hookOutput, priorityCountIn, rule{ifTranslated(0), toChain(verdictGoto, "in")}),
-		baseChain("count_postrouting", "filter", hookPostrouting, priorityCountOut,
-			rule{ifNotInterface(metaOIFName, "lo"), ifTranslated(1), toChain(verdictGoto, "out")}),
-		baseChain("count_input", "filter", hookInput, priorityCountOut, rule{ifTranslated(1), toChain(verdictGoto, "out")}),
+		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, leavingRules(sets)...),
+		{name: "count", rules: []rule{{ifOriginal(), toChain(verdictGoto, "in")}, {toChain(verdictGoto, "out")}}},
+		baseChain("count_forward", "filter", hookForward, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
+		baseChain("count_input", "filter", hookInput, priorityCount,
+			rule{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "count")}),
+		baseChain("count_output", "filter", hookOutput, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
 	}
 	return append(spareChains(sets), out...)
 }
@@ -127,6 +128,16 @@ func spareChains(sets []setID) []chain {
 }
 
 func spareChain(id setID) string { return "spare_" + id.name() }
+
+// leavingRules sends a session to the chain that decides its source. Where every forward has source = "auto", those that
+// come in and leave by different interfaces, most of a gateway's, need no look into the big sets.
+func leavingRules(sets []setID) []rule {
+	decide := toChain(verdictGoto, "source")
+	if slices.ContainsFunc(sets, func(id setID) bool { return id.role == roleKeep || id.role == roleRewrite }) {
+		return []rule{{ifDNAT(), decide}}
+	}
+	return []rule{{ifDNAT(), ifSameInterface(sameInterfaces), decide}, {ifDNAT(), ifFromThisHost(), decide}}
+}
 
 func sourceRules(sets []setID) []rule {
 	var out []rule

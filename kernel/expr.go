@@ -197,13 +197,12 @@ func ifSameInterface(set string) statement {
 	return statement{"iifname . oifname @" + set, concat(meta(metaIIFName, reg32), meta(metaOIFName, reg32+4), lookupSet(set, reg32))}
 }
 
-// ifTranslated matches packets of sessions whose destination was rewritten, in one direction (0 original, 1 reply).
-func ifTranslated(direction byte) statement {
-	word := [...]string{"original", "reply"}[direction]
-	return statement{"ct status dnat ct direction " + word, concat(ifDNAT().expr,
-		ct(ctDirection, -1, reg32), compare(reg32, cmpEq, []byte{direction}))}
+// ifOriginal matches packets of the direction that began the session.
+func ifOriginal() statement {
+	return statement{"ct direction original", concat(ct(ctDirection, -1, reg32), compare(reg32, cmpEq, []byte{0}))}
 }
 
+// ifDNAT matches packets of sessions whose destination was rewritten.
 func ifDNAT() statement {
 	return statement{"ct status dnat", concat(ct(ctStatus, -1, reg32), bitwise(reg32, native32(statusDstNAT)), compare(reg32, cmpNeq, native32(0)))}
 }

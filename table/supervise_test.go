@@ -102,6 +102,41 @@ func TestFactsChange(t *testing.T) {
 	})
 }
 
+// TestBlindLook finds nothing out about the host, for want of descriptors: a forward stays where it is.
+func TestBlindLook(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.start()
+		h.replace(viaKernel(h.t, "web", forward.OriginFile, "80"))
+		web := h.kernel.get("web")
+		h.mu.Lock()
+		h.facts, h.blind = kernel.Facts{}, errors.New("too many open files")
+		h.mu.Unlock()
+		elapse(10 * lookEvery)
+		h.wantLook("web file up")
+		if h.kernel.get("web") != web {
+			h.t.Error("the forward moved")
+		}
+	})
+}
+
+// TestShutKeepsItsPlace closes a forward by its schedule: the kernel keeps its place free, and nobody carries it.
+func TestShutKeepsItsPlace(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.start()
+		closes := viaKernel(h.t, "closes", forward.OriginFile, "80")
+		closes.Expires = time.Now().Add(time.Minute)
+		h.replace(closes, viaKernel(h.t, "open", forward.OriginFile, "81"))
+		elapse(2 * time.Minute)
+		h.wantLook("closes file off (expired), open file up")
+		if hold := h.kernel.get("closes"); hold == nil || hold.Carry != forward.CarryRelay || !hold.Disabled {
+			h.t.Errorf("the kernel has %+v", hold)
+		}
+		if f := h.relay.get("closes"); f != nil {
+			h.t.Errorf("the relay has %+v", f)
+		}
+	})
+}
+
 func names(list []*forward.Forward) string {
 	var out []string
 	for _, f := range list {

@@ -1,0 +1,74 @@
+package kernel
+
+import (
+	"maps"
+
+	"golang.org/x/sys/unix"
+)
+
+// transaction writes change as one batch: what goes, what comes, and the rules again where the sets are not the same.
+func (c *Carrier) transaction(ch *change, size int) *batch {
+	b := newBatch(c.table)
+	if ch.dropTable {
+		b.deleteTable()
+	}
+	if len(ch.want) == 0 {
+		return b
+	}
+	if ch.fresh {
+		b.addTable()
+		b.addInterfaceSet()
+	}
+	if ch.rules {
+		b.writeStructure(ch)
+	}
+	for _, name := range ch.interfacesGone {
+		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
+	}
+	for _, name := range ch.interfacesNew {
+		b.changeInterface(unix.NFT_MSG_NEWSETELEM, name)
+	}
+	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, size) })
+	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, size) })
+	return b
+}
+
+// writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
+func (b *batch) writeStructure(ch *change) {
+	wanted := chains(ch.sets)
+	if !ch.fresh {
+		b.flushRules()
+	}
+	for _, name := range ch.setsGone {
+		b.deleteSet(name)
+	}
+	keep := map[string]bool{}
+	for _, c := range wanted {
+		keep[c.name] = true
+	}
+	for _, name := range ch.chainsThere {
+		if !keep[name] {
+			b.deleteChain(name)
+		}
+	}
+	for _, id := range ch.setsNew {
+		b.addSet(id)
+	}
+	for _, c := range wanted {
+		b.addChain(c)
+	}
+	for _, c := range wanted {
+		b.addRules(c)
+	}
+}
+
+// eachSet calls yield for the elements of one set after the other, in the order of the sets.
+func eachSet(list []element, yield func(setID, []element)) {
+	by := map[setID][]element{}
+	for _, e := range list {
+		by[e.set] = append(by[e.set], e)
+	}
+	for _, id := range sortedSets(maps.Keys(by)) {
+		yield(id, by[id])
+	}
+}
