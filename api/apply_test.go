@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestApplyConfirm(t *testing.T) {
 func TestConfirmBounds(t *testing.T) {
 	c := NewClient(serve(t, Options{Table: &fakeTable{}}))
 	defer c.Close()
-	for _, seconds := range []int{-1, 24*3600 + 1, 1 << 62} {
+	for _, seconds := range []int{-1, 24*3600 + 1, math.MaxInt} {
 		if _, err := c.Apply(t.Context(), ApplyRequest{Text: fileA, Confirm: seconds}); err == nil || err.(*Error).Code != CodeInvalid {
 			t.Errorf("confirm = %d: %v", seconds, err)
 		}
