@@ -50,7 +50,7 @@ const sameInterfaces = "same_interface"
 //	prerouting ─► local ─► translate                  a client from outside
 //	output ─► own ─► loopback                         this host is the client
 //	postrouting ─► source ─► hairpin                  whose address the target sees
-//	forward, input, output ─► count ─► in / out       bytes, each way: a packet passes one of the three, once
+//	forward, input, output ─► count                   bytes, each way: a packet passes one of the three, once
 func chains(sets []setID) []chain {
 	opening := rule{ifMidstream(), accept()}
 	toAddr := packetRules(sets, func(id setID) bool { return id.ByAddr })
@@ -68,14 +68,12 @@ func chains(sets []setID) []chain {
 		}, own...)},
 		{name: "hairpin", rules: []rule{{ifSameInterface(sameInterfaces), masquerade()}, {ifFromThisHost(), masquerade()}}},
 		{name: "source", rules: sourceRules(sets)},
-		{name: "in", rules: countRules(sets, roleIn, metaIIFName)},
-		{name: "out", rules: countRules(sets, roleOut, metaOIFName)},
 		baseChain("prerouting", "nat", hookPrerouting, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "local")}}, toAddr...)...),
 		baseChain("output", "nat", hookOutput, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "own")}}, toOwnAddr...)...),
 		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, leavingRules(sets)...),
-		{name: "count", rules: []rule{{ifOriginal(), toChain(verdictGoto, "in")}, {toChain(verdictGoto, "out")}}},
+		{name: "count", rules: countRules(sets)},
 		baseChain("count_forward", "filter", hookForward, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
 		baseChain("count_input", "filter", hookInput, priorityCount,
 			rule{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "count")}),
@@ -158,11 +156,21 @@ func sourceRules(sets []setID) []rule {
 	return out
 }
 
-func countRules(sets []setID, r role, iface uint32) []rule {
+// countRules looks each packet up once. Where the interface is part of the key, a packet to the client leaves by the one
+// by which those from the client come in.
+func countRules(sets []setID) []rule {
 	var out []rule
 	for _, id := range sets {
-		if id.role == r {
-			out = append(out, rule{ifFamily(id.V6), ifProtocol(id.network), ifMember(id, iface), accept()})
+		if id.role != roleCount {
+			continue
+		}
+		prefix := rule{ifFamily(id.V6), ifProtocol(id.network)}
+		if !id.ByInput {
+			out = append(out, append(prefix, ifMember(id, metaIIFName), accept()))
+			continue
+		}
+		for direction, iface := range [...]uint32{directionOriginal: metaIIFName, directionReply: metaOIFName} {
+			out = append(out, append(slices.Clone(prefix), ifDirection(byte(direction)), ifMember(id, iface), accept()))
 		}
 	}
 	return out

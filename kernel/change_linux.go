@@ -124,7 +124,7 @@ func (c *Carrier) carryOver(s *nlSocket, old, now []element) (del, add []element
 		return nil, nil, err
 	}
 	for class, sum := range counted {
-		of := func(e element) bool { return e.set.class() == class }
+		of := func(e element) bool { return e.class() == class }
 		if i := slices.IndexFunc(add, of); i >= 0 {
 			add[i].counted = sum
 			continue

@@ -115,8 +115,13 @@ func compileClaim(f *forward.Forward, c forward.Claim, clients addrRange, yield 
 	default:
 		compileShifted(f, c, id, clients, yield)
 	}
-	emit(roleIn, nil)
-	emit(roleOut, nil)
+	for _, direction := range []byte{directionOriginal, directionReply} {
+		id := id
+		id.role = roleCount
+		e := newElement(id, f, c, clients, nil)
+		e.setDirection(direction)
+		yield(e)
+	}
 	if !t.IsLocal() {
 		emit(sourceRole(f.Source), nil)
 	}
@@ -164,6 +169,8 @@ func newElement(id setID, f *forward.Forward, c forward.Claim, clients addrRange
 	}
 	for _, fd := range fields {
 		switch fd {
+		case fieldDirection:
+			add([]byte{directionOriginal}, []byte{directionOriginal})
 		case fieldClient:
 			if id.clients {
 				add(clients.first.AsSlice(), clients.last.AsSlice())
@@ -187,6 +194,17 @@ func newElement(id setID, f *forward.Forward, c forward.Claim, clients addrRange
 	}
 	return e
 }
+
+// setDirection makes a counting element count another direction.
+func (e element) setDirection(d byte) {
+	e.key[0] = d
+	if e.keyEnd != nil {
+		e.keyEnd[0] = d
+	}
+}
+
+// class is what e counts.
+func (e element) class() counterClass { return e.set.class(e.key) }
 
 func protocolNumber(n forward.Networks) byte {
 	if n == forward.UDP {

@@ -52,11 +52,11 @@ func (c *Carrier) readOnce() error {
 	now := make(map[string]*reading, len(c.counted))
 	err := c.withSocket(func(s *nlSocket) error {
 		for id := range c.elements {
-			class := id.class()
-			if class == countsNothing {
+			if !id.counts() {
 				continue
 			}
-			err := eachCount(s, c.table, id.name(), func(owner []byte, n counter) {
+			err := eachCount(s, c.table, id.name(), func(key, owner []byte, n counter) {
+				class := id.class(key)
 				r := now[string(owner)]
 				if r == nil {
 					r = new(reading)
@@ -88,7 +88,7 @@ func (c *Carrier) countersOf(s *nlSocket, elements []element) (map[counterClass]
 			return nil, err
 		}
 		if f.counted != (counter{}) {
-			sums[e.set.class()] = sums[e.set.class()].plus(f.counted)
+			sums[e.class()] = sums[e.class()].plus(f.counted)
 		}
 	}
 	return sums, nil
@@ -104,7 +104,7 @@ func (c *Carrier) restoreCounters(add []element) {
 	done := map[key]bool{}
 	for i, e := range add {
 		r, ok := c.counted[e.owner]
-		k := key{e.owner, e.set.class()}
+		k := key{e.owner, e.class()}
 		if !ok || k.class == countsNothing || done[k] {
 			continue
 		}

@@ -62,6 +62,14 @@ const (
 	rangeProtoSpecified = 2 // NF_NAT_RANGE_PROTO_SPECIFIED
 )
 
+// The directions of a session (linux/netfilter/nf_conntrack_tuple_common.h, ip_conntrack_dir).
+const (
+	directionOriginal = 0
+	directionReply    = 1
+)
+
+var directionNames = [...]string{directionOriginal: "original", directionReply: "reply"}
+
 func familyOf(v6 bool) uint32 {
 	if v6 {
 		return familyIPv6
@@ -197,9 +205,9 @@ func ifSameInterface(set string) statement {
 	return statement{"iifname . oifname @" + set, concat(meta(metaIIFName, reg32), meta(metaOIFName, reg32+4), lookupSet(set, reg32))}
 }
 
-// ifOriginal matches packets of the direction that began the session.
-func ifOriginal() statement {
-	return statement{"ct direction original", concat(ct(ctDirection, -1, reg32), compare(reg32, cmpEq, []byte{0}))}
+// ifDirection matches packets of one direction of their session.
+func ifDirection(d byte) statement {
+	return statement{"ct direction " + directionNames[d], concat(ct(ctDirection, -1, reg32), compare(reg32, cmpEq, []byte{d}))}
 }
 
 // ifDNAT matches packets of sessions whose destination was rewritten.
@@ -224,6 +232,8 @@ func loadKey(id setID, iface uint32) statement {
 
 func loadField(id setID, f field, iface, reg uint32) (string, []byte) {
 	switch f {
+	case fieldDirection:
+		return "ct direction", ct(ctDirection, -1, reg)
 	case fieldInterface:
 		if iface == metaOIFName {
 			return "oifname", meta(iface, reg)

@@ -49,7 +49,7 @@ func TestSubtract(t *testing.T) {
 			got = append(got, elementText(e))
 		}
 	})
-	want := `128.0.0.0-255.255.255.254 . tcp . 80 comment "f" : 192.0.2.1 . 80`
+	want := `128.0.0.0-255.255.255.254 . 80 comment "f" : 192.0.2.1 . 80`
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("got %q, expected %q", got, want)
 	}

@@ -112,9 +112,9 @@ func elementsOf(s *nlSocket, table, set string) ([]found, error) {
 	return out, err
 }
 
-// eachCount reads the counters of a set, and copies nothing: owner is valid until yield returns. What it
+// eachCount reads the counters of a set, and copies nothing: key and owner are valid until yield returns. What it
 // yielded is void when it returns errDumpInterrupted.
-func eachCount(s *nlSocket, table, set string, yield func(owner []byte, n counter)) error {
+func eachCount(s *nlSocket, table, set string, yield func(key, owner []byte, n counter)) error {
 	attrs := concat(str(1, table), str(2, set))
 	return s.request("read set "+set, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, familyInet, attrs, func(b []byte) error {
 		eachAttr(b, func(kind uint16, list []byte) {
@@ -122,17 +122,19 @@ func eachCount(s *nlSocket, table, set string, yield func(owner []byte, n counte
 				return
 			}
 			eachAttr(list, func(_ uint16, item []byte) {
-				var owner []byte
+				var key, owner []byte
 				var n counter
 				eachAttr(item, func(kind uint16, value []byte) {
 					switch kind {
+					case 1:
+						key = valueBytes(value)
 					case 6:
 						owner = commentBytes(value)
 					case 7:
 						n = counterOf(value)
 					}
 				})
-				yield(owner, n)
+				yield(key, owner, n)
 			})
 		})
 		return nil
@@ -184,11 +186,13 @@ func parseElement(item []byte) found {
 	return f
 }
 
-func dataValue(b []byte) []byte {
-	var out []byte
+func dataValue(b []byte) []byte { return bytes.Clone(valueBytes(b)) }
+
+// valueBytes is the value inside b, not copied.
+func valueBytes(b []byte) (out []byte) {
 	eachAttr(b, func(kind uint16, value []byte) {
 		if kind == 1 {
-			out = append([]byte(nil), value...)
+			out = value
 		}
 	})
 	return out

@@ -109,6 +109,8 @@ func fieldText(f field, b []byte) string {
 	switch f {
 	case fieldInterface:
 		return fmt.Sprintf("%q", strings.TrimRight(string(b), "\x00"))
+	case fieldDirection:
+		return directionNames[b[0]]
 	case fieldProtocol:
 		if b[0] == protoUDP {
 			return "udp"

@@ -3,6 +3,7 @@ package kernel
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -17,17 +18,16 @@ const (
 	roleDNATAddr             // packet: to another address, the port stays
 	roleRedirect             // packet: to another port of this host, the address stays
 	roleHold                 // packet: the relay listens there; leave it alone
-	roleIn                   // session: counts from client to target
-	roleOut                  // session: counts from target to client
+	roleCount                // session: counts bytes, by direction
 	roleKeep                 // session: never rewrite the source
 	roleAuto                 // session: rewrite the source where replies would miss this host
 	roleRewrite              // session: always rewrite the source
 )
 
-var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "in", "out", "keep", "auto", "rewrite"}
+var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "count", "keep", "auto", "rewrite"}
 
 // perSession reports whether r is looked up by the session rather than by the packet.
-func (r role) perSession() bool { return r >= roleIn }
+func (r role) perSession() bool { return r >= roleCount }
 
 // decidesSource reports whether r is for a rule about the source address.
 func (r role) decidesSource() bool { return r >= roleKeep }
@@ -97,8 +97,8 @@ func (id setID) version() byte {
 // interval reports whether keys of the set are ranges.
 func (id setID) interval() bool { return id.clients || id.Ports == forward.PortRange && !id.each }
 
-// counts reports whether each element of the set has a counter: sessions in the maps, bytes in roleIn and roleOut.
-func (id setID) counts() bool { return id.class() != countsNothing }
+// counts reports whether each element of the set has a counter: sessions in the maps, bytes in roleCount.
+func (id setID) counts() bool { return id.isMap() || id.role == roleCount }
 
 func (id setID) isMap() bool { return id.role <= roleRedirect }
 
@@ -106,7 +106,8 @@ func (id setID) isMap() bool { return id.role <= roleRedirect }
 type field uint8
 
 const (
-	fieldClient field = iota
+	fieldDirection field = iota // ip_conntrack_dir: 0 from the client, 1 from the target
+	fieldClient
 	fieldAddr
 	fieldInterface
 	fieldProtocol
@@ -114,9 +115,13 @@ const (
 	fieldTarget
 )
 
-// key is the parts of the set's key in order.
+// key is the parts of the set's key in order. The protocol is the rule's to match; it only fills a key that would be empty,
+// or a range of a single part, which the kernel knows another way to write.
 func (id setID) key() []field {
 	var out []field
+	if id.role == roleCount {
+		out = append(out, fieldDirection)
+	}
 	if id.FromBits > 0 || id.clients {
 		out = append(out, fieldClient)
 	}
@@ -126,12 +131,14 @@ func (id setID) key() []field {
 	if id.ByInput {
 		out = append(out, fieldInterface)
 	}
-	out = append(out, fieldProtocol)
 	if id.Ports != forward.PortAll {
 		out = append(out, fieldPort)
 	}
 	if id.role.decidesSource() { // so that a session that another program translated is not taken for one of ours
 		out = append(out, fieldTarget)
+	}
+	if len(out) == 0 || id.interval() && len(out) == 1 {
+		out = slices.Insert(out, 0, fieldProtocol)
 	}
 	return out
 }
@@ -158,6 +165,8 @@ type dataType struct {
 
 func (id setID) dataType(f field) dataType {
 	switch f {
+	case fieldDirection:
+		return dataType{"ct_dir", 27, 1}
 	case fieldInterface:
 		return dataType{"ifname", 41, 16}
 	case fieldProtocol:
@@ -204,14 +213,15 @@ const (
 	countClasses = iota
 )
 
-func (id setID) class() counterClass {
+// class is what the element of the set with this key counts.
+func (id setID) class(key []byte) counterClass {
 	switch {
 	case id.isMap():
 		return countsSessions
-	case id.role == roleIn:
+	case id.role != roleCount:
+		return countsNothing
+	case key[0] == directionOriginal: // fieldDirection comes first
 		return countsIn
-	case id.role == roleOut:
-		return countsOut
 	}
-	return countsNothing
+	return countsOut
 }
