@@ -63,7 +63,7 @@ func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 	var contestants []contestant
 	for _, s := range setups {
 		contestants = append(contestants, contestant{s.name, func(ctx context.Context) (sample, error) {
-			return b.connections(ctx, f, s)
+			return b.connections(ctx, f, setups, s)
 		}})
 	}
 	b.compareWith(ctx, table, contestants[0], contestants[1:])
@@ -78,22 +78,25 @@ func (b *bench) inPairs() *bench {
 	return &short
 }
 
-// connections measures one setup while the daemons of the others are halted. Connections of the round before are forgotten
-// first, so that the kernel's table of them is as empty for each.
-func (b *bench) connections(ctx context.Context, f *field, s *kernelSetup) (sample, error) {
+// connections measures one setup while the daemons of the others are halted. Everybody's connections of before are forgotten
+// first, because all network namespaces share the kernel's table of them: it is to be as empty for each. What a daemon does
+// every few seconds (saving counters) is due at once after a halt, which is not what happens in life; so there is a moment's
+// rest for each.
+func (b *bench) connections(ctx context.Context, f *field, all []*kernelSetup, s *kernelSetup) (sample, error) {
 	if s.err != nil {
 		return sample{}, s.err
 	}
-	if err := s.gateway.FlushConntrack(); err != nil {
-		return sample{}, fmt.Errorf("flush conntrack: %w", err)
+	for _, other := range all {
+		if err := other.gateway.FlushConntrack(); err != nil {
+			return sample{}, fmt.Errorf("flush conntrack: %w", err)
+		}
 	}
 	if s.daemon != nil {
 		s.daemon.resume()
 		defer s.daemon.pause()
-		// What it does every few seconds (saving counters) is due at once after a halt, which is not what happens in life.
-		if err := pause(ctx, settle/2); err != nil {
-			return sample{}, err
-		}
+	}
+	if err := pause(ctx, settle/2); err != nil {
+		return sample{}, err
 	}
 	return b.rate(ctx, f.client, load.Spec{
 		Kind: load.Connect, Targets: spread16(s.gateway, s.forwards), Workers: 16, Size: 64,
