@@ -49,7 +49,7 @@ func Help(key string) string {
 	case "source":
 		return `source is "auto" (the default), "keep" or "rewrite"`
 	case "send_proxy":
-		return `send_proxy is "v1" or "v2", and for tcp only`
+		return `send_proxy is "v1" for tcp, or "v2" for tcp and udp`
 	}
 	return ""
 }

@@ -46,6 +46,16 @@ type Forward struct {
 	Source         Source
 	SendProxy      int            // PROXY protocol version sent to the target: 0 (none), 1 or 2
 	AcceptProxy    []netip.Prefix // clients whose PROXY protocol header is believed; none means no header is read
+
+	ConnectTimeout     time.Duration // how long a target may take to answer; 0 is the relay's default
+	IdleTimeout        time.Duration // a TCP session without a byte either way for so long is ended; 0 is never
+	UDPIdle            time.Duration // a UDP flow without a datagram either way for so long is forgotten; 0 is DefaultUDPUnanswered and DefaultUDPAnswered
+	BandwidthPerSource int64         // bytes a second, each way, over all sessions of one client address; 0 is no limit
+	Check              Check         // how targets are asked whether they are well; zero is not at all
+	SlowStart          time.Duration // a target that came back reaches its full share after so long; 0 is at once
+	Drain              []Target      // those of To that take no new sessions
+	Wake               Wake          // how targets that sleep are woken; zero is not at all
+	FastOpen           bool          // TCP Fast Open (RFC 7413), from clients and towards targets
 }
 
 // Equal reports whether f and g ask for the same thing, so that replacing one by the other need not touch a session.
@@ -57,7 +67,10 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.SameListener(g) && slices.Equal(f.To, g.To) && f.Balance == g.Balance &&
 		f.Carry == g.Carry && f.Disabled == g.Disabled && f.Expires.Equal(g.Expires) && f.When.Equal(g.When) &&
 		f.MaxConnections == g.MaxConnections && f.MaxPerSource == g.MaxPerSource && f.Bandwidth == g.Bandwidth &&
-		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy)
+		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
+		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
+		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen
 }
 
 // SameListener reports whether f and g claim the same traffic: the same listen, from, except and interface.
@@ -160,13 +173,17 @@ func (f *Forward) Validate() error {
 		if f.MaxPerSource > 0 {
 			bad("max_per_source", "clients of a unix socket have no address to count by")
 		}
+		if f.BandwidthPerSource > 0 {
+			bad("bandwidth_per_source", "clients of a unix socket have no address to count by")
+		}
 	}
-	if udp && f.SendProxy != 0 {
-		bad("send_proxy", "the PROXY protocol is for tcp; listen here is %s", f.Listen.Networks)
+	if udp && f.SendProxy == 1 {
+		bad("send_proxy", "version 1 of the PROXY protocol is for tcp, and listen here is %s; write \"v2\"", f.Listen.Networks)
 	}
-	if udp && len(f.AcceptProxy) > 0 {
-		bad("accept_proxy", "the PROXY protocol is for tcp; listen here is %s", f.Listen.Networks)
-	}
+	f.validateTimes(bad)
+	f.validateCheck(bad)
+	f.validateTargets(bad)
+	f.validateWake(bad)
 	f.validateLimits(bad)
 	return errors.Join(errs...)
 }
@@ -227,6 +244,9 @@ func (f *Forward) validateLimits(bad func(field, format string, args ...any)) {
 	if f.Bandwidth < 0 {
 		bad("bandwidth", "bandwidth is negative; write it like \"10Mbit\", or leave it out for no limit")
 	}
+	if f.BandwidthPerSource < 0 {
+		bad("bandwidth_per_source", "bandwidth_per_source is negative; write it like \"10Mbit\", or leave it out for no limit")
+	}
 	if reason := f.NeedsRelay(); reason != "" {
 		if f.Listen.Ports.All {
 			bad("listen", "\"*\" is carried by the kernel alone, but %s", reason)
@@ -272,6 +292,9 @@ func (f *Forward) NeedsRelay() string {
 		return "send_proxy writes into the stream"
 	case len(f.AcceptProxy) > 0:
 		return "accept_proxy reads from the stream"
+	}
+	if reason := f.relayKey(); reason != "" {
+		return reason
 	}
 	if len(f.To) == 0 {
 		return ""

@@ -29,6 +29,10 @@ func TestEqualNoticesEveryField(t *testing.T) {
 			value.Set(reflect.ValueOf(schedule(t, "mon")))
 		case time.Time:
 			value.Set(reflect.ValueOf(time.Unix(1, 0)))
+		case forward.Check:
+			value.Set(reflect.ValueOf(forward.Check{Kind: forward.CheckConnect}))
+		case forward.Wake:
+			value.Set(reflect.ValueOf(forward.Wake{MACs: []forward.MAC{{2}}}))
 		case bool:
 			value.SetBool(true)
 		default:
@@ -125,7 +129,8 @@ func TestValidate(t *testing.T) {
 		{"unix from", "unix:/a", []string{":80"}, func(f *forward.Forward) {
 			f.From, f.Except, f.Interface, f.MaxPerSource, f.Source = prefixes("10.0.0.0/8"), prefixes("10.0.0.1/32"), "eth0", 1, forward.SourceRewrite
 		}, "except from interface max_per_source source"},
-		{"udp and the PROXY protocol", "udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 1, prefixes("10.0.0.0/8") }, "accept_proxy send_proxy"},
+		{"udp and the PROXY protocol", "udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 1, prefixes("10.0.0.0/8") }, "send_proxy"},
+		{"udp and version 2", "tcp+udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 2, prefixes("10.0.0.0/8") }, ""},
 		{"negative", "80", []string{"h"}, func(f *forward.Forward) { f.MaxConnections, f.MaxPerSource, f.Bandwidth = -1, -1, -1 }, "bandwidth max_connections max_per_source"},
 		{"kernel cannot", "80", []string{"h"}, func(f *forward.Forward) { f.Carry = forward.CarryKernel }, "carry"},
 		{"relay cannot keep", "80", []string{"192.168.1.1"}, func(f *forward.Forward) { f.Carry, f.Source = forward.CarryRelay, forward.SourceKeep }, "source"},
