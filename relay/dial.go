@@ -32,7 +32,7 @@ func (e *DialError) Unwrap() error { return e.Err }
 // A dialled is a target that answered.
 type dialled struct {
 	conn   net.Conn
-	target forward.Target
+	target *forward.Target
 	where  string // as people see it
 }
 
@@ -60,7 +60,7 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
 			conn, err := dialOne(ctx, dial, a, timeout)
 			if err == nil {
-				return dialled{conn, target, reached(conn, a)}, nil
+				return dialled{conn, &order[i], reached(conn, a)}, nil
 			}
 			if ctx.Err() != nil {
 				return dialled{}, ctx.Err()

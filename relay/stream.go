@@ -19,6 +19,8 @@ type stream struct {
 	near     net.Conn // to the client
 	up, down half     // client to target, target to client
 
+	reachedAt string // as people see it; guarded by task.mu
+
 	headerIn  int // bytes of the PROXY protocol header taken from the client
 	headerOut int // and of the one sent to the target
 
@@ -32,7 +34,7 @@ type stream struct {
 func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
 	dest := addrPort(near.LocalAddr())
 	s := &stream{near: near}
-	s.id, s.place, s.network, s.since = r.nextID.Add(1), l.place, l.place.network, time.Now()
+	s.id, s.place, s.network, s.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
 	s.client = addrPort(near.RemoteAddr())
 	s.peer, s.local = s.client.Addr(), dest.Addr()
 	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -44,7 +46,7 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
 		reset(near)
 		return
 	}
-	defer s.task.leave(&s.session)
+	defer s.task.leave(s)
 	target, err := r.dialTargets(sessionCtx, &s.session, f)
 	if err == nil {
 		err = s.attach(target, f, dest)
@@ -54,7 +56,8 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
 		reset(near)
 		return
 	}
-	s.task.reached(&s.session, target.target, target.where)
+	s.reachedAt = target.where
+	s.task.reached(&s.session, target.target)
 	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.task.upload
 	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.task.download
 	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
@@ -113,6 +116,8 @@ func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) erro
 	s.headerOut = n
 	return nil
 }
+
+func (s *stream) where() string { return s.reachedAt }
 
 func (s *stream) kill() {
 	s.mu.Lock()
