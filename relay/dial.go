@@ -53,10 +53,7 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	order := s.task.order(f, s.client.Addr())
 	var last error
 	for i, target := range order {
-		timeout := dialTimeoutEach
-		if i == len(order)-1 {
-			timeout = dialTimeout
-		}
+		timeout := dialTime(f, i == len(order)-1)
 		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
 			conn, err := dialOne(ctx, dial, a, timeout)
 			if err == nil {
@@ -72,6 +69,17 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 		}
 	}
 	return dialled{}, last
+}
+
+// dialTime is how long a target of f may take to answer.
+func dialTime(f *forward.Forward, last bool) time.Duration {
+	switch {
+	case f.ConnectTimeout > 0:
+		return f.ConnectTimeout
+	case last:
+		return dialTimeout
+	}
+	return dialTimeoutEach
 }
 
 // A dialFunc is a Node's Dial or DialPacket.

@@ -65,7 +65,9 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
 		target, err = r.dialTargets(ctx, &fl.session, fl.f)
 	}
 	if err != nil {
-		r.noteDial(ctx, fl.task, err)
+		if ctx.Err() == nil {
+			r.noteDial(fl.task, err)
+		}
 		return
 	}
 	fl.reachedAt = target.where

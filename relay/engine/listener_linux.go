@@ -19,7 +19,7 @@ type Taker interface {
 	Wait() time.Duration
 	// Take is given a client. It returns the stream to begin, or nil when there is none to begin now; the descriptor is then the
 	// taker's, to close or to carry.
-	Take(fd int, client netip.AddrPort) *Stream
+	Take(l *Loop, fd int, client netip.AddrPort) *Stream
 	// AcceptFailed is told of an error, and returns how long to wait before the next try; a negative time ends the listener.
 	AcceptFailed(err error) time.Duration
 }
@@ -113,7 +113,7 @@ func (d *door) Ready(l *Loop, _ int32, _ uint32) {
 			d.failed(l, errno)
 			return
 		}
-		if s := d.taker.Take(int(fd), client); s != nil {
+		if s := d.taker.Take(l, int(fd), client); s != nil {
 			s.begin(l)
 		}
 	}

@@ -68,6 +68,7 @@ type Stream struct {
 	broken bool // a side has died: what is left ends by a reset
 	queued bool // in Loop.again
 	young  bool // the kernel does not look after it yet
+	begun  bool
 }
 
 type state uint8
@@ -109,6 +110,7 @@ const (
 // Options are what a Stream needs to know.
 type Options struct {
 	Owner    Owner
+	Loop     *Loop         // of the Taker's client; nil: Engine.Start picks one
 	Client   int           // descriptors, which become the stream's; they do not block
 	Target   int           // a connect may be under way
 	Unix     [2]bool       // which sides are unix sockets
@@ -121,6 +123,7 @@ type Options struct {
 // Init makes a stream of zero value ready; it begins when a Listener's taker returns it, or by Engine.Start.
 func (s *Stream) Init(o Options) {
 	s.owner = o.Owner
+	s.loop.Store(o.Loop)
 	s.idle = int64(o.Idle)
 	s.until = int64(o.Timeout)
 	s.state = connecting
@@ -149,14 +152,14 @@ func (s *Stream) Moved(side int) uint64 { return s.ends[side].moved.Load() }
 // FD is the descriptor of a side, for the owner's use in the loop.
 func (s *Stream) FD(side int) int { return int(s.ends[side].fd) }
 
-// Kill resets both sides, soon. It may be called from anywhere, once the stream has begun.
+// Kill resets both sides, soon. It may be called from anywhere, once the stream has a loop.
 func (s *Stream) Kill() {
 	l := s.loop.Load()
 	if l == nil {
 		return
 	}
 	l.Post(func() {
-		if s.state != ended {
+		if s.begun && s.state != ended {
 			s.broken = true
 			s.close(l)
 		}
@@ -165,8 +168,7 @@ func (s *Stream) Kill() {
 
 // begin puts the stream into its loop.
 func (s *Stream) begin(l *Loop) {
-	s.loop.Store(l)
-	s.last, s.young = l.now, true
+	s.last, s.young, s.begun = l.now, true, true
 	err := s.watch(l, Client)
 	if err == nil {
 		err = s.watch(l, Target)

@@ -128,39 +128,8 @@ func bigEndian(port uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// Connect starts a TCP connection to an address, on a socket of its own that does not block. It is under way, or there
-// already, when there is no error. prepare, which may be nil, is called with the socket before.
-func Connect(to netip.AddrPort, prepare func(fd int) error) (int, error) {
-	var sa [unix.SizeofSockaddrInet6]byte
-	family, size := putSockaddr(&sa, to)
-	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if errno != 0 {
-		return -1, errno
-	}
-	setOption(int32(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if prepare != nil {
-		if err := prepare(int(fd)); err != nil {
-			closeFD(int32(fd))
-			return -1, err
-		}
-	}
-	_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), uintptr(size))
-	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR {
-		closeFD(int32(fd))
-		return -1, errno
-	}
-	return int(fd), nil
-}
-
-// putSockaddr writes an address as the kernel wants it.
-func putSockaddr(sa *[unix.SizeofSockaddrInet6]byte, to netip.AddrPort) (family, size int) {
-	addr := to.Addr()
-	if addr.Is4() || addr.Is4In6() {
-		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
-		*in = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: bigEndian(to.Port()), Addr: addr.Unmap().As4()}
-		return unix.AF_INET, unix.SizeofSockaddrInet4
-	}
-	in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
-	*in = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: bigEndian(to.Port()), Addr: addr.As16(), Scope_id: zoneIndex(addr.Zone())}
-	return unix.AF_INET6, unix.SizeofSockaddrInet6
+// Reset closes a socket, by a reset where it is TCP.
+func Reset(fd int) {
+	resetOnClose(int32(fd))
+	closeFD(int32(fd))
 }
