@@ -30,6 +30,7 @@ func New() (*Engine, error) {
 		}
 		e.loops = append(e.loops, l)
 	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + len(e.loops)) // see lightSleep
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
 	}
@@ -42,6 +43,7 @@ func (e *Engine) Close() {
 		l.Post(func() { l.ending.Store(true) })
 	}
 	e.wg.Wait()
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.loops))
 	for _, l := range e.loops {
 		l.close()
 	}
