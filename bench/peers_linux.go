@@ -13,11 +13,11 @@ import (
 )
 
 // A relay is a program that carries connections in user space. start runs it on a gateway, listening on the gateway's front
-// address at the ports base (echo), base+1 (sink), base+2 (hold) and base+3 (UDP) for the server's of the same purpose.
+// address at the port base and those that follow, for the server's ports in the same order (load.BasePort).
 type relay struct {
 	name  string
 	base  int
-	udp   bool
+	kinds []load.Kind // in which it takes part; nil: in all
 	start func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error)
 }
 
@@ -29,14 +29,25 @@ type runningRelay struct {
 
 const (
 	nginxModule = "/usr/lib/nginx/modules/ngx_stream_module.so" // where Debian has it; elsewhere it may be built in
-	tcpPorts    = 3                                             // of those above
+	tcpPorts    = load.HoldPort - load.BasePort + 1             // of the server
+	relayed     = tcpPorts                                      // forwards, of TCP: all of the server's, and so those of UDP too
 )
+
+// peers are those beside whom fairlead is measured, nginx first.
+var peers = []string{"nginx", "haproxy", haproxySplice}
+
+// haproxySplice is a variant, and measured where it makes a difference.
+const haproxySplice = "haproxy, splice"
 
 // allRelays are those to measure.
 func (b *bench) allRelays() []relay {
-	relays := []relay{{"nginx", 7100, true, startNginx}, {"haproxy", 7200, false, startHAProxy}}
+	relays := []relay{
+		{"nginx", 7100, nil, startNginx},
+		{"haproxy", 7200, []load.Kind{load.Bulk, load.Connect, load.Close, load.Request, load.Hold}, startHAProxy("")},
+		{haproxySplice, 7400, []load.Kind{load.Bulk}, startHAProxy("\toption splice-auto\n")},
+	}
 	if b.fairlead != "" {
-		relays = append(relays, relay{"fairlead", 7300, true, startFairleadRelay})
+		relays = append(relays, relay{"fairlead", 7300, nil, startFairleadRelay})
 	}
 	return relays
 }
@@ -91,10 +102,10 @@ func nginxConfig(b *bench, g *gateway, base, forwards int) string {
 	text += fmt.Sprintf(`daemon off;
 user root;
 pid %s/nginx-%d.pid;
-error_log %s/nginx-%d.log;
+error_log %s/nginx-%d.log crit;
 worker_processes auto;
 worker_rlimit_nofile 20000;
-events { worker_connections 9000; }
+events { worker_connections 16000; }
 stream {
 	tcp_nodelay on;
 	proxy_timeout 10m;
@@ -102,9 +113,11 @@ stream {
 	for i := range forwards {
 		text += fmt.Sprintf("\tserver { listen %s:%d; proxy_pass %s; }\n", g.front, base+i, g.tcpTarget(i))
 	}
-	if forwards == tcpPorts {
-		text += fmt.Sprintf("\tserver { listen %s:%d udp reuseport; proxy_pass %s:%d; }\n",
-			g.front, base+tcpPorts, g.target, load.UDPPort)
+	if forwards == relayed {
+		for port := load.UDPPort; port <= load.CountPort; port++ {
+			text += fmt.Sprintf("\tserver { listen %s:%d udp reuseport rcvbuf=4m; proxy_timeout 3s; proxy_pass %s:%d; }\n",
+				g.front, base+port-load.BasePort, g.target, port)
+		}
 	}
 	return text + "}\n"
 }
@@ -113,7 +126,8 @@ func startNginx(ctx context.Context, b *bench, g *gateway, base, forwards int) (
 	return b.startProgram(ctx, g, base, forwards, nginxConfig(b, g, base, forwards), "nginx", "-e", "stderr", "-c")
 }
 
-func haproxyConfig(g *gateway, base, forwards int) string {
+// haproxyConfig has further lines for its defaults.
+func haproxyConfig(g *gateway, base, forwards int, defaults string) string {
 	text := `global
 	maxconn 8000
 	nbthread 2
@@ -122,15 +136,17 @@ defaults
 	timeout connect 5s
 	timeout client 10m
 	timeout server 10m
-`
+` + defaults
 	for i := range forwards {
 		text += fmt.Sprintf("listen l%d\n\tbind %s:%d\n\tserver s %s\n", i, g.front, base+i, g.tcpTarget(i))
 	}
 	return text
 }
 
-func startHAProxy(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
-	return b.startProgram(ctx, g, base, forwards, haproxyConfig(g, base, forwards), "haproxy", "-db", "-f")
+func startHAProxy(defaults string) func(context.Context, *bench, *gateway, int, int) (*runningRelay, error) {
+	return func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
+		return b.startProgram(ctx, g, base, forwards, haproxyConfig(g, base, forwards, defaults), "haproxy", "-db", "-f")
+	}
 }
 
 // relayForwards is a fairlead.toml with forwards that the relay carries.
@@ -140,9 +156,11 @@ func relayForwards(g *gateway, base, forwards int) string {
 		text += fmt.Sprintf("[forward.tcp%d]\nlisten = \"%s:%d\"\nto = \"%s\"\ncarry = \"relay\"\n",
 			i, g.front, base+i, g.tcpTarget(i))
 	}
-	if forwards == tcpPorts {
-		text += fmt.Sprintf("[forward.udp]\nlisten = \"udp/%s:%d\"\nto = \"%s:%d\"\ncarry = \"relay\"\n",
-			g.front, base+tcpPorts, g.target, load.UDPPort)
+	if forwards == relayed {
+		for port := load.UDPPort; port <= load.CountPort; port++ {
+			text += fmt.Sprintf("[forward.udp%d]\nlisten = \"udp/%s:%d\"\nto = \"%s:%d\"\ncarry = \"relay\"\n",
+				port, g.front, base+port-load.BasePort, g.target, port)
+		}
 	}
 	return text
 }
@@ -154,8 +172,8 @@ func startFairleadRelay(ctx context.Context, b *bench, g *gateway, base, forward
 	}
 	r := &runningRelay{d.Process, func() { _ = d.Stop() }}
 	want := forwards
-	if forwards == tcpPorts {
-		want++
+	if forwards == relayed {
+		want += load.CountPort - load.UDPPort + 1
 	}
 	if err := d.carried(ctx, want, "relay"); err != nil {
 		r.stop()

@@ -45,6 +45,9 @@ func (b *bench) starts(ctx context.Context, h *harness) error {
 	}
 	var starting, resting []contestant
 	for _, r := range b.allRelays() {
+		if r.name == haproxySplice {
+			continue
+		}
 		starting = append(starting, contestant{r.name, func(ctx context.Context) (sample, error) {
 			command, err := b.startCommand(g, r.name)
 			if err != nil {
@@ -62,7 +65,7 @@ func (b *bench) starts(ctx context.Context, h *harness) error {
 			if err := pause(ctx, settle); err != nil {
 				return sample{}, err
 			}
-			kilobytes, err := residentTree(running.process.Pid())
+			kilobytes, err := sumTree(running.process.Pid(), resident)
 			return sample{value: kilobytes / 1000}, err
 		}})
 	}
@@ -80,7 +83,7 @@ func (b *bench) startCommand(g *gateway, name string) ([]string, error) {
 	case "nginx":
 		config, command = nginxConfig(b, g, startPort, startForwards), []string{"nginx", "-e", "stderr", "-c", file}
 	case "haproxy":
-		config, command = haproxyConfig(g, startPort, startForwards), []string{"haproxy", "-db", "-f", file}
+		config, command = haproxyConfig(g, startPort, startForwards, ""), []string{"haproxy", "-db", "-f", file}
 	default:
 		if b.fairlead == "" {
 			return nil, errNoFairlead
