@@ -43,10 +43,7 @@ func (b *bench) idle(ctx context.Context, f *field, g *gateway) {
 		Targets: []Target{{Row: "fairlead", Max: 2}},
 	}
 	var contestants []contestant
-	for _, r := range b.allRelays() {
-		if !r.carries(load.Hold) {
-			continue
-		}
+	for _, r := range b.resting() {
 		contestants = append(contestants, contestant{r.name, func(ctx context.Context) (sample, error) {
 			s := sample{aside: map[*Table]float64{open: 0}}
 			running, err := r.start(ctx, b, g, r.base+50, relayed)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fairlead-net/fairlead/bench/load"
@@ -18,8 +19,10 @@ type relay struct {
 	name  string
 	base  int
 	kinds []load.Kind // in which it takes part; nil: in all
-	start func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error)
+	start startFunc
 }
+
+type startFunc func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error)
 
 // A runningRelay is one that listens.
 type runningRelay struct {
@@ -33,23 +36,41 @@ const (
 	relayed     = tcpPorts                                      // forwards, of TCP: all of the server's, and so those of UDP too
 )
 
+// The variants of HAProxy that bulk is measured with, since either may be the faster one; the plain one is slower than both.
+const (
+	haproxyLarge  = "haproxy, 128 kB buffers"
+	haproxySplice = "haproxy, splice"
+)
+
 // peers are those beside whom fairlead is measured, nginx first.
-var peers = []string{"nginx", "haproxy", haproxySplice}
+var peers = []string{"nginx", "haproxy", haproxyLarge, haproxySplice}
 
-// haproxySplice is a variant, and measured where it makes a difference.
-const haproxySplice = "haproxy, splice"
-
-// allRelays are those to measure.
+// allRelays are those to measure, the peers with what makes them fastest at each kind of load.
 func (b *bench) allRelays() []relay {
+	var (
+		tcp    = []load.Kind{load.Connect, load.Close, load.Request, load.Hold}
+		bulk   = []load.Kind{load.Bulk}
+		udp    = []load.Kind{load.UDP, load.OneWay}
+		accept = "\tmulti_accept on;\n" // has nginx take all datagrams that are there, and one process all connections
+		large  = "\ttune.bufsize 131072\n"
+		splice = "\toption splice-auto\n"
+	)
 	relays := []relay{
-		{"nginx", 7100, nil, startNginx},
-		{"haproxy", 7200, []load.Kind{load.Bulk, load.Connect, load.Close, load.Request, load.Hold}, startHAProxy("")},
-		{haproxySplice, 7400, []load.Kind{load.Bulk}, startHAProxy("\toption splice-auto\n")},
+		{"nginx", 7100, append(bulk, tcp...), startNginx("")},
+		{"nginx", 7500, udp, startNginx(accept)},
+		{"haproxy", 7200, tcp, startHAProxy("", "")},
+		{haproxyLarge, 7600, bulk, startHAProxy(large, "")},
+		{haproxySplice, 7400, bulk, startHAProxy("", splice)},
 	}
 	if b.fairlead != "" {
 		relays = append(relays, relay{"fairlead", 7300, nil, startFairleadRelay})
 	}
 	return relays
+}
+
+// resting are those of which each stands for its program when nothing is to be carried.
+func (b *bench) resting() []relay {
+	return slices.DeleteFunc(b.allRelays(), func(r relay) bool { return !r.carries(load.Hold) })
 }
 
 // tcpTarget is where the i-th TCP port of a relay leads.
@@ -94,7 +115,8 @@ func waitListening(ctx context.Context, g *gateway, p *netlab.Process, base, tcp
 	return nil
 }
 
-func nginxConfig(b *bench, g *gateway, base, forwards int) string {
+// nginxConfig has further lines for its events.
+func nginxConfig(b *bench, g *gateway, base, forwards int, events string) string {
 	text := ""
 	if _, err := os.Stat(nginxModule); err == nil {
 		text = "load_module " + nginxModule + ";\n"
@@ -105,13 +127,19 @@ pid %s/nginx-%d.pid;
 error_log %s/nginx-%d.log crit;
 worker_processes auto;
 worker_rlimit_nofile 20000;
-events { worker_connections 16000; }
+events {
+	worker_connections 16000;
+%s}
 stream {
 	tcp_nodelay on;
 	proxy_timeout 10m;
-`, b.dir, base, b.dir, base)
+`, b.dir, base, b.dir, base, events)
 	for i := range forwards {
-		text += fmt.Sprintf("\tserver { listen %s:%d; proxy_pass %s; }\n", g.front, base+i, g.tcpTarget(i))
+		buffers := ""
+		if i == load.SinkPort-load.BasePort {
+			buffers = "proxy_buffer_size 128k; "
+		}
+		text += fmt.Sprintf("\tserver { listen %s:%d; %sproxy_pass %s; }\n", g.front, base+i, buffers, g.tcpTarget(i))
 	}
 	if forwards == relayed {
 		for port := load.UDPPort; port <= load.CountPort; port++ {
@@ -122,16 +150,19 @@ stream {
 	return text + "}\n"
 }
 
-func startNginx(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
-	return b.startProgram(ctx, g, base, forwards, nginxConfig(b, g, base, forwards), "nginx", "-e", "stderr", "-c")
+func startNginx(events string) startFunc {
+	return func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
+		return b.startProgram(ctx, g, base, forwards, nginxConfig(b, g, base, forwards, events), "nginx", "-e", "stderr", "-c")
+	}
 }
 
-// haproxyConfig has further lines for its defaults.
-func haproxyConfig(g *gateway, base, forwards int, defaults string) string {
+// haproxyConfig has further lines for two of its sections.
+func haproxyConfig(g *gateway, base, forwards int, global, defaults string) string {
 	text := `global
-	maxconn 8000
+	maxconn 7500
 	nbthread 2
-defaults
+	maxpipes 100
+` + global + `defaults
 	mode tcp
 	timeout connect 5s
 	timeout client 10m
@@ -143,9 +174,9 @@ defaults
 	return text
 }
 
-func startHAProxy(defaults string) func(context.Context, *bench, *gateway, int, int) (*runningRelay, error) {
+func startHAProxy(global, defaults string) startFunc {
 	return func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
-		return b.startProgram(ctx, g, base, forwards, haproxyConfig(g, base, forwards, defaults), "haproxy", "-db", "-f")
+		return b.startProgram(ctx, g, base, forwards, haproxyConfig(g, base, forwards, global, defaults), "haproxy", "-db", "-f")
 	}
 }
 

@@ -124,7 +124,7 @@ func workloads(f *field) []workload {
 	var list []workload
 	for _, n := range []int{1, 16} {
 		list = append(list, workload{
-			table: relayTable("TCP bulk, "+streams(n), "Gb/s", 1.15),
+			table: bulkTable(n),
 			port:  load.SinkPort, scale: 8e-9, spec: load.Spec{Kind: load.Bulk, Workers: n, Size: 128 << 10},
 			costs: bulkCosts(n),
 		})
@@ -176,8 +176,14 @@ func relayTable(title, unit string, times float64) *Table {
 func datagramTable(title string, times float64) *Table {
 	nginx := peers[:1]
 	t := relayTable(title, "/s", times)
-	t.Against, t.Notes = nginx, []string{"haproxy does not carry UDP; errors are datagrams that were lost"}
+	t.Against, t.Notes = nginx, []string{"haproxy does not carry UDP; nginx with multi_accept; errors are datagrams that were lost"}
 	t.Targets = []Target{{Row: "fairlead", By: nginx, Min: times}, {Row: "fairlead", By: nginx, Of: ofErrors}}
+	return t
+}
+
+func bulkTable(n int) *Table {
+	t := relayTable("TCP bulk, "+streams(n), "Gb/s", 1.15)
+	t.Notes = []string{"nginx with buffers of 128 kB, 1.5 times as fast here as with its own 16 kB"}
 	return t
 }
 

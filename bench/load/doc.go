@@ -8,7 +8,8 @@
 // itself, and on few processors one that runs free starves the relay and measures its queues; hence every UDP load is a closed
 // loop. There and back, the answer to a datagram lets the next one go. One way, the sink counts in memory that it shares with
 // the sender (tally), and the sender keeps a window of datagrams on their way and sleeps while it is full: no acknowledgement
-// crosses the network, and what counts is what arrives. A window is small enough for the usual socket buffers, so that a
+// crosses the network, and what counts is what arrives. A lost datagram keeps its place in the window until nothing has come for
+// a while. A window is small enough for the usual socket buffers, so that a
 // relay loses datagrams only by its own doing.
 //
 // The benchmark starts itself once more inside a namespace for each side, the server (Serve) and each measurement (Run).

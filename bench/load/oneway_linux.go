@@ -135,10 +135,18 @@ func (o *sender) full(received uint32) bool {
 	return int32(o.sent-received)+int32(o.burst) > int32(o.window)
 }
 
-// room waits until half of the window is free, so that sender and relay do not take turns for every datagram. When nothing has
-// come for a while, nothing will.
+// room waits until half of the window is free, so that sender and relay do not take turns for every datagram. Once nothing has
+// come for a while, nothing will, and what is lost gives up its place in the window.
 func (o *sender) room(received uint32) {
-	if now := o.wait(o.sent-o.window/2, stallTime); now == received {
-		o.sent = received
+	for enough := o.sent - o.window/2; ; {
+		now := o.wait(enough, stallTime)
+		switch {
+		case int32(now-enough) >= 0:
+			return
+		case now == received:
+			o.sent = now
+			return
+		}
+		received = now
 	}
 }
