@@ -39,7 +39,7 @@ func (b *bench) idle(ctx context.Context, f *field, g *gateway) {
 		Targets: []Target{{Row: "fairlead", Max: 1.5}},
 	}
 	open := &Table{
-		Section: "c", Title: "relay: descriptors per idle connection", Unit: "", Lower: true, Against: peers,
+		Section: "c", Title: "relay: descriptors per idle connection", Unit: "fds", Lower: true, Against: peers,
 		Targets: []Target{{Row: "fairlead", Max: 2}},
 	}
 	var contestants []contestant

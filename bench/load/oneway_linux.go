@@ -94,7 +94,7 @@ func (o *sender) run(s *Spec) Result {
 		by       = from.Add(s.Time)
 		began    time.Time // when counting did
 		before   uint32    // what had arrived then
-		received = start
+		received uint32
 	)
 	o.sent = start
 	for {
