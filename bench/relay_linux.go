@@ -176,7 +176,7 @@ func relayTable(title, unit string, times float64) *Table {
 func datagramTable(title string, times float64) *Table {
 	nginx := peers[:1]
 	t := relayTable(title, "/s", times)
-	t.Against, t.Notes = nginx, []string{"haproxy does not carry UDP; nginx with multi_accept; errors are datagrams that were lost"}
+	t.Against, t.Notes = nginx, []string{"haproxy does not carry UDP; nginx with multi_accept and receive buffers of 4 MB; errors are datagrams that were lost"}
 	t.Targets = []Target{{Row: "fairlead", By: nginx, Min: times}, {Row: "fairlead", By: nginx, Of: ofErrors}}
 	return t
 }
