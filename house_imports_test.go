@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"node/nodetest":   {"forward", "node"},
 	"relay":           {"forward", "node", "wake"},
 	"table":           {"forward", "config", "node", "relay", "kernel", "store"},
-	"api":             {"forward", "config", "node", "relay", "kernel", "store", "table", "wake"},
+	"api":             {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd":             {"forward", "config", "node", "node/host", "relay", "kernel", "store", "table", "api", "wake"},
 	"internal/netlab": {},
 }

@@ -61,23 +61,34 @@ func (l link) zone() string { return strconv.Itoa(l.index) }
 
 // choose picks the links to send by. One without addresses, such as the port of a bridge, counts only when it is named.
 func choose(all []link, t Target) ([]link, error) {
-	if name := t.onlyLink(); name != "" {
-		for _, l := range all {
-			if l.name == name || l.zone() == name {
-				return []link{l}, nil
-			}
+	if t.Interface != "" {
+		i := slices.IndexFunc(all, func(l link) bool { return l.name == t.Interface })
+		if i < 0 {
+			return nil, fmt.Errorf("interface %q is not one of this host, or is not connected, or cannot broadcast", t.Interface)
 		}
-		return nil, fmt.Errorf("interface %q is not one of this host, or is down, or cannot broadcast", name)
+		return all[i : i+1], nil
 	}
-	addressed := slices.DeleteFunc(slices.Clone(all), func(l link) bool { return len(l.prefixes) == 0 })
-	near := slices.DeleteFunc(slices.Clone(addressed), func(l link) bool { return !l.contains(t.Addr) })
+	var addressed, near []link
+	for _, l := range all {
+		if len(l.prefixes) > 0 {
+			addressed = append(addressed, l)
+		}
+		if slices.ContainsFunc(t.Addrs, l.contains) {
+			near = append(near, l)
+		}
+	}
 	if len(near) > 0 {
 		return near, nil
 	}
 	return addressed, nil
 }
 
+// contains reports whether addr is in one of the link's networks.
 func (l link) contains(addr netip.Addr) bool {
+	if zone := addr.Zone(); zone != "" && zone != l.name && zone != l.zone() {
+		return false
+	}
+	addr = addr.Unmap().WithZone("") // no prefix contains an address with a zone
 	return slices.ContainsFunc(l.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 

@@ -32,24 +32,23 @@ func plan(chosen []link, t Target) []source {
 	for i := range chosen {
 		list = append(list, chosen[i].sources()...)
 	}
-	if t.Addr.IsValid() {
-		list = append(list, unicast(chosen, t))
+	for _, addr := range t.Addrs {
+		s := unicast(addr.Unmap())
+		if t.Interface != "" { // then it is the only one chosen
+			s.link = &chosen[0]
+		}
+		list = append(list, s)
 	}
 	return list
 }
 
 // unicast is the way to the address that the host had when it was last seen. It reaches a host behind routers that keep its
 // MAC address, and cards that wake for their own address only.
-func unicast(chosen []link, t Target) source {
-	s := source{from: netip.IPv4Unspecified(), to: []netip.Addr{t.Addr}}
-	if t.Addr.Is6() {
-		s.from = netip.IPv6Unspecified()
+func unicast(addr netip.Addr) source {
+	if addr.Is6() {
+		return source{from: netip.IPv6Unspecified(), to: []netip.Addr{addr}}
 	}
-	if t.onlyLink() != "" {
-		s.link = &chosen[0]
-		s.to[0] = t.Addr.WithZone(s.link.zone()) // stays as it is for IPv4
-	}
-	return s
+	return source{from: netip.IPv4Unspecified(), to: []netip.Addr{addr}}
 }
 
 // sources are the ways to everybody on a link. A host with several addresses on it sends from each: the source address is

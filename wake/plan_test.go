@@ -56,15 +56,15 @@ func TestPlan(t *testing.T) {
 		{"fd00:1::10", "", [][]string{lan, {"route ::>fd00:1::10"}}},
 		{"192.0.2.99", "", [][]string{lan, wan, six, {"route 0.0.0.0>192.0.2.99"}}},
 		{"fe80::9", "", [][]string{lan, six, {"route ::>fe80::9"}}},
-		{"fe80::9%six", "", [][]string{six, {"six ::>fe80::9%4"}}},
-		{"fe80::9%4", "", [][]string{six, {"six ::>fe80::9%4"}}},
+		{"fe80::9%six", "", [][]string{six, {"route ::>fe80::9%six"}}},
+		{"fe80::9%4", "", [][]string{six, {"route ::>fe80::9%4"}}},
 		{"", "wan", [][]string{wan}},
 		{"192.168.1.10", "wan", [][]string{wan, {"wan 0.0.0.0>192.168.1.10"}}},
 		{"", "port", nil},
 	} {
 		target := Target{MAC: testMAC, Interface: c.by}
 		if c.addr != "" {
-			target.Addr = netip.MustParseAddr(c.addr).Unmap()
+			target.Addrs = []netip.Addr{netip.MustParseAddr(c.addr)}
 		}
 		chosen, err := choose(testLinks, target)
 		if err != nil {
@@ -85,10 +85,8 @@ func TestPlan(t *testing.T) {
 			t.Errorf("to %q by %q:\n got %q\nwant %q", c.addr, c.by, got, want)
 		}
 	}
-	for _, bad := range []Target{{Interface: "lan0"}, {Addr: netip.MustParseAddr("fe80::1%7")}} {
-		if got, err := choose(testLinks, bad); err == nil {
-			t.Errorf("%+v: %v", bad, got)
-		}
+	if got, err := choose(testLinks, Target{Interface: "lan0"}); err == nil {
+		t.Errorf("an interface that is not there: %v", got)
 	}
 }
 

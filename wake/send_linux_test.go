@@ -163,7 +163,7 @@ func TestEveryWayArrives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			target := Target{Addr: netip.MustParseAddr(c.addr), Password: testSix}
+			target := Target{Addrs: []netip.Addr{netip.MustParseAddr(c.addr)}, Password: testSix}
 			asleep, away := newSniffer(t, b.sleeper), newSniffer(t, b.stranger)
 			copies := b.send(t, target)
 			if len(copies) != 2+4+2+2 {
@@ -229,7 +229,7 @@ func TestWithoutRawSockets(t *testing.T) {
 	var copies []Copy
 	err := b.sender.Do(func() error {
 		return withoutCapability(unix.CAP_NET_RAW, func() (err error) {
-			copies, err = Send(t.Context(), Target{MAC: b.mac, Addr: netip.MustParseAddr(sleeper4)})
+			copies, err = Send(t.Context(), Target{MAC: b.mac, Addrs: []netip.Addr{netip.MustParseAddr(sleeper4)}})
 			return err
 		})
 	})
@@ -263,7 +263,7 @@ func TestAcrossRouter(t *testing.T) {
 	top.Router.Run(t, "ip", "neigh", "replace", netlab.Server4, "lladdr", b.mac.String(), "dev", "lan", "nud", "permanent")
 	top.Server.Run(t, "ip", "address", "flush", "dev", "eth0") // it is asleep and answers nothing
 	asleep := newSniffer(t, top.Server)
-	b.send(t, Target{Addr: netip.MustParseAddr(netlab.Server4)})
+	b.send(t, Target{Addrs: []netip.Addr{netip.MustParseAddr(netlab.Server4)}})
 	asleep.awaitAll(t, MagicPacket(b.mac, noSecret), both(b.mac.String()+" 0800 "+netlab.Server4)...)
 }
 

@@ -21,18 +21,10 @@ import (
 type Target struct {
 	MAC      forward.MAC
 	Password forward.WakePassword // for SecureOn; zero: none
-	// Addr is where the host is reached when it is awake, or a broadcast address of its network behind a router. Zero: not known.
-	Addr netip.Addr
-	// Interface is the only one to send by. "": those whose network Addr is in, and all of them when there is none.
+	// Addrs is where the host is reached when it is awake, or a broadcast address of its network behind a router. None: not known.
+	Addrs []netip.Addr
+	// Interface is the only one to send by. "": those whose network has one of Addrs, and all of them when there is none.
 	Interface string
-}
-
-// onlyLink names the one interface to send by, by the target's wish or by the zone of its address, or is "".
-func (t Target) onlyLink() string {
-	if t.Interface != "" {
-		return t.Interface
-	}
-	return t.Addr.Zone()
 }
 
 // A Copy is one copy of the magic packet and what became of it.
@@ -56,7 +48,6 @@ func Send(ctx context.Context, t Target) ([]Copy, error) {
 	if t.MAC == (forward.MAC{}) {
 		return nil, errors.New("waking a host takes the hardware address of its network card")
 	}
-	t.Addr = t.Addr.Unmap()
 	all, err := links()
 	if err != nil {
 		return nil, fmt.Errorf("waking %s: %w", t.MAC, err)
