@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -198,6 +200,81 @@ func TestJSON(t *testing.T) {
 	}
 	if json.Unmarshal([]byte(`{"to":5}`), &spec) == nil || json.Unmarshal([]byte(`{"to":[5]}`), &spec) == nil {
 		t.Error("a number passed for a target")
+	}
+}
+
+// TestRelayed reads what the relay alone honours, in every form that it may have.
+func TestRelayed(t *testing.T) {
+	cfg, err := config.Parse("x.toml", []byte(`
+[forward.a]
+listen = "tcp+udp/80"
+to = ["192.168.1.10:81", "db.internal"]
+connect_timeout = "1500ms"
+idle_timeout = "1h30m"
+udp_idle = "2d"
+bandwidth_per_source = "8kbit"
+balance = "least"
+check = "http://app.example/health"
+check_interval = "2s"
+slow_start = "30s"
+drain = "db.internal"
+wake = ["AA-BB-CC-DD-EE-FF", "02:00:00:00:00:01"]
+wake_timeout = "2m"
+wake_password = "192.0.2.1"
+fast_open = true
+send_proxy = "v2"
+accept_proxy = "10.0.0.0/8"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := cfg.Forwards[0]
+	if f.ConnectTimeout != 1500*time.Millisecond || f.IdleTimeout != 90*time.Minute || f.UDPIdle != 48*time.Hour || f.BandwidthPerSource != 1000 ||
+		f.SlowStart != 30*time.Second || !f.FastOpen || !slices.Equal(f.Drain, f.To[1:]) {
+		t.Errorf("%+v", f)
+	}
+	if want := (forward.Check{Kind: forward.CheckHTTP, Host: "app.example", Path: "/health", Interval: 2 * time.Second}); f.Check != want {
+		t.Errorf("check %+v, want %+v", f.Check, want)
+	}
+	password, _ := forward.ParseWakePassword("192.0.2.1")
+	if want := (forward.Wake{
+		MACs: []forward.MAC{{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}, {2, 0, 0, 0, 0, 1}}, Timeout: 2 * time.Minute, Password: password,
+	}); !f.Wake.Equal(want) {
+		t.Errorf("wake %+v, want %+v", f.Wake, want)
+	}
+	checkRoundTrip(t, cfg.Forwards)
+}
+
+// TestSecret: a Spec is stored and sent with its secret, and printed without it.
+func TestSecret(t *testing.T) {
+	spec := config.Spec{Listen: "80", To: config.Strings{"h"}, Wake: config.Strings{"02:00:00:00:00:01"}, WakePassword: "165.165.165.165"}
+	inJSON, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again config.Spec
+	if err := json.Unmarshal(inJSON, &again); err != nil || !reflect.DeepEqual(again, spec) {
+		t.Errorf("%s is read otherwise (%v)", inJSON, err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", spec.WakePassword, "spec", spec)
+	texts := []string{log.String()}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		texts = append(texts, fmt.Sprintf(verb, spec), fmt.Sprintf(verb, spec.WakePassword))
+	}
+	for _, text := range texts {
+		if !strings.Contains(text, forward.Secret) || strings.Contains(text, "165") || strings.Contains(text, "3136352e") {
+			t.Errorf("not masked: %s", text)
+		}
+	}
+	for _, bad := range []string{`"hunter2"`, "hunter2", "424242424", `["hunter2"]`, "{ hunter2 = 1 }"} {
+		_, err := config.Parse("x", []byte("[forward.a]\nlisten=\"80\"\nto=\"h\"\nwake=\"02:00:00:00:00:01\"\nwake_password = "+bad))
+		if err == nil {
+			t.Fatalf("%s passed", bad)
+		}
+		if text := render(t, err); strings.Contains(text, "hunter2") || strings.Contains(text, "4242") {
+			t.Errorf("an error repeats the password: %s", text)
+		}
 	}
 }
 

@@ -111,6 +111,12 @@ func TestRoundTrip(t *testing.T) {
 		}
 		return s
 	}
+	drained := func(r *rand.Rand) config.Strings {
+		if r.IntN(6) > 0 {
+			return nil
+		}
+		return config.Strings{"192.168.1.10:81"}
+	}
 	good := 0
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -125,6 +131,17 @@ func TestRoundTrip(t *testing.T) {
 			Expires: pick(r, "", "", "2030-01-01T00:00:00.5+05:30"), When: some(r, "mon", "fri 22:00-06:00, 08:00-09:00"),
 			MaxConnections: r.IntN(3) / 2, MaxPerSource: r.IntN(3) / 2, Bandwidth: pick(r, "", "", "1.5MB", "10Mbit", "1bit", "1001B"),
 			Source: pick(r, "", "auto", "keep", "rewrite"), SendProxy: pick(r, "", "", "v1", "v2"), AcceptProxy: some(r, "10.0.0.0/8"),
+			ConnectTimeout: pick(r, "", "", "", "1500ms"), IdleTimeout: pick(r, "", "", "", "1h30m"), UDPIdle: pick(r, "", "", "", "2d"),
+			BandwidthPerSource: pick(r, "", "", "", "1001B"), SlowStart: pick(r, "", "", "", "30s"), FastOpen: r.IntN(8) == 0,
+			Check: pick(r, "", "", "", "connect", "http://app.example:8080/a?b=%20c"), Drain: drained(r),
+		}
+		if spec.Check != "" && r.IntN(2) == 0 {
+			spec.CheckInterval = "500ms"
+		}
+		if r.IntN(6) == 0 {
+			spec.Wake = config.Strings{pick(r, "02:00:00:00:00:01", "02-00-00-00-00-AB")}
+			spec.WakeTimeout = pick(r, "", "90s")
+			spec.WakePassword = config.Secret(pick(r, "", "00:01:02:03:04:05", "192.0.2.1"))
 		}
 		if r.IntN(2) == 0 {
 			spec.Enabled = &no

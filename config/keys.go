@@ -13,7 +13,9 @@ import (
 func keys() []string {
 	return []string{
 		"listen", "to", "from", "except", "interface", "enabled", "expires", "when", "max_connections", "max_per_source",
-		"bandwidth", "carry", "source", "balance", "send_proxy", "accept_proxy", "at", "via",
+		"bandwidth", "bandwidth_per_source", "connect_timeout", "idle_timeout", "udp_idle", "carry", "source", "fast_open",
+		"balance", "check", "check_interval", "slow_start", "drain", "send_proxy", "accept_proxy",
+		"wake", "wake_timeout", "wake_password", "at", "via",
 	}
 }
 
@@ -44,12 +46,34 @@ func Help(key string) string {
 		return `when is days and hours, such as "mon-fri 08:00-18:00", or a list of them`
 	case "max_connections", "max_per_source":
 		return key + ` is a whole number from 1; leave it out for no limit`
-	case "bandwidth":
-		return `bandwidth is bits or bytes a second, such as "10Mbit", "1.5MB" or "512kB/s"`
+	case "bandwidth", "bandwidth_per_source":
+		return key + ` is bits or bytes a second, such as "10Mbit", "1.5MB" or "512kB/s"`
 	case "source":
 		return `source is "auto" (the default), "keep" or "rewrite"`
 	case "send_proxy":
 		return `send_proxy is "v1" for tcp, or "v2" for tcp and udp`
+	case "connect_timeout":
+		return `connect_timeout is how long a target may take to answer, such as "10s"; leave it out for the default`
+	case "idle_timeout":
+		return `idle_timeout is a time such as "10m" or "1h30m", for tcp; leave it out for never`
+	case "udp_idle":
+		return `udp_idle is a time such as "60s", for udp; leave it out for 30s until the target answers and 180s after that`
+	case "check":
+		return `check is "connect" or a URL such as "http://app.example/health"; leave it out for no check`
+	case "check_interval":
+		return `check_interval is a time such as "2s", beside check; leave it out for 5s`
+	case "slow_start":
+		return `slow_start is a time such as "30s", for several targets; leave it out for none`
+	case "drain":
+		return `drain is one of the targets as it stands in to, such as "192.168.1.11:80", or a list of them`
+	case "wake":
+		return `wake is the hardware address of the target, such as "aa:bb:cc:dd:ee:ff", or a list, one for each target`
+	case "wake_timeout":
+		return `wake_timeout is a time such as "90s", beside wake; leave it out for 60s`
+	case "wake_password":
+		return `wake_password is six bytes such as "aa:bb:cc:dd:ee:ff" or four such as "192.0.2.1", beside wake`
+	case "fast_open":
+		return `fast_open is true or false (the default), for tcp`
 	}
 	return ""
 }
@@ -91,6 +115,22 @@ func otherWords(word string) string {
 		return "max_connections"
 	case "proxy_protocol":
 		return "send_proxy"
+	case "timeout", "proxy_timeout", "timeout_client", "timeout_server", "session_timeout":
+		return "idle_timeout"
+	case "proxy_connect_timeout", "timeout_connect", "dial_timeout":
+		return "connect_timeout"
+	case "udp_timeout":
+		return "udp_idle"
+	case "health_check", "healthcheck":
+		return "check"
+	case "inter":
+		return "check_interval"
+	case "mac", "wol", "wake_on_lan":
+		return "wake"
+	case "secureon":
+		return "wake_password"
+	case "tfo":
+		return "fast_open"
 	}
 	return ""
 }

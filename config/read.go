@@ -218,12 +218,25 @@ func set(target any, n *node) (msg, hint string) {
 	case *int:
 		return setNumber(target, n)
 	case **bool:
-		value, err := strconv.ParseBool(n.text)
-		if n.shape != shapeScalar || n.kind != unstable.Bool || err != nil {
-			return "this is " + describe(n) + ", not true or false", fmt.Sprintf("write %s = true or %s = false, without quotes", n.name, n.name)
+		*target = new(bool)
+		return setBool(*target, n)
+	case *bool:
+		return setBool(target, n)
+	case *Secret:
+		if !n.isText() { // a hint with its text in it would show the secret
+			return "this is not text in quotes", Help(n.name)
 		}
-		*target = &value
+		*target = Secret(n.text)
 	}
+	return "", ""
+}
+
+func setBool(target *bool, n *node) (msg, hint string) {
+	value, err := strconv.ParseBool(n.text)
+	if n.shape != shapeScalar || n.kind != unstable.Bool || err != nil {
+		return "this is " + describe(n) + ", not true or false", fmt.Sprintf("write %s = true or %s = false, without quotes", n.name, n.name)
+	}
+	*target = value
 	return "", ""
 }
 
@@ -236,10 +249,25 @@ func setText(target *string, n *node) (msg, hint string) {
 		return "", ""
 	case n.name == "expires" && n.shape == shapeScalar:
 		return setTime(target, n)
+	case isTime(n.name) && n.shape == shapeScalar && (n.kind == unstable.Integer || n.kind == unstable.Float):
+		hint = Help(n.name)
+		if _, err := forward.ParseDuration(n.text + "s"); err == nil {
+			hint = fmt.Sprintf("write %s = %q for seconds", n.name, n.text+"s")
+		}
+		return "this is " + describe(n) + " without a unit", hint
 	case n.name == "listen" && n.shape == shapeList:
 		return "several ports are one text, not a list", "write listen = \"80,443\""
 	}
 	return wantText(n)
+}
+
+// isTime reports whether the value of key is a time such as "30s".
+func isTime(key string) bool {
+	switch key {
+	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout":
+		return true
+	}
+	return false
 }
 
 func setList(target *Strings, n *node) (msg, hint string) {

@@ -53,6 +53,19 @@ type Spec struct {
 	Source         string  `toml:"source,omitempty" json:"source,omitempty"`
 	SendProxy      string  `toml:"send_proxy,omitempty" json:"send_proxy,omitempty"` // "v1" or "v2"
 	AcceptProxy    Strings `toml:"accept_proxy,omitempty" json:"accept_proxy,omitempty"`
+
+	ConnectTimeout     string  `toml:"connect_timeout,omitempty" json:"connect_timeout,omitempty"` // this and other times: see forward.ParseDuration
+	IdleTimeout        string  `toml:"idle_timeout,omitempty" json:"idle_timeout,omitempty"`
+	UDPIdle            string  `toml:"udp_idle,omitempty" json:"udp_idle,omitempty"`
+	BandwidthPerSource string  `toml:"bandwidth_per_source,omitempty" json:"bandwidth_per_source,omitempty"` // see ParseBandwidth
+	Check              string  `toml:"check,omitempty" json:"check,omitempty"`                               // see forward.ParseCheck
+	CheckInterval      string  `toml:"check_interval,omitempty" json:"check_interval,omitempty"`
+	SlowStart          string  `toml:"slow_start,omitempty" json:"slow_start,omitempty"`
+	Drain              Strings `toml:"drain,omitempty" json:"drain,omitempty"`
+	Wake               Strings `toml:"wake,omitempty" json:"wake,omitempty"` // see forward.ParseMAC
+	WakeTimeout        string  `toml:"wake_timeout,omitempty" json:"wake_timeout,omitempty"`
+	WakePassword       Secret  `toml:"wake_password,omitempty" json:"wake_password,omitempty"` // see forward.ParseWakePassword
+	FastOpen           bool    `toml:"fast_open,omitempty" json:"fast_open,omitempty"`
 }
 
 // field is a pointer to what key sets, or nil for a key that is not known.
@@ -95,7 +108,7 @@ func (s *Spec) field(key string) any {
 	case "accept_proxy":
 		return &s.AcceptProxy
 	}
-	return nil
+	return s.relayField(key)
 }
 
 // Forward is the forward that s describes. The error is one *forward.FieldError or several joined; Hint says what would
@@ -103,7 +116,7 @@ func (s *Spec) field(key string) any {
 func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, error) {
 	f := &forward.Forward{
 		Name: name, Origin: origin, Interface: s.Interface, Disabled: s.Enabled != nil && !*s.Enabled,
-		MaxConnections: s.MaxConnections, MaxPerSource: s.MaxPerSource,
+		MaxConnections: s.MaxConnections, MaxPerSource: s.MaxPerSource, FastOpen: s.FastOpen,
 	}
 	var errs []error
 	check := func(field string, err error) {
@@ -143,6 +156,7 @@ func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, err
 	check("send_proxy", err)
 	f.AcceptProxy, err = parseNetworks(s.AcceptProxy, "nobody")
 	check("accept_proxy", err)
+	s.relayed(f, check)
 	if len(errs) > 0 { // what is missing above would only be complained about again
 		check("", forward.CheckName(name))
 		return nil, errors.Join(errs...)
@@ -164,6 +178,10 @@ func SpecOf(f *forward.Forward) Spec {
 	s := Spec{
 		Listen: f.Listen.String(), From: stringsOf(f.From), Except: stringsOf(f.Except), Interface: f.Interface,
 		MaxConnections: f.MaxConnections, MaxPerSource: f.MaxPerSource, AcceptProxy: stringsOf(f.AcceptProxy),
+		ConnectTimeout: forward.FormatDuration(f.ConnectTimeout), IdleTimeout: forward.FormatDuration(f.IdleTimeout),
+		UDPIdle: forward.FormatDuration(f.UDPIdle), Check: f.Check.String(), CheckInterval: forward.FormatDuration(f.Check.Interval),
+		SlowStart: forward.FormatDuration(f.SlowStart), Drain: stringsOf(f.Drain), Wake: stringsOf(f.Wake.MACs),
+		WakeTimeout: forward.FormatDuration(f.Wake.Timeout), WakePassword: Secret(f.Wake.Password.Reveal()), FastOpen: f.FastOpen,
 	}
 	s.To = stringsOf(f.To)
 	if f.ListensAt() != forward.Host {
@@ -189,6 +207,9 @@ func SpecOf(f *forward.Forward) Spec {
 	}
 	if f.Bandwidth != 0 {
 		s.Bandwidth = FormatBandwidth(f.Bandwidth)
+	}
+	if f.BandwidthPerSource != 0 {
+		s.BandwidthPerSource = FormatBandwidth(f.BandwidthPerSource)
 	}
 	if f.Source != forward.SourceAuto {
 		s.Source = f.Source.String()

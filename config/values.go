@@ -41,20 +41,29 @@ func claims(f *forward.Forward) int {
 	return max(len(f.From), 2) * max(len(f.Listen.Ports.Ranges), 1) * networks
 }
 
-// parseNetworks reads addresses and networks and puts them in order. None is what leaving the key out means.
-func parseNetworks(list Strings, none string) ([]netip.Prefix, error) {
+// parseList reads every item of a list that may be left out; none says so to somebody who wrote an empty one.
+func parseList[T any](list Strings, none string, parse func(string) (T, error)) ([]T, error) {
 	if list == nil {
 		return nil, nil
 	}
 	if len(list) == 0 {
-		return nil, withHint{errors.New("the list is empty"), "leave the key out for " + none}
+		return nil, withHint{errors.New("the list is empty"), none}
 	}
-	out := make([]netip.Prefix, len(list))
+	out := make([]T, len(list))
 	for i, s := range list {
 		var err error
-		if out[i], err = parseNetwork(s); err != nil {
+		if out[i], err = parse(s); err != nil {
 			return nil, itemError{i, err}
 		}
+	}
+	return out, nil
+}
+
+// parseNetworks reads addresses and networks and puts them in order. None is what leaving the key out means.
+func parseNetworks(list Strings, none string) ([]netip.Prefix, error) {
+	out, err := parseList(list, "leave the key out for "+none, parseNetwork)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
 	return slices.Compact(out), nil
@@ -149,9 +158,9 @@ func ParseBandwidth(s string) (int64, error) {
 	bytes := new(big.Int).Quo(amount.Num(), amount.Denom())
 	switch {
 	case bytes.Sign() == 0:
-		return 0, withHint{fmt.Errorf("%q is less than a byte a second", s), "leave bandwidth out for no limit"}
+		return 0, withHint{fmt.Errorf("%q is less than a byte a second", s), "leave the key out for no limit"}
 	case bytes.Cmp(big.NewInt(1e15)) > 0:
-		return 0, withHint{fmt.Errorf("%q is more than any network carries", s), "leave bandwidth out for no limit"}
+		return 0, withHint{fmt.Errorf("%q is more than any network carries", s), "leave the key out for no limit"}
 	}
 	return bytes.Int64(), nil
 }

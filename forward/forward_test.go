@@ -128,10 +128,13 @@ func TestValidate(t *testing.T) {
 		{"unix to itself", "unix:/a", []string{"unix:/a"}, nil, "to"},
 		{"unix from", "unix:/a", []string{":80"}, func(f *forward.Forward) {
 			f.From, f.Except, f.Interface, f.MaxPerSource, f.Source = prefixes("10.0.0.0/8"), prefixes("10.0.0.1/32"), "eth0", 1, forward.SourceRewrite
-		}, "except from interface max_per_source source"},
+			f.BandwidthPerSource = 1
+		}, "bandwidth_per_source except from interface max_per_source source"},
 		{"udp and the PROXY protocol", "udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 1, prefixes("10.0.0.0/8") }, "send_proxy"},
 		{"udp and version 2", "tcp+udp/53", []string{"h"}, func(f *forward.Forward) { f.SendProxy, f.AcceptProxy = 2, prefixes("10.0.0.0/8") }, ""},
-		{"negative", "80", []string{"h"}, func(f *forward.Forward) { f.MaxConnections, f.MaxPerSource, f.Bandwidth = -1, -1, -1 }, "bandwidth max_connections max_per_source"},
+		{"negative", "80", []string{"h"}, func(f *forward.Forward) {
+			f.MaxConnections, f.MaxPerSource, f.Bandwidth, f.BandwidthPerSource = -1, -1, -1, -1
+		}, "bandwidth bandwidth_per_source max_connections max_per_source"},
 		{"kernel cannot", "80", []string{"h"}, func(f *forward.Forward) { f.Carry = forward.CarryKernel }, "carry"},
 		{"relay cannot keep", "80", []string{"192.168.1.1"}, func(f *forward.Forward) { f.Carry, f.Source = forward.CarryRelay, forward.SourceKeep }, "source"},
 		{"relay has to and cannot keep", "80", []string{"h"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
@@ -179,7 +182,9 @@ func fieldsOf(t *testing.T, err error) string {
 		seen[name] = true
 	}
 	var list []string
-	for _, name := range []string{"accept_proxy", "bandwidth", "carry", "except", "from", "interface", "listen", "max_connections", "max_per_source", "name", "send_proxy", "source", "to"} {
+	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout drain except
+		fast_open from idle_timeout interface listen max_connections max_per_source name send_proxy slow_start source to udp_idle
+		wake wake_password wake_timeout`) {
 		if seen[name] {
 			list = append(list, name)
 			delete(seen, name)

@@ -39,9 +39,6 @@ func (f *Forward) relayKey() string {
 	return ""
 }
 
-// maxIdle is the longest that a session may be kept without traffic, and any other time of a forward too.
-const maxIdle = 365 * 24 * time.Hour
-
 func (f *Forward) validateTimes(bad func(field, format string, args ...any)) {
 	for _, one := range []struct {
 		field     string
@@ -51,14 +48,15 @@ func (f *Forward) validateTimes(bad func(field, format string, args ...any)) {
 		otherwise string
 	}{
 		{"connect_timeout", f.ConnectTimeout, 10 * time.Millisecond, time.Hour, "the default"},
-		{"idle_timeout", f.IdleTimeout, 10 * time.Millisecond, maxIdle, "never"},
-		{"udp_idle", f.UDPIdle, 10 * time.Millisecond, maxIdle, "30s until the target answers and 180s after that"},
+		{"idle_timeout", f.IdleTimeout, 10 * time.Millisecond, MaxDuration, "never"},
+		{"udp_idle", f.UDPIdle, 10 * time.Millisecond, MaxDuration, "30s until the target answers and 180s after that"},
 		{"check_interval", f.Check.Interval, 10 * time.Millisecond, 24 * time.Hour, "5s"},
 		{"slow_start", f.SlowStart, 10 * time.Millisecond, 24 * time.Hour, "none"},
 		{"wake_timeout", f.Wake.Timeout, time.Second, time.Hour, "60s"},
 	} {
 		if one.value != 0 && (one.value < one.least || one.value > one.most) {
-			bad(one.field, "%s is %v; it is %v to %v, or left out for %s", one.field, one.value, one.least, one.most, one.otherwise)
+			bad(one.field, "%s is %s; it is %s to %s, or left out for %s", one.field,
+				FormatDuration(one.value), FormatDuration(one.least), FormatDuration(one.most), one.otherwise)
 		}
 	}
 	l := f.Listen

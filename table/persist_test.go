@@ -16,6 +16,7 @@ func TestAddedForwardsAreKept(t *testing.T) {
 	full := spec(t, "full", forward.OriginAPI, config.Spec{
 		Listen: "tcp/80,8000-8010", To: config.Strings{"app:80", "app2:80"}, Balance: "least", From: config.Strings{"192.0.2.0/24"},
 		When: config.Strings{"mon-fri 08:00-18:00"}, MaxConnections: 5, Expires: "2999-01-01T00:00:00Z", Bandwidth: "10Mbit", SendProxy: "v2",
+		IdleTimeout: "1h", SlowStart: "30s", Drain: config.Strings{"app2:80"}, Wake: config.Strings{"02:00:00:00:00:01"}, WakePassword: "192.0.2.1",
 	})
 	for round := range 3 {
 		s, err := store.Open(path)

@@ -14,7 +14,7 @@ import (
 type specFlags struct {
 	spec                      config.Spec
 	from, except, acceptProxy []string
-	when                      []string
+	when, drain, wake         []string
 	expires                   string
 }
 
@@ -30,10 +30,23 @@ func (s *specFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&s.spec.MaxConnections, "max-connections", 0, "sessions open at once; 0 is no limit")
 	flags.IntVar(&s.spec.MaxPerSource, "max-per-source", 0, "sessions open at once from one client address; 0 is no limit")
 	flags.StringVar(&s.spec.Bandwidth, "bandwidth", "", "bytes or bits a second, each way, such as 10Mbit or 1.5MB")
+	flags.StringVar(&s.spec.BandwidthPerSource, "bandwidth-per-source", "", "the same for all sessions of one client address")
+	flags.StringVar(&s.spec.ConnectTimeout, "connect-timeout", "", "how long a target may take to answer, such as 3s")
+	flags.StringVar(&s.spec.IdleTimeout, "idle-timeout", "", "end a TCP session without traffic after so long, such as 10m (default never)")
+	flags.StringVar(&s.spec.UDPIdle, "udp-idle", "", "forget a UDP flow without traffic after so long (default 30s until the target answers, then 180s)")
 	flags.StringVar(&s.spec.Source, "source", "", "the address that the target sees: auto, keep (the client's) or rewrite (this host's) (default auto)")
 	flags.StringVar(&s.spec.SendProxy, "send-proxy", "", "tell the target who the client is by the PROXY protocol: v1 or v2")
 	flags.StringSliceVar(&s.acceptProxy, "accept-proxy", nil, "believe the PROXY protocol header of these clients")
 	flags.StringVar(&s.spec.Balance, "balance", "", "how one of several targets is picked: failover, round-robin, least or source (default failover)")
+	flags.StringVar(&s.spec.Check, "check", "", "ask targets whether they are well: connect, or a URL such as http://app.example/health")
+	flags.StringVar(&s.spec.CheckInterval, "check-interval", "", "how often to ask them (default 5s)")
+	flags.StringVar(&s.spec.SlowStart, "slow-start", "", "give a target that came back its share gradually over this time")
+	flags.StringSliceVar(&s.drain, "drain", nil, "give these targets no new sessions; those that are open finish")
+	flags.StringSliceVar(&s.wake, "wake", nil, "wake a target that sleeps, by its hardware address such as aa:bb:cc:dd:ee:ff")
+	flags.StringVar(&s.spec.WakeTimeout, "wake-timeout", "", "how long it may take to come up (default 60s)")
+	flags.StringVar((*string)(&s.spec.WakePassword), "wake-password", "", "its SecureOn password; other users of this host can see it in the list of processes")
+	flags.BoolVar(&s.spec.FastOpen, "fast-open", false, "TCP Fast Open, from clients and towards targets")
+	fixed(cmd, "check", "connect", "http://")
 	fixed(cmd, "carry", "auto", "kernel", "relay")
 	fixed(cmd, "source", "auto", "keep", "rewrite")
 	fixed(cmd, "send-proxy", "v1", "v2")
@@ -45,6 +58,7 @@ func (s *specFlags) forward(name string, origin forward.Origin, listen string, t
 	spec := s.spec
 	spec.Listen, spec.To = listen, to
 	spec.From, spec.Except, spec.AcceptProxy, spec.When = s.from, s.except, s.acceptProxy, s.when
+	spec.Drain, spec.Wake = s.drain, s.wake
 	var err error
 	if spec.Expires, err = resolveExpiry(s.expires, now); err != nil {
 		return nil, spec, err
