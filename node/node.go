@@ -8,6 +8,7 @@ package node
 import (
 	"context"
 	"net"
+	"net/netip"
 	"syscall"
 )
 
@@ -26,6 +27,19 @@ type Node interface {
 type PacketNode interface {
 	ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error)
 	DialPacket(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A SocketNode dials with sockets of this machine's kernel, and can do so without waiting for the answer.
+type SocketNode interface {
+	// Connect starts a TCP connection and returns its socket, which does not block and belongs to the caller. Whether the
+	// connection came about is told by the socket: it becomes writable (connect(2), EINPROGRESS). Errors are those of system
+	// calls.
+	Connect(to netip.AddrPort, o ConnectOptions) (fd int, err error)
+}
+
+// ConnectOptions are how a connection is made; the zero value is the ordinary way.
+type ConnectOptions struct {
+	FastOpen bool // the first bytes go with the SYN where the target is known to take them (RFC 7413)
 }
 
 // A Binder is a Node that can open its listeners under conditions that an address does not express.

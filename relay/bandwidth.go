@@ -29,13 +29,21 @@ type bucket struct {
 
 func (b *bucket) setRate(rate int64) { b.rate.Store(rate) }
 
-// slice is how many bytes to move before paying for them; 0 is no limit.
-func (b *bucket) slice() int {
+// Slice is how many bytes to move before paying for them; 0 is no limit.
+func (b *bucket) Slice() int {
 	rate := b.rate.Load()
 	if rate == 0 {
 		return 0
 	}
 	return int(min(max(rate/int64(time.Second/limitSlice), minSlice), maxSlice))
+}
+
+// Pay takes n bytes that have passed into account now and returns how long to wait before the next.
+func (b *bucket) Pay(n int64) time.Duration {
+	if b.rate.Load() == 0 {
+		return 0
+	}
+	return b.pay(n, time.Now())
 }
 
 // pay takes n bytes that have passed into account and returns how long to wait before the next.

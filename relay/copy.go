@@ -91,7 +91,7 @@ func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 	canSplice := splices(h.dst, h.src)
 	for {
 		limit := bufferSize
-		if slice := h.limit.slice(); slice > 0 {
+		if slice := h.limit.Slice(); slice > 0 {
 			limit = min(limit, slice)
 		}
 		data, err := r.read(limit)
@@ -123,7 +123,7 @@ func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 // *io.LimitedReader around a socket; any other wrapper would make it copy.
 func spliceStream(ctx context.Context, h *half) (end ending, more bool) {
 	slice := int64(spliceSlice)
-	if limited := h.limit.slice(); limited > 0 {
+	if limited := h.limit.Slice(); limited > 0 {
 		slice = int64(limited)
 	}
 	from := io.LimitedReader{R: h.src, N: slice}

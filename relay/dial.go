@@ -32,7 +32,7 @@ func (e *DialError) Unwrap() error { return e.Err }
 // A dialled is a target that answered.
 type dialled struct {
 	conn   net.Conn
-	target forward.Target
+	target *forward.Target
 	where  string // as people see it
 }
 
@@ -53,14 +53,11 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	order := s.task.order(f, s.client.Addr())
 	var last error
 	for i, target := range order {
-		timeout := dialTimeoutEach
-		if i == len(order)-1 {
-			timeout = dialTimeout
-		}
+		timeout := dialTime(f, i == len(order)-1)
 		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
 			conn, err := dialOne(ctx, dial, a, timeout)
 			if err == nil {
-				return dialled{conn, target, reached(conn, a)}, nil
+				return dialled{conn, &order[i], reached(conn, a)}, nil
 			}
 			if ctx.Err() != nil {
 				return dialled{}, ctx.Err()
@@ -72,6 +69,17 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 		}
 	}
 	return dialled{}, last
+}
+
+// dialTime is how long a target of f may take to answer.
+func dialTime(f *forward.Forward, last bool) time.Duration {
+	switch {
+	case f.ConnectTimeout > 0:
+		return f.ConnectTimeout
+	case last:
+		return dialTimeout
+	}
+	return dialTimeoutEach
 }
 
 // A dialFunc is a Node's Dial or DialPacket.

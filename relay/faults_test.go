@@ -152,36 +152,3 @@ func relayUntilEOF(t *testing.T, target string) {
 		}
 	}
 }
-
-// brokenNode is this host with listeners that end by themselves.
-type brokenNode struct {
-	*host.Node
-	listeners chan net.Listener
-}
-
-func (b *brokenNode) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
-	l, err := b.Node.Listen(ctx, network, addr)
-	if err == nil {
-		b.listeners <- l
-	}
-	return l, err
-}
-
-func TestListenerThatEnds(t *testing.T) {
-	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
-	port := freePort(t)
-	n := &brokenNode{host.New(), make(chan net.Listener, 2)}
-	r := startRelayOn(t, n)
-	f := fwd(t, "x", port, target)
-	apply(t, r, f)
-	c := dial(t, "tcp", "127.0.0.1:"+port)
-	ask(t, c, "hello")
-	(<-n.listeners).Close()
-	eventually(t, "the note", func() bool { return strings.Contains(r.Stats()["x"].Note, "tcp/"+port+" ended") })
-	apply(t, r, f)
-	ask(t, dial(t, "tcp", "127.0.0.1:"+port), "hello")
-	ask(t, c, "the session went on")
-	if note := r.Stats()["x"].Note; note != "" {
-		t.Errorf("the note stayed: %s", note)
-	}
-}

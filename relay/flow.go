@@ -41,6 +41,8 @@ type flow struct {
 	from   []byte         // control message that makes an answer leave from key.local; empty where it does anyway
 	cancel context.CancelFunc
 
+	reachedAt string // guarded by task.mu
+
 	lastSeen atomic.Int64 // nanoseconds since the relay began
 	answered atomic.Bool
 
@@ -53,7 +55,7 @@ type flow struct {
 // serveFlow reaches the target and carries its answers to the client, until the flow is killed or the target says that
 // nobody is there.
 func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
-	defer fl.task.leave(&fl.session)
+	defer fl.task.leave(fl)
 	defer fl.kill()
 	r.held.Add(1)
 	defer r.held.Add(-1)
@@ -63,10 +65,13 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
 		target, err = r.dialTargets(ctx, &fl.session, fl.f)
 	}
 	if err != nil {
-		r.noteDial(ctx, fl.task, err)
+		if ctx.Err() == nil {
+			r.noteDial(fl.task, err)
+		}
 		return
 	}
-	fl.task.reached(&fl.session, target.target, target.where)
+	fl.reachedAt = target.where
+	fl.task.reached(&fl.session, target.target)
 	if !fl.attach(target.conn) {
 		_ = target.conn.Close()
 		return
@@ -165,6 +170,8 @@ func (fl *flow) kill() {
 		_ = fl.far.Close()
 	}
 }
+
+func (fl *flow) where() string { return fl.reachedAt }
 
 func (fl *flow) bytes() (in, out uint64) { return fl.in.Load(), fl.out.Load() }
 

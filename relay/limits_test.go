@@ -72,7 +72,7 @@ func TestBucket(t *testing.T) {
 			for range 3 { // sessions that share the rate
 				go func() {
 					for ctx.Err() == nil {
-						n := int64(b.slice())
+						n := int64(b.Slice())
 						moved.Add(n)
 						b.payAndWait(ctx, n)
 					}
@@ -82,7 +82,7 @@ func TestBucket(t *testing.T) {
 			time.Sleep(seconds * time.Second)
 			cancel()
 			got, want := float64(moved.Load()), float64(rate*seconds)
-			if slack := float64(4 * b.slice()); got < 0.95*want || got > 1.05*want+slack {
+			if slack := float64(4 * b.Slice()); got < 0.95*want || got > 1.05*want+slack {
 				t.Errorf("at %d bytes/s, %.0f bytes passed in %d s; want %.0f", rate, got, seconds, want)
 			}
 		})
@@ -92,7 +92,7 @@ func TestBucket(t *testing.T) {
 func TestBucketWithoutLimit(t *testing.T) {
 	var b bucket
 	b.payAndWait(t.Context(), 1<<40)
-	if b.slice() != 0 || !b.allow(1<<20) {
+	if b.Slice() != 0 || !b.allow(1<<20) {
 		t.Error("the zero bucket limits")
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
@@ -21,6 +23,7 @@ const otherInterfaces = "/"
 type listener struct {
 	place   place
 	stream  net.Listener    // for TCP and unix
+	door    door            // what became of stream when the engine took it over
 	packets *packetListener // for UDP
 	stop    context.CancelFunc
 	started bool        // guarded by Relay.applyMu
@@ -97,10 +100,13 @@ func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listene
 func (r *Relay) start(ctx context.Context, l *listener) {
 	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	l.started = true
-	if l.packets != nil {
+	switch {
+	case l.packets != nil:
 		r.wg.Go(func() { r.readPackets(ctx, l) })
-	} else {
-		r.wg.Go(func() { r.acceptStreams(ctx, l) })
+	default:
+		if l.door = r.takeOver(ctx, l); l.door == nil {
+			r.wg.Go(func() { r.acceptStreams(ctx, l) })
+		}
 	}
 }
 
@@ -109,7 +115,11 @@ func (l *listener) close() {
 	if l.stop != nil {
 		l.stop()
 	}
-	if l.packets == nil {
+	switch {
+	case l.door != nil:
+		_ = l.door.Close()
+		return
+	case l.packets == nil:
 		_ = l.stream.Close()
 		return
 	}
@@ -118,28 +128,33 @@ func (l *listener) close() {
 }
 
 func (l *listener) socket() any {
-	if l.packets != nil {
+	switch {
+	case l.packets != nil:
 		return l.packets.conn
+	case l.door != nil:
+		return l.door
 	}
 	return l.stream
+}
+
+// A door is a listening socket that the engine accepts from.
+type door interface {
+	io.Closer
+	syscall.Conn
 }
 
 // acceptStreams takes clients in until the listener is closed.
 func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 	for r.pause.wait(ctx) {
 		if r.crowded() {
-			if !r.retryAfter(ctx, l, syscall.EMFILE) {
+			if !r.retryAfter(ctx, l, errCrowded) {
 				return
 			}
 			continue
 		}
 		conn, err := l.stream.Accept()
 		if err == nil {
-			r.held.Add(2)
-			r.wg.Go(func() {
-				defer r.held.Add(-2)
-				r.serveStream(ctx, l, conn)
-			})
+			r.goServe(ctx, l, conn)
 			continue
 		}
 		if ctx.Err() != nil || !r.retryAfter(ctx, l, err) {
@@ -148,22 +163,38 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 	}
 }
 
-// retryAfter decides what an error of a listening socket means: true to go on, after a pause where that helps, or false
-// when the listener has ended and the next Apply is to open it again.
+// goServe gives a client a goroutine.
+func (r *Relay) goServe(ctx context.Context, l *listener, conn net.Conn) {
+	r.held.Add(2)
+	r.wg.Go(func() {
+		if !r.serveStream(ctx, l, conn) {
+			r.held.Add(-2)
+		}
+	})
+}
+
+// retryAfter waits as long as an error of a listening socket asks for: true to go on, false when the listener has ended.
 func (r *Relay) retryAfter(ctx context.Context, l *listener, err error) bool {
+	wait := r.waitAfter(l, err)
+	return wait >= 0 && sleep(ctx, wait)
+}
+
+// waitAfter decides what an error of a listening socket means: how long to wait before the next try, or a negative time when
+// the listener has ended and the next Apply is to open it again.
+func (r *Relay) waitAfter(l *listener, err error) time.Duration {
 	var errno syscall.Errno
 	switch {
 	case isScarce(err):
 		if r.pause.begin(err) {
 			r.log.Warn("accepting is paused", keyListen, l.place.String(), keyError, err)
 		}
-		return r.pause.wait(ctx)
+		return r.pause.left()
 	case errors.As(err, &errno) && errno != syscall.EBADF && errno != syscall.EINVAL:
 		// The trouble of one client or datagram, such as ECONNABORTED (accept(2), "Error handling"). Should it last, the
 		// pause keeps the loop from spinning.
-		return sleep(ctx, minPause)
+		return minPause
 	case isTimeout(err):
-		return sleep(ctx, minPause)
+		return minPause
 	}
 	l.broken.Store(true)
 	r.anyBroken.Store(true)
@@ -173,7 +204,7 @@ func (r *Relay) retryAfter(ctx context.Context, l *listener, err error) bool {
 	}
 	r.mu.RUnlock()
 	r.log.Error("a listener ended by itself", keyListen, l.place.String(), keyError, err)
-	return false
+	return -1
 }
 
 // match finds the forward that serves this client, and its task. Without one the task is whom to count the refusal for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,6 +23,8 @@ const (
 //
 //	accepting ──(EMFILE, ENFILE)──► paused, twice as long each time ──(time is up)──► accepting
 type pause struct {
+	on atomic.Bool // until may be to come: spares the mutex
+
 	mu    sync.Mutex
 	until time.Time
 	last  time.Duration
@@ -40,12 +43,22 @@ func isScarce(err error) bool {
 
 // spareDescriptors is what the relay leaves to the rest of the process: whoever wants to see why nobody gets in any more
 // needs a connection to the control socket.
-const spareDescriptors = 48
+const (
+	spareDescriptors = 48
+	fewDescriptors   = 64
+)
+
+// errCrowded stands for what accept(2) would say without the spare ones.
+const errCrowded = syscall.EMFILE
 
 // crowded reports whether the relay has taken its share of the descriptors.
 func (r *Relay) crowded() bool {
+	held := r.held.Load() + r.listening.Load()
+	if held < fewDescriptors {
+		return false // every system allows so many
+	}
 	limit := int64(descriptorLimit())
-	return limit > 0 && r.held.Load()+r.listening.Load() > limit-min(spareDescriptors, limit/2)
+	return limit > 0 && held > limit-min(spareDescriptors, limit/2)
 }
 
 // begin pauses because of err and reports whether a new pause began, as opposed to the last one going on.
@@ -62,6 +75,7 @@ func (p *pause) begin(err error) bool {
 	}
 	p.last = min(max(2*p.last, minPause), maxPause)
 	p.until = now.Add(p.last)
+	p.on.Store(true)
 	p.note = "accepting is paused: " + outOfDescriptors(err)
 	return fresh
 }
@@ -69,16 +83,26 @@ func (p *pause) begin(err error) bool {
 // wait returns when there is no pause, or false when ctx is done.
 func (p *pause) wait(ctx context.Context) bool {
 	for {
-		p.mu.Lock()
-		left := time.Until(p.until)
-		p.mu.Unlock()
-		if left <= 0 {
+		left := p.left()
+		if left == 0 {
 			return ctx.Err() == nil
 		}
 		if !sleep(ctx, left) {
 			return false
 		}
 	}
+}
+
+// left is how long the pause goes on, 0 when there is none.
+func (p *pause) left() time.Duration {
+	if !p.on.Load() {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := max(0, time.Until(p.until))
+	p.on.Store(left > 0)
+	return left
 }
 
 // sleep reports whether the whole time has passed.

@@ -114,14 +114,19 @@ func cutVersion2(r io.Reader, raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// sendProxyHeader tells the target who the client is and where it came to, and returns how many bytes that took. Without
-// addresses, as for a client of a unix socket, the header says that there are none.
-func sendProxyHeader(target net.Conn, version int, client, dest netip.AddrPort) (int, error) {
+// proxyHeaderFor tells who the client is and where it came to. Without addresses, as for a client of a unix socket, the
+// header says that there are none.
+func proxyHeaderFor(version int, client, dest netip.AddrPort) ([]byte, error) {
 	var from, to net.Addr
 	if client.IsValid() && dest.IsValid() {
 		from, to = net.TCPAddrFromAddrPort(sameFamily(client, dest)), net.TCPAddrFromAddrPort(sameFamily(dest, client))
 	}
-	raw, err := proxyproto.HeaderProxyFromAddrs(byte(version), from, to).Format()
+	return proxyproto.HeaderProxyFromAddrs(byte(version), from, to).Format()
+}
+
+// sendProxyHeader sends a header to the target and returns how many bytes that took.
+func sendProxyHeader(target net.Conn, version int, client, dest netip.AddrPort) (int, error) {
+	raw, err := proxyHeaderFor(version, client, dest)
 	if err != nil {
 		return 0, err
 	}

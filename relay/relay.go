@@ -41,6 +41,8 @@ type Options struct {
 	// Nodes finds a node by its name. It is asked for every session, so it must not block; an error is the reason why a
 	// forward fails or a session is refused.
 	Nodes func(name string) (node.Node, error)
+	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
+	Portable bool
 }
 
 // A Relay carries forwards in user space. Its methods may be called from anywhere.
@@ -51,6 +53,7 @@ type Relay struct {
 	nextID  atomic.Uint64
 	pause   pause
 	buffers buffers
+	loops   loops          // of the engine
 	wg      sync.WaitGroup // listeners and sessions
 
 	names     chan struct{} // capacity 1: there may be a name to look up
@@ -75,7 +78,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Relay{
-		log: o.Log, nodes: o.Nodes, began: time.Now(), names: make(chan struct{}, 1),
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 }
@@ -97,6 +100,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			r.shutDown()
 			r.wg.Wait()
+			r.loops.stop()
 			return nil
 		}
 	}
@@ -185,11 +189,8 @@ func (r *Relay) expireFlows(now int64) {
 // now is the time since the relay began, in nanoseconds.
 func (r *Relay) now() int64 { return int64(time.Since(r.began)) }
 
-// noteDial counts a client whose target could not be reached, unless the session was ended meanwhile.
-func (r *Relay) noteDial(ctx context.Context, t *task, err error) {
-	if ctx.Err() != nil {
-		return
-	}
+// noteDial counts a client whose target could not be reached.
+func (r *Relay) noteDial(t *task, err error) {
 	if isScarce(err) && r.pause.begin(err) {
 		r.log.Warn("accepting is paused", keyForward, t.name, keyError, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -14,24 +13,24 @@ type session struct {
 	id      uint64
 	task    *task
 	f       *forward.Forward // as it was when the session began
-	place   place            // where it came in
+	place   *place           // where it came in
 	network forward.Networks
 	local   netip.Addr     // this host's address that the client used, where it is known
 	peer    netip.Addr     // whom from and except are about; zero for a client of a unix socket
 	client  netip.AddrPort // peer, or whom a trusted peer speaks for
-	since   time.Time
-	in, out atomic.Uint64 // bytes carried
+	since   int64          // Unix time, nanoseconds
+	in, out atomic.Uint64  // bytes carried
 
 	// Guarded by task.mu.
-	carried bool           // the target has been reached
-	target  forward.Target // which of the forward's it was
-	where   string         // the address that was dialled
+	carried bool            // the target has been reached
+	target  *forward.Target // which of the forward's it was
 }
 
 // A live is a session as its task keeps it.
 type live interface {
 	base() *session
 	bytes() (in, out uint64) // carried by now
+	where() string           // the address that was dialled; called under task.mu
 	kill()                   // ends it abruptly; may be called more than once, and from anywhere
 }
 

@@ -19,20 +19,24 @@ type stream struct {
 	near     net.Conn // to the client
 	up, down half     // client to target, target to client
 
+	reachedAt string // as people see it; guarded by task.mu
+
 	headerIn  int // bytes of the PROXY protocol header taken from the client
 	headerOut int // and of the one sent to the target
 
 	mu     sync.Mutex
 	far    net.Conn // to the target; nil until it is dialled
+	handed *handed  // to the engine, which has both connections now
 	killed bool
 	cancel context.CancelFunc
 }
 
-// serveStream carries one client from accept to end. ctx is the listener's; a session that has entered outlives it.
-func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
+// serveStream carries one client from accept to end, or until the engine does, which then also lets go of what is held for
+// it. ctx is the listener's; a session that has entered outlives it.
+func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (handed bool) {
 	dest := addrPort(near.LocalAddr())
 	s := &stream{near: near}
-	s.id, s.place, s.network, s.since = r.nextID.Add(1), l.place, l.place.network, time.Now()
+	s.id, s.place, s.network, s.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
 	s.client = addrPort(near.RemoteAddr())
 	s.peer, s.local = s.client.Addr(), dest.Addr()
 	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -42,22 +46,33 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) {
 	f := r.admit(ctx, l, s, &dest)
 	if f == nil {
 		reset(near)
-		return
+		return false
 	}
-	defer s.task.leave(&s.session)
+	defer func() {
+		if !handed {
+			s.task.leave(s)
+		}
+	}()
 	target, err := r.dialTargets(sessionCtx, &s.session, f)
 	if err == nil {
 		err = s.attach(target, f, dest)
 	}
 	if err != nil {
-		r.noteDial(sessionCtx, s.task, err)
+		if sessionCtx.Err() == nil {
+			r.noteDial(s.task, err)
+		}
 		reset(near)
-		return
+		return false
 	}
-	s.task.reached(&s.session, target.target, target.where)
+	s.reachedAt = target.where
+	s.task.reached(&s.session, target.target)
+	if r.handOver(s) {
+		return true
+	}
 	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.task.upload
 	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.task.download
 	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
+	return false
 }
 
 // admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. dest
@@ -114,11 +129,17 @@ func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) erro
 	return nil
 }
 
+func (s *stream) where() string { return s.reachedAt }
+
 func (s *stream) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.killed = true
 	s.cancel()
+	if s.handed != nil {
+		s.handed.kill()
+		return
+	}
 	reset(s.near)
 	if s.far != nil {
 		reset(s.far)
@@ -127,6 +148,12 @@ func (s *stream) kill() {
 
 // bytes asks the kernel only for a direction that is inside a splice; otherwise the count is exact.
 func (s *stream) bytes() (in, out uint64) {
+	s.mu.Lock()
+	handed := s.handed
+	s.mu.Unlock()
+	if handed != nil {
+		return handed.bytes()
+	}
 	in, out = s.in.Load(), s.out.Load()
 	up, down := s.up.splicing.Load(), s.down.splicing.Load()
 	if !up && !down {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -70,24 +71,21 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit == 0 && s.network == forward.UDP {
 		limit = maxFlows
 	}
-	source := s.client.Addr()
-	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[source] >= f.MaxPerSource {
+	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[s.client.Addr()] >= f.MaxPerSource {
 		return errFull
 	}
 	s.task, s.f = t, f
 	t.sessions[s.id] = l
-	if source.IsValid() {
-		t.perSource[source]++
-	}
+	t.countSource(s)
 	return nil
 }
 
 // reached notes that the session's target answered; from now on it counts as carried.
-func (t *task) reached(s *session, target forward.Target, where string) {
+func (t *task) reached(s *session, target *forward.Target) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.carried, s.target, s.where = true, target, where
-	t.perTarget[target]++
+	s.carried, s.target = true, target
+	t.countTarget(s)
 	t.open++
 	t.total++
 	t.dialNote = ""
@@ -112,23 +110,55 @@ func (t *task) unreachable(err error) {
 }
 
 // leave ends what enter began.
-func (t *task) leave(s *session) {
+func (t *task) leave(l live) {
+	s := l.base()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.sessions, s.id)
-	if source := s.client.Addr(); source.IsValid() {
-		countDown(t.perSource, source)
-	}
+	countDown(t.perSource, s.client.Addr())
 	if s.carried {
 		t.open--
-		countDown(t.perTarget, s.target)
+		if len(t.perTarget) > 0 {
+			countDown(t.perTarget, *s.target)
+		}
 	}
-	t.in += s.in.Load()
-	t.out += s.out.Load()
+	in, out := l.bytes()
+	t.in += in
+	t.out += out
 }
 
+// countSource and countTarget keep what only some forwards need: a limit for each client, several targets.
+func (t *task) countSource(s *session) {
+	if source := s.client.Addr(); t.f.MaxPerSource > 0 && source.IsValid() {
+		t.perSource[source]++
+	}
+}
+
+func (t *task) countTarget(s *session) {
+	if len(t.f.To) > 1 {
+		t.perTarget[*s.target]++
+	}
+}
+
+// recount counts the live sessions anew, for a forward that may need what the one before did not. The caller holds t.mu.
+func (t *task) recount() {
+	clear(t.perSource)
+	clear(t.perTarget)
+	for _, l := range t.sessions {
+		s := l.base()
+		t.countSource(s)
+		if s.carried {
+			t.countTarget(s)
+		}
+	}
+}
+
+// countDown takes one from what m has of k, if it has any.
 func countDown[K comparable](m map[K]int, k K) {
-	if m[k]--; m[k] == 0 {
+	switch n := m[k]; {
+	case n > 1:
+		m[k] = n - 1
+	case n == 1:
 		delete(m, k)
 	}
 }
@@ -143,6 +173,7 @@ func (t *task) change(f *forward.Forward) {
 		t.target = n
 	}
 	t.f, t.endNote = f, ""
+	t.recount()
 }
 
 func (t *task) listenerEnded(p place, err error) {
@@ -207,7 +238,10 @@ func (t *task) appendSessions(list []forward.Session) []forward.Session {
 		s := l.base()
 		in, out := l.bytes()
 		t.mu.Lock()
-		carried, where := s.carried, s.where
+		carried, where := s.carried, ""
+		if carried {
+			where = l.where()
+		}
 		t.mu.Unlock()
 		if !carried {
 			continue
@@ -218,7 +252,7 @@ func (t *task) appendSessions(list []forward.Session) []forward.Session {
 		}
 		list = append(list, forward.Session{
 			ID: sessionID(s.id), Forward: t.name, Network: network, Client: s.clientText(), Target: where,
-			Carried: forward.CarryRelay, Since: s.since, BytesIn: in, BytesOut: out,
+			Carried: forward.CarryRelay, Since: time.Unix(0, s.since), BytesIn: in, BytesOut: out,
 		})
 	}
 	return list

@@ -63,7 +63,7 @@ func (r *Relay) newFlow(ctx context.Context, l *listener, key flowKey, to netip.
 		return nil, nil
 	}
 	fl := &flow{key: key, socket: l.packets, to: to, from: l.packets.conn.answerFrom(key.local)}
-	fl.id, fl.place, fl.network, fl.since = r.nextID.Add(1), l.place, forward.UDP, time.Now()
+	fl.id, fl.place, fl.network, fl.since = r.nextID.Add(1), &l.place, forward.UDP, time.Now().UnixNano()
 	fl.client, fl.peer, fl.local = key.client, key.client.Addr(), key.local
 	fl.lastSeen.Store(r.now())
 	flowCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))

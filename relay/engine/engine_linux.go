@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// maxLoops bounds the loops: a relay on a large machine shares it with what it relays to.
+const maxLoops = 32
+
+// An Engine is a loop per processor.
+type Engine struct {
+	loops []*Loop
+	pipes atomic.Int32
+	next  atomic.Uint32
+	wg    sync.WaitGroup
+}
+
+// New starts an engine; Close ends it.
+func New() (*Engine, error) {
+	e := &Engine{}
+	for range min(runtime.GOMAXPROCS(0), maxLoops) {
+		l, err := newLoop(pipes{open: &e.pipes})
+		if err != nil {
+			for _, l := range e.loops {
+				l.close()
+			}
+			return nil, err
+		}
+		e.loops = append(e.loops, l)
+	}
+	for _, l := range e.loops {
+		e.wg.Go(l.run)
+	}
+	return e, nil
+}
+
+// Close ends the loops. The listeners have been closed and the streams have ended, or are left as they are.
+func (e *Engine) Close() {
+	for _, l := range e.loops {
+		l.Post(func() { l.ending.Store(true) })
+	}
+	e.wg.Wait()
+	for _, l := range e.loops {
+		l.close()
+	}
+}
+
+// Start begins a stream that no Listener took in.
+func (e *Engine) Start(s *Stream) {
+	l := e.Loop()
+	s.loop.Store(l)
+	l.Post(func() { s.begin(l) })
+}
+
+// Loop is the loops in turn.
+func (e *Engine) Loop() *Loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }

@@ -1,0 +1,629 @@
+package engine
+
+import (
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sides of a stream.
+const (
+	Client = 0
+	Target = 1
+)
+
+const (
+	// bulkRead is how much has to be there at once for a direction to count as bulk. Smaller pieces go through the loop's
+	// buffer, which takes two system calls; a splice takes as many, and a pipe.
+	bulkRead = 32 << 10
+	// share is how much a direction moves before others get their turn.
+	share = 512 << 10
+
+	// drainTime bounds how long a reset is held back for bytes that are still on their way to the peer, who would lose them: a
+	// server that answers early and resets (413 Content Too Large) is to have its answer read.
+	drainTime = time.Second
+	drainStep = 2 * time.Millisecond
+
+	// keepaliveAfter is how old a connection is when the loop has the kernel look after it. Most are gone by then.
+	keepaliveAfter = 10 * time.Second
+)
+
+// An Owner is whom a stream reports to, in its loop.
+type Owner interface {
+	// Connected says that the target has answered.
+	Connected(s *Stream)
+	// Failed says that the target could not be reached, and returns the next attempt: a socket whose connect has been started
+	// and how long it may take. A negative fd is none; the client is then reset.
+	Failed(s *Stream, err error) (fd int, timeout time.Duration)
+	// Ended says that both descriptors are closed and nothing more will happen.
+	Ended(s *Stream)
+}
+
+// A Limit holds a direction to a rate. What has passed is paid for afterwards, so that a direction that waits for data
+// holds no share of the rate.
+type Limit interface {
+	Slice() int                // how many bytes to move before paying, 0: as many as there are
+	Pay(n int64) time.Duration // for bytes that have passed; how long to wait before the next
+}
+
+// A Stream moves bytes between two connected sockets until both directions have ended.
+//
+// The end of one direction (FIN) is passed on alone. A connection that dies takes the other one with it, by a reset, after
+// what it had sent before has been delivered:
+//
+//	          ┌──────────── next attempt ──────────┐
+//	connecting ──(target answers)──► open ──(both directions have ended)──► closed
+//	   └─(no attempt left)─► reset     └─(a side died)─► draining ──(all delivered, or 1 s)──► reset
+type Stream struct {
+	owner  Owner
+	loop   atomic.Pointer[Loop]
+	ends   [2]end
+	timer  Timer
+	idle   int64 // nanoseconds without a byte after which the stream ends, 0: never
+	last   int64 // when a byte moved
+	until  int64 // draining: when to stop waiting
+	state  state
+	broken bool // a side has died: what is left ends by a reset
+	queued bool // in Loop.again
+	young  bool // the kernel does not look after it yet
+	begun  bool
+}
+
+type state uint8
+
+const (
+	connecting state = iota
+	open
+	draining
+	ended
+)
+
+// An end is one of a stream's sockets, and the direction that begins there.
+type end struct {
+	moved   atomic.Uint64 // bytes from here to the other side
+	pending []byte        // read here, and not yet taken by the other side
+	pipe    *pipe
+	limit   Limit
+	resume  int64 // when the limit lets the direction go on, 0: now
+	free    uint64
+	fd      int32
+	flags   flags
+}
+
+// flags are what is known of an end.
+type flags uint16
+
+const (
+	readable flags = 1 << iota // until a read says otherwise
+	writable                   // until a write says otherwise
+	hangup                     // the peer has sent its FIN, or is gone
+	careful                    // a short read does not mean that there is no more
+	bulk                       // the last read was large
+	splices                    // bytes from here can stay in the kernel
+	unixSide                   // not TCP
+	done                       // nothing more comes from here: its end has been passed on
+	dead                       // takes nothing more, either
+)
+
+// Options are what a Stream needs to know.
+type Options struct {
+	Owner    Owner
+	Loop     *Loop         // of the Taker's client; nil: Engine.Start picks one
+	Client   int           // descriptors, which become the stream's; they do not block
+	Target   int           // a connect may be under way
+	Unix     [2]bool       // which sides are unix sockets
+	Timeout  time.Duration // for the connect; 0: the target has answered already
+	Idle     time.Duration // 0: forever
+	Preamble []byte        // sent to the target first, and not counted
+	Limits   [2]Limit      // of the directions that begin at each side; nil: none
+}
+
+// Init makes a stream of zero value ready; it begins when a Listener's taker returns it, or by Engine.Start.
+func (s *Stream) Init(o Options) {
+	s.owner = o.Owner
+	s.loop.Store(o.Loop)
+	s.idle = int64(o.Idle)
+	s.until = int64(o.Timeout)
+	s.state = connecting
+	if o.Timeout == 0 {
+		s.state = open
+	}
+	for side, fd := range [2]int{o.Client, o.Target} {
+		e := &s.ends[side]
+		e.fd, e.limit = int32(fd), o.Limits[side]
+		if o.Unix[side] {
+			e.flags |= unixSide | careful
+		}
+		if !o.Unix[1-side] {
+			e.flags |= splices // splice(2) of Go's and of ours: into TCP
+		}
+	}
+	if len(o.Preamble) > 0 {
+		client := &s.ends[Client]
+		client.pending, client.free = o.Preamble, uint64(len(o.Preamble))
+	}
+}
+
+// Moved is how many bytes have gone from a side to the other one. It may be asked for from anywhere.
+func (s *Stream) Moved(side int) uint64 { return s.ends[side].moved.Load() }
+
+// FD is the descriptor of a side, for the owner's use in the loop.
+func (s *Stream) FD(side int) int { return int(s.ends[side].fd) }
+
+// Kill resets both sides, soon. It may be called from anywhere, once the stream has a loop.
+func (s *Stream) Kill() {
+	l := s.loop.Load()
+	if l == nil {
+		return
+	}
+	l.Post(func() {
+		if s.begun && s.state != ended {
+			s.broken = true
+			s.close(l)
+		}
+	})
+}
+
+// begin puts the stream into its loop.
+func (s *Stream) begin(l *Loop) {
+	s.last, s.young, s.begun = l.now, true, true
+	err := s.watch(l, Client)
+	if err == nil {
+		err = s.watch(l, Target)
+	}
+	if err != nil {
+		s.broken = true
+		s.close(l)
+		return
+	}
+	if s.state == connecting {
+		l.timers.set(&s.timer, s, l.now+s.until)
+		return
+	}
+	s.opened(l)
+}
+
+func (s *Stream) watch(l *Loop, side int) error {
+	const all = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff
+	return l.Add(s.ends[side].fd, all, s)
+}
+
+// opened starts the clocks of an open stream.
+func (s *Stream) opened(l *Loop) {
+	s.state = open
+	s.last = l.now
+	l.timers.set(&s.timer, s, s.nextLook())
+}
+
+// nextLook is when an open stream has to be looked at although nothing happens.
+func (s *Stream) nextLook() int64 {
+	next := int64(-1)
+	sooner := func(at int64) {
+		if next < 0 || at < next {
+			next = at
+		}
+	}
+	if s.young {
+		sooner(s.last + int64(keepaliveAfter))
+	}
+	if s.idle > 0 {
+		sooner(s.last + s.idle)
+	}
+	for i := range s.ends {
+		if at := s.ends[i].resume; at > 0 {
+			sooner(at)
+		}
+	}
+	return next
+}
+
+func (s *Stream) reschedule(l *Loop) {
+	if at := s.nextLook(); at >= 0 {
+		l.timers.set(&s.timer, s, at)
+	} else {
+		l.timers.clear(&s.timer)
+	}
+}
+
+// Ready takes in what has become possible, and goes on.
+func (s *Stream) Ready(l *Loop, fd int32, events uint32) {
+	side := Client
+	if fd == s.ends[Target].fd {
+		side = Target
+	}
+	e := &s.ends[side]
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.flags |= readable
+	}
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.flags |= hangup
+	}
+	if events&unix.EPOLLPRI != 0 {
+		e.flags |= careful // a read stops short at urgent data
+	}
+	if events&unix.EPOLLOUT != 0 {
+		e.flags |= writable
+	}
+	switch s.state {
+	case connecting:
+		s.connecting(l, side, events)
+	case open:
+		if e.flags&done != 0 && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && e.flags&unixSide == 0 {
+			s.sideDied(side) // it had ended its direction; now it does not take the other one any more
+		}
+		s.goOn(l)
+	}
+}
+
+// connecting sees whether the target has answered, and whether the client is still there.
+func (s *Stream) connecting(l *Loop, side int, events uint32) {
+	if side == Client {
+		if events&unix.EPOLLERR != 0 {
+			s.broken = true // nobody waits for the target any more
+			s.close(l)
+		}
+		return
+	}
+	if events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
+		return
+	}
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		if errno := socketError(s.ends[Target].fd); errno != 0 {
+			s.failed(l, errno)
+			return
+		}
+	}
+	s.opened(l)
+	s.owner.Connected(s)
+	s.goOn(l)
+}
+
+// failed goes on to the next attempt, if the owner has one.
+func (s *Stream) failed(l *Loop, err error) {
+	e := &s.ends[Target]
+	l.Forget(e.fd)
+	closeFD(e.fd)
+	e.fd = -1
+	e.flags &^= readable | writable | hangup
+	for {
+		fd, timeout := s.owner.Failed(s, err)
+		if fd < 0 {
+			s.broken = true
+			s.close(l)
+			return
+		}
+		e.fd = int32(fd)
+		if err = s.watch(l, Target); err == nil {
+			l.timers.set(&s.timer, s, l.now+int64(timeout))
+			return
+		}
+		closeFD(e.fd)
+		e.fd = -1
+	}
+}
+
+// expire is called when the stream's timer is due.
+func (s *Stream) expire(l *Loop) {
+	switch s.state {
+	case connecting:
+		s.failed(l, syscall.ETIMEDOUT)
+	case draining:
+		s.drain(l)
+	case open:
+		if s.idle > 0 && l.now >= s.last+s.idle {
+			s.close(l)
+			return
+		}
+		if s.young && l.now >= s.last+int64(keepaliveAfter) {
+			s.young = false
+			for i := range s.ends {
+				if s.ends[i].flags&unixSide == 0 {
+					keepAlive(s.ends[i].fd)
+				}
+			}
+		}
+		for i := range s.ends {
+			if e := &s.ends[i]; e.resume > 0 && l.now >= e.resume {
+				e.resume = 0
+			}
+		}
+		s.goOn(l)
+		if s.state == open {
+			s.reschedule(l)
+		}
+	}
+}
+
+// goOn moves what can be moved now, both ways, and ends the stream when there is nothing left to do.
+func (s *Stream) goOn(l *Loop) {
+	if s.state != open {
+		return
+	}
+	more := s.pump(l, Client)
+	more = s.pump(l, Target) || more
+	if s.ends[Client].ended() && s.ends[Target].ended() {
+		if s.broken {
+			s.until = l.now + int64(drainTime)
+			s.state = draining
+			s.drain(l)
+			return
+		}
+		s.close(l)
+		return
+	}
+	if more && !s.queued {
+		s.queued = true
+		l.again = append(l.again, s)
+	}
+}
+
+// pump moves bytes from a side to the other until one of them has to be waited for, and reports whether it stopped only
+// because others are to have their turn.
+func (s *Stream) pump(l *Loop, side int) (more bool) {
+	from, to := &s.ends[side], &s.ends[1-side]
+	if from.resume > 0 {
+		return false
+	}
+	for moved := 0; moved < share; {
+		if !s.deliver(side) {
+			return false
+		}
+		if from.flags&done != 0 || from.flags&readable == 0 {
+			s.release(l, from)
+			return false
+		}
+		n, limit := from.slice()
+		n, ok := s.take(l, side, n)
+		if !ok {
+			s.release(l, from)
+			return false
+		}
+		moved += n
+		s.last = l.now
+		if limit && s.throttle(l, from, n) {
+			return false
+		}
+		if to.flags&writable == 0 && from.holds() {
+			return false
+		}
+	}
+	return true
+}
+
+// slice is how much to read at once, and whether there is a limit to account it to.
+func (e *end) slice() (n int, limited bool) {
+	if e.limit == nil {
+		return pipeSize, false
+	}
+	if n := e.limit.Slice(); n > 0 {
+		return n, true
+	}
+	return pipeSize, false
+}
+
+// throttle pays for n bytes, and reports whether the direction has to wait.
+func (s *Stream) throttle(l *Loop, from *end, n int) bool {
+	wait := from.limit.Pay(int64(n))
+	if wait < time.Millisecond {
+		return false
+	}
+	from.resume = l.now + int64(wait)
+	s.reschedule(l)
+	return true
+}
+
+// holds reports whether something from here has not gone to the other side yet.
+func (e *end) holds() bool { return len(e.pending) > 0 || e.pipe != nil && e.pipe.held > 0 }
+
+// ended reports whether all that ever comes from here has gone on.
+func (e *end) ended() bool { return e.flags&done != 0 && !e.holds() }
+
+// deliver sends what is held for the other side, and reports whether all of it has gone.
+func (s *Stream) deliver(side int) bool {
+	from, to := &s.ends[side], &s.ends[1-side]
+	for len(from.pending) > 0 {
+		if to.flags&writable == 0 {
+			return false
+		}
+		n, errno := write(to.fd, from.pending)
+		if errno != 0 {
+			return s.refused(side, errno)
+		}
+		from.count(n)
+		from.pending = from.pending[n:]
+	}
+	from.pending = nil
+	for from.pipe != nil && from.pipe.held > 0 {
+		if to.flags&writable == 0 {
+			return false
+		}
+		n, errno := splice(from.pipe.r, to.fd, from.pipe.held)
+		if errno != 0 || n <= 0 {
+			return s.refused(side, errno)
+		}
+		from.count(n)
+		from.pipe.held -= n
+	}
+	return true
+}
+
+// count adds n bytes that the other side took, a preamble of ours excepted.
+func (e *end) count(n int) {
+	free := min(e.free, uint64(n))
+	e.free -= free
+	e.moved.Add(uint64(n) - free)
+}
+
+// refused is what a write that failed means. It returns false, as deliver does.
+func (s *Stream) refused(side int, errno syscall.Errno) bool {
+	if errno == unix.EAGAIN {
+		s.ends[1-side].flags &^= writable
+		return false
+	}
+	// The other side is gone. What it sent last is still to be read; this direction has ended.
+	s.broken = true
+	s.ends[side].flags |= done
+	s.ends[1-side].flags |= dead
+	s.drop(&s.ends[side])
+	return false
+}
+
+// take reads up to n bytes from a side and sends them on as far as they go. ok is false when there is nothing to take now,
+// or ever.
+func (s *Stream) take(l *Loop, side, n int) (got int, ok bool) {
+	from := &s.ends[side]
+	if from.flags&bulk != 0 {
+		if from.pipe == nil {
+			from.pipe = l.pipes.get()
+		}
+		if from.pipe != nil {
+			return s.takeBulk(side, n)
+		}
+	}
+	want := min(n, len(l.buf))
+	got, errno := read(from.fd, l.buf[:want])
+	if errno != 0 || got == 0 {
+		return 0, s.nothing(side, errno)
+	}
+	if got >= bulkRead && from.flags&splices != 0 {
+		from.flags |= bulk
+	}
+	if got < want && from.flags&(careful|hangup) == 0 {
+		from.flags &^= readable // what comes later is told of by an event of its own
+	}
+	return got, s.forward(side, l.buf[:got])
+}
+
+// forward sends what was just read, and keeps what the other side does not take.
+func (s *Stream) forward(side int, data []byte) bool {
+	from, to := &s.ends[side], &s.ends[1-side]
+	for len(data) > 0 {
+		if to.flags&writable == 0 {
+			from.pending = append([]byte(nil), data...)
+			return true
+		}
+		n, errno := write(to.fd, data)
+		if errno == unix.EAGAIN {
+			to.flags &^= writable
+			continue
+		}
+		if errno != 0 {
+			return s.refused(side, errno)
+		}
+		from.count(n)
+		data = data[n:]
+	}
+	return true
+}
+
+// takeBulk is take by way of a pipe: the bytes stay in the kernel.
+func (s *Stream) takeBulk(side, n int) (got int, ok bool) {
+	from := &s.ends[side]
+	got, errno := splice(from.fd, from.pipe.w, n)
+	if errno != 0 || got <= 0 {
+		return 0, s.nothing(side, errno)
+	}
+	if got < bulkRead {
+		from.flags &^= bulk
+	}
+	from.pipe.held = got
+	s.deliver(side)
+	return got, from.flags&done == 0
+}
+
+// nothing is what a read that brought nothing means: later (EAGAIN), the end (no error), or that the side has died. It
+// returns false, as take does.
+func (s *Stream) nothing(side int, errno syscall.Errno) bool {
+	from, to := &s.ends[side], &s.ends[1-side]
+	from.flags &^= readable
+	switch errno {
+	case unix.EAGAIN:
+		return false
+	case 0:
+		from.flags |= done
+		if to.flags&done == 0 || !s.broken {
+			if shutdownWrite(to.fd) != 0 {
+				s.sideDied(1 - side)
+			}
+		}
+	default:
+		s.sideDied(side)
+	}
+	return false
+}
+
+// sideDied ends both directions of a side that can neither be read nor written.
+func (s *Stream) sideDied(side int) {
+	s.broken = true
+	s.ends[side].flags |= done | dead
+	s.ends[1-side].flags |= done
+	s.drop(&s.ends[1-side]) // nobody to take it
+}
+
+// drop gives up what is held from an end.
+func (s *Stream) drop(e *end) {
+	e.pending = nil
+	if e.pipe != nil && e.pipe.held > 0 {
+		s.loop.Load().pipes.close(e.pipe)
+		e.pipe = nil
+	}
+}
+
+// release gives a pipe back that is not needed for now.
+func (s *Stream) release(l *Loop, e *end) {
+	if e.pipe != nil && e.pipe.held == 0 {
+		l.pipes.put(e.pipe)
+		e.pipe = nil
+	}
+}
+
+// drain waits until both sides' peers have what was sent to them, then resets them.
+func (s *Stream) drain(l *Loop) {
+	if l.now < s.until {
+		for i := range s.ends {
+			if e := &s.ends[i]; e.flags&(dead|unixSide) == 0 && unsent(e.fd) > 0 {
+				l.timers.set(&s.timer, s, l.now+int64(drainStep))
+				return
+			}
+		}
+	}
+	s.close(l)
+}
+
+// close ends the stream: both sides at once, by a reset when it is broken.
+func (s *Stream) close(l *Loop) {
+	if s.state == ended {
+		return
+	}
+	s.state = ended
+	l.timers.clear(&s.timer)
+	for i := range s.ends {
+		e := &s.ends[i]
+		if e.pipe != nil {
+			l.pipes.put(e.pipe)
+			e.pipe = nil
+		}
+		e.pending, e.limit = nil, nil
+		if e.fd < 0 {
+			continue
+		}
+		if s.broken && e.flags&(dead|unixSide) == 0 {
+			resetOnClose(e.fd)
+		}
+		l.Forget(e.fd)
+		closeFD(e.fd)
+	}
+	s.owner.Ended(s)
+}
+
+// keepAlive has the kernel ask after a peer that is silent for long, and give up one that does not acknowledge: after
+// about two minutes either way (RFC 9293, section 3.8.4; RFC 5482).
+func keepAlive(fd int32) {
+	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
+	setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
+}

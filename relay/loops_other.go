@@ -1,0 +1,21 @@
+//go:build !linux
+
+package relay
+
+import "context"
+
+// loops would be the engine's; these systems have none.
+type loops struct{ off bool }
+
+func (*loops) stop() {}
+
+func (*Relay) takeOver(context.Context, *listener) door { return nil }
+
+func (*Relay) handOver(*stream) bool { return false }
+
+// handed is a stream that the engine carries: here there is none.
+type handed struct{}
+
+func (*handed) kill() {}
+
+func (*handed) bytes() (in, out uint64) { return 0, 0 }

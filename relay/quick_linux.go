@@ -1,0 +1,204 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/relay/engine"
+)
+
+// A gate decides about the clients of a listener that the engine accepts from. It is called in the engine's loops, so it
+// never waits: who needs something that may take time (a name, a header to read, another node) gets a goroutine.
+type gate struct {
+	relay    *Relay
+	listener *listener
+	ctx      context.Context //nolint:containedctx // the listener's, which ends what its goroutines wait for
+}
+
+// Wait holds accepting back while the process is out of descriptors.
+func (g *gate) Wait() time.Duration {
+	if left := g.relay.pause.left(); left > 0 {
+		return left
+	}
+	if g.relay.crowded() {
+		return g.AcceptFailed(errCrowded)
+	}
+	return 0
+}
+
+// AcceptFailed decides what an error of the listening socket means.
+func (g *gate) AcceptFailed(err error) time.Duration { return g.relay.waitAfter(g.listener, err) }
+
+// Take finds the forward that serves a client, and the target to connect to.
+func (g *gate) Take(loop *engine.Loop, fd int, client netip.AddrPort) *engine.Stream {
+	r, l := g.relay, g.listener
+	local := netip.AddrPortFrom(l.place.addr, l.place.port)
+	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
+		local = engine.LocalAddr(fd)
+	}
+	for {
+		t, f := r.match(l, client.Addr(), local.Addr())
+		if f == nil {
+			t.refuse()
+			engine.Reset(fd)
+			return nil
+		}
+		dialer := r.quickDialer(f, client.Addr())
+		if dialer == nil {
+			g.slow(fd)
+			return nil
+		}
+		q := &quick{relay: r, dialer: dialer}
+		q.id, q.place, q.network, q.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
+		q.client, q.peer, q.local = client, client.Addr(), local.Addr()
+		switch t.enter(q, f) {
+		case nil:
+			return q.begin(loop, fd, local)
+		case errFull:
+			t.refuse()
+			engine.Reset(fd)
+			return nil
+		}
+	}
+}
+
+// slow gives a client a goroutine.
+func (g *gate) slow(fd int) {
+	conn, err := netConn(fd)
+	if err != nil {
+		return // it is closed
+	}
+	g.relay.goServe(g.ctx, g.listener, conn)
+}
+
+// quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
+// machine, and no header has to be read first.
+func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
+	for i := range f.To {
+		if f.To[i].Host != "" || f.To[i].Path != "" {
+			return nil
+		}
+	}
+	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+		return nil
+	}
+	n, err := r.nodes(f.DialsFrom())
+	if err != nil {
+		return nil
+	}
+	dialer, _ := n.(node.SocketNode)
+	return dialer
+}
+
+// A quick is a stream that the engine carries from accept to end.
+type quick struct {
+	engine.Stream
+	session
+	relay  *Relay
+	dialer node.SocketNode
+	order  []forward.Target // in which they are tried
+	next   attempt
+	far    netip.AddrPort // the address that is tried, or was reached
+}
+
+// An attempt counts the addresses to try: those of the first target, then those of the second, …
+type attempt struct{ target, address int }
+
+// begin starts the first attempt. Without any the client is turned away.
+func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.Stream {
+	q.relay.held.Add(2)
+	q.relay.wg.Add(1)
+	q.order = q.task.order(q.f, q.client.Addr())
+	far, timeout, err := q.connect(nil)
+	if err == nil {
+		o := engine.Options{
+			Owner: q, Loop: loop, Client: fd, Target: far, Timeout: timeout, Unix: [2]bool{q.place.path != ""},
+			Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.task.upload, &q.task.download},
+		}
+		if q.f.SendProxy != 0 {
+			o.Preamble, err = proxyHeaderFor(q.f.SendProxy, q.client, dest)
+		}
+		if err == nil {
+			q.Init(o)
+			return &q.Stream
+		}
+		engine.Reset(far)
+	}
+	q.relay.noteDial(q.task, err)
+	engine.Reset(fd)
+	q.Ended(nil)
+	return nil
+}
+
+// connect starts the next attempt that can be started. Without any the error is the last one's, or last.
+func (q *quick) connect(last error) (fd int, timeout time.Duration, err error) {
+	for q.next.target < len(q.order) {
+		target := &q.order[q.next.target]
+		to := q.addresses(target)
+		if q.next.address >= len(to) {
+			q.next = attempt{target: q.next.target + 1}
+			continue
+		}
+		q.far = to[q.next.address]
+		q.next.address++
+		fd, err := q.dialer.Connect(q.far, node.ConnectOptions{FastOpen: q.f.FastOpen})
+		if err == nil {
+			return fd, q.timeout(), nil
+		}
+		if last = (&DialError{Target: q.far.String(), Err: err}); isScarce(err) {
+			return -1, 0, last // the next one needs a descriptor, too
+		}
+	}
+	return -1, 0, last
+}
+
+// timeout is how long an attempt may take: the last target's longer than one that another can stand in for.
+func (q *quick) timeout() time.Duration {
+	return dialTime(q.f, q.next.target == len(q.order)-1)
+}
+
+// addresses are those of a target, in the order in which they are tried.
+func (q *quick) addresses(t *forward.Target) []netip.AddrPort {
+	port := q.f.TargetPort(*t, q.place.port)
+	if t.Addr.IsValid() {
+		return []netip.AddrPort{netip.AddrPortFrom(t.Addr, port)}
+	}
+	v4, v6 := netip.AddrPortFrom(loopback4, port), netip.AddrPortFrom(netip.IPv6Loopback(), port)
+	if q.client.Addr().Is6() {
+		return []netip.AddrPort{v6, v4}
+	}
+	return []netip.AddrPort{v4, v6}
+}
+
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// Connected is called when the target has answered.
+func (q *quick) Connected(*engine.Stream) {
+	q.task.reached(&q.session, &q.order[q.next.target])
+}
+
+// Failed goes on to the next address.
+func (q *quick) Failed(_ *engine.Stream, cause error) (int, time.Duration) {
+	fd, timeout, err := q.connect(&DialError{Target: q.far.String(), Err: cause})
+	if err != nil {
+		q.relay.noteDial(q.task, err)
+		return -1, 0
+	}
+	return fd, timeout
+}
+
+// Ended lets go of what is held for the session.
+func (q *quick) Ended(*engine.Stream) {
+	q.task.leave(q)
+	q.relay.held.Add(-2)
+	q.relay.wg.Done()
+}
+
+func (q *quick) where() string { return q.far.String() }
+
+func (q *quick) kill() { q.Kill() }
+
+func (q *quick) bytes() (in, out uint64) { return q.Moved(engine.Client), q.Moved(engine.Target) }
