@@ -117,6 +117,13 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/forwards/"+url.PathEscape(name), nil, nil, nil)
 }
 
+// Wake sends magic packets to the cards of a forward.
+func (c *Client) Wake(ctx context.Context, name string) ([]Woken, error) {
+	var out struct{ Woken []Woken }
+	err := c.do(ctx, http.MethodPost, "/v1/forwards/"+url.PathEscape(name)+"/wake", nil, nil, &out)
+	return out.Woken, err
+}
+
 // Down takes away everything that the daemon carries and ends it.
 func (c *Client) Down(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/down", nil, nil, nil)

@@ -48,13 +48,16 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 	writeList(w, "sessions", len(all), func(i int) any { return SessionOf(all[i]) })
 }
 
-func (s *Server) has(name string) bool {
+func (s *Server) has(name string) bool { return s.find(name) != nil }
+
+// find is the forward with a name, or nil.
+func (s *Server) find(name string) *forward.Forward {
 	for _, st := range s.Table.Snapshot() {
 		if st.Forward.Name == name {
-			return true
+			return st.Forward
 		}
 	}
-	return false
+	return nil
 }
 
 func noForward(name string) *Error {
@@ -124,6 +127,31 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, struct{}{})
+}
+
+func (s *Server) wake(w http.ResponseWriter, r *http.Request) {
+	f := s.find(r.PathValue("name"))
+	if f == nil {
+		writeError(w, noForward(r.PathValue("name")))
+		return
+	}
+	if len(f.Wake.MACs) == 0 {
+		writeError(w, NothingToWake(f.Name))
+		return
+	}
+	woken, err := s.Wake(r.Context(), f)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	s.Log.Info("magic packets sent", "forward", f.Name)
+	writeList(w, "woken", len(woken), func(i int) any { return woken[i] })
+}
+
+// NothingToWake is the refusal for a forward that does not say whom to wake.
+func NothingToWake(name string) *Error {
+	return refuse(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("forward %q does not say whom to wake", name),
+		"give it wake = \"aa:bb:cc:dd:ee:ff\", the hardware address of its target")
 }
 
 // takeDown answers only when everything is gone, so that the client can believe it.

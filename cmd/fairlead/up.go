@@ -139,7 +139,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Down: d.table.Down, Log: d.log,
+		Table: d.table, Sessions: d.engine, Wake: wakeForward, Down: d.table.Down, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)
