@@ -21,7 +21,7 @@ import (
 //     moves the counter by two each time, and with two targets each forward would always lead to the same one. Random slots
 //     are free of that, but whoever opens four sessions to two targets and finds them 4:0 is right to ask what "in turn"
 //     means. So the order of the turns changes from round to round (see target): every round has every target once, and
-//     every second, third or fourth session has them all alike. Other programs' ports do not move the counter, because a
+//     so, in time, has every second, third or fourth session. Other programs' ports do not move the counter, because a
 //     rule asks first whether its forwards are meant at all (roleMembers).
 //
 // The kernel does not know whether a target answers, so one that is down keeps its share.
