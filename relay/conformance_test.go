@@ -23,18 +23,21 @@ import (
 // The conformance suite says what a relay of byte streams owes to both of its ends. It plays client and target with real
 // sockets, and of the relay it knows Apply, Stats, Sessions and Kill alone, so that every engine can be held to it.
 
-// An engine is a way to carry streams.
-type engine struct {
+// A contender is a way to carry streams.
+type contender struct {
 	start func(*testing.T) *Relay
 	// watchful: the engine notices the death of a connection even while it is not reading from it or writing to it. One
 	// that waits in Read and Write learns of it when it tries next.
 	watchful bool
 }
 
-func TestConformance(t *testing.T) { conformance(t, engine{start: startRelay}) }
+func TestConformance(t *testing.T) {
+	t.Run("engine", func(t *testing.T) { conformance(t, contender{start: startRelay, watchful: CanHandOver}) })
+	t.Run("portable", func(t *testing.T) { conformance(t, contender{start: startPortable}) })
+}
 
 // conformance holds an engine to everything, for each pair of kinds of sockets.
-func conformance(t *testing.T, e engine) {
+func conformance(t *testing.T, e contender) {
 	for _, rt := range routes {
 		t.Run(rt.String(), func(t *testing.T) {
 			for _, c := range endings {
@@ -84,7 +87,7 @@ func (rt route) isMain() bool { return rt == routes[0] }
 
 // A rig is a relay with one forward, called "x", and the listener that is its target.
 type rig struct {
-	engine
+	contender
 	route
 	relay   *Relay
 	listen  string // of the forward
@@ -94,9 +97,9 @@ type rig struct {
 }
 
 // newRig starts the relay before everything else, so that it ends last and its check for leaks sees nothing of ours.
-func newRig(t *testing.T, e engine, rt route) *rig {
+func newRig(t *testing.T, e contender, rt route) *rig {
 	t.Helper()
-	g := &rig{engine: e, route: rt, relay: e.start(t)}
+	g := &rig{contender: e, route: rt, relay: e.start(t)}
 	dir, err := os.MkdirTemp("", "") // t.TempDir would be too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
