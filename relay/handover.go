@@ -64,6 +64,21 @@ type HandedClient struct {
 // goroutines and cannot be handed over.
 const leaveTime = 5 * time.Second
 
+// Descriptors is every descriptor that h speaks of.
+func (h *Handover) Descriptors() []int {
+	var fds []int
+	for _, l := range h.Listeners {
+		fds = append(fds, l.FD)
+	}
+	for _, s := range h.Sessions {
+		fds = append(fds, s.FD[0], s.FD[1])
+	}
+	for _, c := range h.Clients {
+		fds = append(fds, c.FD)
+	}
+	return fds
+}
+
 func (p place) handed() HandedPlace {
 	return HandedPlace{p.node, p.network, p.addr, p.port, p.iface, p.path}
 }

@@ -255,8 +255,8 @@ func (s *Stream) Ready(l *Loop, fd int32, events uint32) {
 			s.sideDied(side) // it had ended its direction; now it does not take the other one any more
 		}
 		s.goOn(l)
-		if events&unix.EPOLLERR != 0 && s.state == open && s.until == 0 && e.flags&unixSide == 0 {
-			s.until = l.now + int64(drainTime) // reset, but the other side does not take what came before
+		if (s.broken || events&unix.EPOLLERR != 0) && s.state == open && s.until == 0 && e.flags&unixSide == 0 {
+			s.until = l.now + int64(drainTime) // this side is dead, and the other one does not take what came before
 			s.reschedule(l)
 		}
 	}
