@@ -140,7 +140,6 @@ func (r *Relay) resume(ctx context.Context) {
 		}
 	}
 	r.inherited.listeners = nil
-	r.nextID.Store(max(r.nextID.Load(), h.NextID))
 	e := r.loops.get()
 	for i := range h.Sessions {
 		s := &h.Sessions[i]

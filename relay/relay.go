@@ -84,10 +84,14 @@ func New(o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Relay{
+	r := &Relay{
 		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
+	if o.Handover != nil {
+		r.nextID.Store(o.Handover.NextID) // before the first client: no two sessions have one number
+	}
+	return r
 }
 
 // Run waits until ctx is done, ends every listener and session, and returns when their goroutines have ended. Forwards
