@@ -30,9 +30,14 @@ func startRelay(t *testing.T) *Relay {
 
 func startRelayOn(t *testing.T, n node.Node) *Relay {
 	t.Helper()
+	return startRelayWith(t, n, false)
+}
+
+func startRelayWith(t *testing.T, n node.Node, portable bool) *Relay {
+	t.Helper()
 	freePort(t) // the first socket of a process opens the runtime's poller, which stays
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
-	r := New(Options{Nodes: func(name string) (node.Node, error) {
+	r := New(Options{Portable: portable, Nodes: func(name string) (node.Node, error) {
 		if name != forward.Host {
 			return nil, errors.New("not known")
 		}
