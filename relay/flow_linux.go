@@ -195,7 +195,7 @@ func (g *packetGate) open(loop *engine.Loop, fl *flow, dialer node.SocketNode) {
 	}
 	fl.reachedAt = to.String()
 	fl.task.reached(&fl.session, target)
-	fl.direct.begin(g.engine, loop, fd)
+	fl.direct.begin(g, loop, fd)
 }
 
 // connectFlow opens a socket to the first target that there is a way to.
@@ -236,7 +236,7 @@ func (r *Relay) handOverFlow(fl *flow, conn net.Conn) bool {
 		return false
 	}
 	_ = conn.Close()
-	fl.direct.begin(g.engine, nil, fd)
+	fl.direct.begin(g, nil, fd)
 	return true
 }
 
@@ -251,8 +251,8 @@ type directFlow struct {
 }
 
 // begin makes a connected socket part of its flow. It is called in a loop, or with nil elsewhere.
-func (d *directFlow) begin(e *engine.Engine, loop *engine.Loop, fd int) {
-	d.Init(e, fd, d)
+func (d *directFlow) begin(g *packetGate, loop *engine.Loop, fd int) {
+	d.Init(g.engine, fd, g.PacketListener, d)
 	if !d.fl.attach(d) {
 		_ = unix.Close(fd)
 		d.fl.left()

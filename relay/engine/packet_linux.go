@@ -19,6 +19,10 @@ const (
 	// takes memory only for what waits in them.
 	listenerBuffer = 4 << 20
 	connBuffer     = 1 << 20
+
+	// fewLoops is how many loops are so few that a client's and its target's datagrams are best carried by the same one: it
+	// wakes up less often and finds more at once, which is worth more than a second processor that others want, too.
+	fewLoops = 2
 )
 
 // A Packet is a datagram, or several from one sender to one address that the kernel has put together (udp(7), UDP_GRO).
@@ -222,9 +226,12 @@ type PacketConn struct {
 }
 
 // Init makes a connection of zero value out of a connected UDP socket, which does not block and becomes the connection's. It
-// can send from now on, receives after Start, and has to be closed by Close.
-func (c *PacketConn) Init(e *Engine, fd int, owner PacketOwner) {
-	c.loop, c.owner = e.Loop(), owner
+// can send from now on, receives after Start, and has to be closed by Close. Its answers go to clients of ln.
+func (c *PacketConn) Init(e *Engine, fd int, ln *PacketListener, owner PacketOwner) {
+	c.loop, c.owner = ln.loop, owner
+	if len(e.loops) > fewLoops {
+		c.loop = e.Loop()
+	}
 	c.fd = int32(fd)
 	c.v6peer = domain(c.fd) == unix.AF_INET6 && RemoteAddr(fd).Addr().Is6()
 	preparePackets(c.fd, c.v6peer, connBuffer)
