@@ -146,6 +146,27 @@ func testFlowsExpire(t *testing.T, r *Relay) {
 	open(0, 0)
 }
 
+func TestUDPIdle(t *testing.T) { onBothPaths(t, testUDPIdle) }
+
+func testUDPIdle(t *testing.T, r *Relay) {
+	target := serveUDP(t, "127.0.0.1:0", "")
+	port := freePort(t)
+	f := fwd(t, "x", "udp/"+port, target)
+	f.UDPIdle = time.Hour
+	apply(t, r, f)
+	askUDP(t, dial(t, "udp", "127.0.0.1:"+port), "x", "x")
+	now := r.now()
+	r.expireFlows(now + int64(time.Hour) - int64(patience))
+	if s := r.Stats()["x"]; s.Open != 1 {
+		t.Fatalf("stats are %+v; want the flow", s)
+	}
+	g := fwd(t, "x", "udp/"+port, target)
+	g.UDPIdle = time.Minute // holds for the flow that there is, too
+	apply(t, r, g)
+	r.expireFlows(now + int64(time.Minute) + int64(patience))
+	eventually(t, "the flow to end", func() bool { return r.Stats()["x"].Open == 0 })
+}
+
 func TestPortUnreachableEndsAFlow(t *testing.T) { onBothPaths(t, testPortUnreachableEndsAFlow) }
 
 func testPortUnreachableEndsAFlow(t *testing.T, r *Relay) {

@@ -190,7 +190,7 @@ func (ln *PacketListener) failed(l *Loop, errno syscall.Errno) {
 	}
 }
 
-// Write sends a packet to a client, from any goroutine.
+// Write sends a packet to a client, from any goroutine. As with Send, what cannot be sent is lost, and no error.
 func (ln *PacketListener) Write(p *Packet, w *Way) error { return writeNow(ln, &ln.packetSocket, p, w) }
 
 // Write sends a packet to the peer, from any goroutine.
@@ -200,10 +200,8 @@ func writeNow(ln *PacketListener, s *packetSocket, p *Packet, w *Way) error {
 	o := outboxes.Get().(*outbox)
 	defer outboxes.Put(o)
 	o.add(ln, s, w, p)
-	if sent, errno := o.flush(); errno != 0 {
+	if _, errno := o.flush(); errno != 0 {
 		return errno
-	} else if sent == 0 {
-		return unix.ENOBUFS
 	}
 	return nil
 }
