@@ -41,14 +41,10 @@ type flowKey struct {
 type flow struct {
 	session
 	key    flowKey
-	relay  *Relay
 	socket *packetListener
-	header []byte // that stands in front of each datagram to the target
-	direct directFlow
-
-	// Of a socket that the engine does not read.
-	to   netip.AddrPort // as the socket names the client, perhaps an IPv4 address in IPv6
-	from []byte         // control message that makes an answer leave from key.local; empty where it does anyway
+	header []byte     // that stands in front of each datagram to the target
+	back   *wayBack   // of a socket that the engine does not read
+	direct directFlow // of one that it does
 
 	reachedAt string // guarded by task.mu
 
@@ -61,6 +57,12 @@ type flow struct {
 	cancel  context.CancelFunc
 	ended   bool
 	pending []pendingPacket
+}
+
+// A wayBack is how answers reach a client.
+type wayBack struct {
+	to   netip.AddrPort // as the socket names the client, perhaps an IPv4 address in IPv6
+	from []byte         // control message that makes an answer leave from key.local; empty where it does anyway
 }
 
 // A farSide is a flow's connected socket. A datagram is one write.
@@ -112,8 +114,8 @@ func (r *Relay) goServeFlow(ctx context.Context, fl *flow) {
 // left lets go of what is held for a flow that entered.
 func (fl *flow) left() {
 	fl.task.leave(fl)
-	fl.relay.held.Add(-1)
-	fl.relay.wg.Done()
+	fl.socket.relay.held.Add(-1)
+	fl.socket.relay.wg.Done()
 }
 
 // serveFlow reaches the target and carries its answers to the client, until the flow is killed or the target says that
@@ -223,7 +225,7 @@ func (fl *flow) answer(data []byte) {
 		_ = fl.socket.door.answer(fl, data) // it counts
 		return
 	}
-	if fl.socket.conn.writeTo(data, fl.to, fl.from) == nil {
+	if fl.socket.conn.writeTo(data, fl.back.to, fl.back.from) == nil {
 		fl.out.Add(uint64(len(data)))
 	}
 }

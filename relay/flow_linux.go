@@ -33,8 +33,9 @@ func (r *Relay) takeOverPackets(ctx context.Context, l *listener) bool {
 	}
 	_ = conn.Close()
 	g := &packetGate{relay: r, listener: l, ctx: ctx, local: addr, engine: e}
-	g.PacketListener = e.ListenPackets(fd, !addr.IsValid(), g)
+	g.PacketListener = e.PacketListener(fd, !addr.IsValid())
 	p.door = g
+	g.Start(g)
 	return true
 }
 
@@ -321,7 +322,7 @@ func within(rate *bucket, packets []*engine.Packet) []*engine.Packet {
 // Received carries answers of the target to the client.
 func (d *directFlow) Received(loop *engine.Loop, packets []engine.Packet) {
 	fl := d.fl
-	fl.heard(fl.relay.now())
+	fl.heard(fl.socket.relay.now())
 	g := fl.socket.door.(*packetGate)
 	if fl.task.download.Slice() == 0 {
 		loop.Reply(g.PacketListener, packets, &d.down)

@@ -16,8 +16,9 @@ import (
 // A packetListener is the UDP side of a listener: one socket, and the flows of its clients. The engine reads the socket where
 // it can, else one goroutine does.
 type packetListener struct {
-	conn packetConn // until the engine takes it over
-	door packetDoor // the engine's
+	relay *Relay
+	conn  packetConn // until the engine takes it over
+	door  packetDoor // the engine's
 
 	mu    sync.Mutex
 	flows map[flowKey]*flow
@@ -53,6 +54,7 @@ func (p *packetListener) close() {
 
 // startPackets begins to take datagrams in.
 func (r *Relay) startPackets(ctx context.Context, l *listener) {
+	l.packets.relay = r
 	if !r.takeOverPackets(ctx, l) {
 		r.wg.Go(func() { r.readPackets(ctx, l) })
 	}
@@ -93,7 +95,7 @@ func (r *Relay) takePacket(ctx context.Context, l *listener, peer netip.AddrPort
 	if fl = r.newFlow(l, o); fl == nil {
 		return
 	}
-	fl.to, fl.from = peer, l.packets.conn.answerFrom(local)
+	fl.back = &wayBack{peer, l.packets.conn.answerFrom(local)}
 	fl.send(data, now)
 	r.goServeFlow(ctx, fl)
 }
@@ -147,7 +149,7 @@ func (r *Relay) newFlow(l *listener, o origin) *flow {
 		t.refuse()
 		return nil
 	}
-	fl := &flow{key: o.key, socket: l.packets, relay: r}
+	fl := &flow{key: o.key, socket: l.packets}
 	fl.id, fl.place, fl.network, fl.since = r.nextID.Add(1), &l.place, forward.UDP, time.Now().UnixNano()
 	fl.client, fl.peer, fl.local = o.key.peer, o.key.peer.Addr(), o.key.local
 	if o.client.IsValid() {

@@ -14,8 +14,8 @@ import (
 
 var _ node.SocketNode = (*Node)(nil)
 
-// Connect starts a TCP connection, or connects a UDP socket, on a socket that does not block: it is under way, or there already, when there is no
-// error. The calls go past the scheduler, because none of them waits.
+// Connect starts a TCP connection on a socket that does not block, or connects a UDP one: it is under way, or there already,
+// when there is no error. The calls go past the scheduler, because none of them waits.
 func (n *Node) Connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
 	var sa [unix.SizeofSockaddrInet6]byte
 	family, size := putSockaddr(&sa, to)

@@ -119,16 +119,21 @@ type PacketListener struct {
 	once  sync.Once
 }
 
-// ListenPackets has the taker decide about the datagrams of a UDP socket, which does not block and becomes the listener's.
-// wildcard says that it takes those to every address of this host.
-func (e *Engine) ListenPackets(fd int, wildcard bool, taker PacketTaker) *PacketListener {
-	ln := &PacketListener{taker: taker, loop: e.Loop()}
+// PacketListener makes a listener of a UDP socket, which does not block and becomes the listener's; it receives after Start.
+// wildcard says that it takes what comes to any address of this host.
+func (e *Engine) PacketListener(fd int, wildcard bool) *PacketListener {
+	ln := &PacketListener{loop: e.Loop()}
 	ln.fd = int32(fd)
 	ln.v6 = domain(ln.fd) == unix.AF_INET6
 	ln.told = wildcard && askLocal(ln.fd, ln.v6)
 	preparePackets(ln.fd, ln.v6, listenerBuffer)
-	ln.loop.Post(func() { ln.expire(ln.loop) })
 	return ln
+}
+
+// Start has the taker decide about what arrives.
+func (ln *PacketListener) Start(taker PacketTaker) {
+	ln.taker = taker
+	ln.loop.Post(func() { ln.expire(ln.loop) })
 }
 
 // FD is the socket, until Close.

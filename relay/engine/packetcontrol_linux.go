@@ -103,14 +103,14 @@ func askLocal(fd int32, v6 bool) bool {
 
 // preparePackets asks for what comes with a datagram and for room. What a system refuses it does without.
 func preparePackets(fd int32, v6 bool, room int) {
-	setOption(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) // an IPv6 socket gets datagrams of IPv4, too
+	_ = setOption(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) // an IPv6 socket gets datagrams of IPv4, too
 	if v6 {
-		setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
+		_ = setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
 	}
-	setOption(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+	_ = setOption(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
 	for _, o := range [2][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
 		if setOption(fd, unix.SOL_SOCKET, o[0], room) != 0 {
-			setOption(fd, unix.SOL_SOCKET, o[1], room)
+			_ = setOption(fd, unix.SOL_SOCKET, o[1], room)
 		}
 	}
 }

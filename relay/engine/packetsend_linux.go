@@ -202,7 +202,7 @@ func (w *Way) by6(s *packetSocket) bool {
 
 func (o *outbox) send(fd int32) (sent int, errno syscall.Errno) {
 	for i := 0; i < o.n; {
-		n, errno := sendmmsg(fd, o.messages[i:o.n])
+		n, errno := o.sendSome(fd, i)
 		if errno == 0 {
 			for ; n > 0; n-- {
 				m := &o.notes[i]
@@ -225,6 +225,16 @@ func (o *outbox) send(fd int32) (sent int, errno syscall.Errno) {
 		i++
 	}
 	return sent, 0
+}
+
+// sendSome sends messages from number i on, and returns how many. One that is nothing but bytes takes a simpler call.
+func (o *outbox) sendSome(fd int32, i int) (int, syscall.Errno) {
+	h := &o.messages[i].header
+	if i+1 < o.n || h.Name != nil || h.Control != nil || o.notes[i].iovs != 1 {
+		return sendmmsg(fd, o.messages[i:o.n])
+	}
+	_, errno := write(fd, unsafe.Slice(h.Iov.Base, o.notes[i].size))
+	return 1, errno
 }
 
 // refusesSegments reports whether an error may mean that a message cannot be cut into datagrams: they would be larger than
