@@ -182,7 +182,7 @@ func (r *Relay) expireFlows(now int64) {
 	}
 	r.mu.RUnlock()
 	for _, p := range sockets {
-		p.review(func(fl *flow) bool { return !fl.idle(now) })
+		p.expire(now)
 	}
 }
 

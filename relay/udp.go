@@ -3,8 +3,10 @@ package relay
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -216,12 +218,24 @@ func (p *packetListener) forget(fl *flow) {
 	}
 }
 
-// review ends the flows that keep says are no longer carried the right way.
+// review ends the flows that keep says are no longer carried the right way. Datagrams go on meanwhile.
 func (p *packetListener) review(keep func(*flow) bool) {
+	p.mu.Lock()
+	all := slices.Collect(maps.Values(p.flows))
+	p.mu.Unlock()
+	for _, fl := range all {
+		if !keep(fl) {
+			fl.kill()
+		}
+	}
+}
+
+// expire ends the flows that have been quiet for too long.
+func (p *packetListener) expire(now int64) {
 	var over []*flow
 	p.mu.Lock()
 	for _, fl := range p.flows {
-		if !keep(fl) {
+		if fl.idle(now) {
 			over = append(over, fl)
 		}
 	}
