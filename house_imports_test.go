@@ -8,7 +8,7 @@ import (
 
 // mayImport says what the code of each room may import of this module, besides itself. Imports point one way:
 //
-//	forward <- config, node, relay, kernel, store <- table <- api <- cmd
+//	forward <- config, node, relay, kernel, store, wake <- table <- api <- cmd
 //
 // .golangci.yml says the same to an editor; this is the list that must be right.
 var mayImport = map[string][]string{
@@ -16,13 +16,14 @@ var mayImport = map[string][]string{
 	"config":          {"forward"},
 	"kernel":          {"forward"},
 	"store":           {"forward"},
+	"wake":            {"forward"},
 	"node":            {"forward"},
 	"node/host":       {"forward", "node"}, // and no other kind of node
 	"node/nodetest":   {"forward", "node"},
-	"relay":           {"forward", "node"},
+	"relay":           {"forward", "node", "wake"},
 	"table":           {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":             {"forward", "config", "node", "relay", "kernel", "store", "table"},
-	"cmd":             {"forward", "config", "node", "node/host", "relay", "kernel", "store", "table", "api"},
+	"cmd":             {"forward", "config", "node", "node/host", "relay", "kernel", "store", "table", "api", "wake"},
 	"internal/netlab": {},
 }
 

@@ -117,9 +117,21 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/forwards/"+url.PathEscape(name), nil, nil, nil)
 }
 
+// Wake sends magic packets to the cards of a forward.
+func (c *Client) Wake(ctx context.Context, name string) ([]Woken, error) {
+	var out struct{ Woken []Woken }
+	err := c.do(ctx, http.MethodPost, "/v1/forwards/"+url.PathEscape(name)+"/wake", nil, nil, &out)
+	return out.Woken, err
+}
+
 // Down takes away everything that the daemon carries and ends it.
 func (c *Client) Down(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/down", nil, nil, nil)
+}
+
+// Upgrade has the daemon end in favour of another program, which goes on in its process. It has not yet when this returns.
+func (c *Client) Upgrade(ctx context.Context, binary string) error {
+	return c.do(ctx, http.MethodPost, "/v1/upgrade", nil, upgradeRequest{binary}, nil)
 }
 
 // Version is the daemon's.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
@@ -48,13 +49,16 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 	writeList(w, "sessions", len(all), func(i int) any { return SessionOf(all[i]) })
 }
 
-func (s *Server) has(name string) bool {
+func (s *Server) has(name string) bool { return s.find(name) != nil }
+
+// find is the forward with a name, or nil.
+func (s *Server) find(name string) *forward.Forward {
 	for _, st := range s.Table.Snapshot() {
 		if st.Forward.Name == name {
-			return true
+			return st.Forward
 		}
 	}
-	return false
+	return nil
 }
 
 func noForward(name string) *Error {
@@ -126,9 +130,58 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, struct{}{})
 }
 
+func (s *Server) wake(w http.ResponseWriter, r *http.Request) {
+	f := s.find(r.PathValue("name"))
+	if f == nil {
+		writeError(w, noForward(r.PathValue("name")))
+		return
+	}
+	if len(f.Wake.MACs) == 0 {
+		writeError(w, NothingToWake(f.Name))
+		return
+	}
+	woken, err := s.Wake(r.Context(), f)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	s.Log.Info("magic packets sent", "forward", f.Name)
+	writeList(w, "woken", len(woken), func(i int) any { return woken[i] })
+}
+
+// NothingToWake is the refusal for a forward that does not say whom to wake.
+func NothingToWake(name string) *Error {
+	return refuse(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("forward %q does not say whom to wake", name),
+		"give it wake = \"aa:bb:cc:dd:ee:ff\", the hardware address of its target")
+}
+
 // takeDown answers only when everything is gone, so that the client can believe it.
 func (s *Server) takeDown(w http.ResponseWriter, r *http.Request) {
 	if err := s.Down(r.Context()); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+	s.isDown.Do(func() { close(s.down) })
+}
+
+// An upgradeRequest names the program that is to go on in the daemon's place.
+type upgradeRequest struct {
+	Binary string `json:"binary"` // absolute path
+}
+
+// takeUpgrade answers when the program has shown that it can stand in; then the daemon ends.
+func (s *Server) takeUpgrade(w http.ResponseWriter, r *http.Request) {
+	var in upgradeRequest
+	if err := readJSON(w, r, maxBody, &in); err != nil {
+		writeError(w, err)
+		return
+	}
+	if !filepath.IsAbs(in.Binary) {
+		writeError(w, refuse(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%q is no absolute path of a program", in.Binary), ""))
+		return
+	}
+	if err := s.Upgrade(r.Context(), in.Binary); err != nil {
 		writeError(w, err)
 		return
 	}

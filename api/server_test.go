@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,7 @@ func TestRefusals(t *testing.T) {
 		{"too large", put(`{"listen":"` + strings.Repeat("8", maxBody) + `"}`), 413, CodeTooLarge, "larger"},
 		{"remove nothing", "DELETE /v1/forwards/web HTTP/1.1\r\nHost: fairlead\r\n\r\n", 404, CodeNotFound, "web"},
 		{"kill nothing", "DELETE /v1/sessions/r9 HTTP/1.1\r\nHost: fairlead\r\n\r\n", 404, CodeNotFound, "r9"},
+		{"wake nobody", "POST /v1/forwards/web/wake HTTP/1.1\r\nHost: fairlead\r\nContent-Length: 0\r\n\r\n", 404, CodeNotFound, "web"},
 		{"confirm nothing", "POST /v1/confirm HTTP/1.1\r\nHost: fairlead\r\n\r\n", 409, CodeConflict, "no apply waits"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,6 +177,37 @@ func TestClientRoundTrip(t *testing.T) {
 }
 
 // Nobody is left waiting and nothing is lost when one asks for 60,000 forwards.
+// Only a forward that says whom to wake reaches the sender, and the answer has what it sent.
+func TestWake(t *testing.T) {
+	tab := &fakeTable{}
+	tab.set(mustForward(t, "web", "80", "192.0.2.1"))
+	sleepy := *mustForward(t, "nas", "445", "192.0.2.2")
+	sleepy.Wake.MACs = []forward.MAC{{2, 0, 0, 0, 0, 1}}
+	tab.set(&sleepy)
+	broken := sleepy
+	broken.Name = "broken"
+	tab.set(&broken)
+	sent := []Woken{{MAC: "02:00:00:00:00:01", Addresses: []string{"192.0.2.2"}, Packets: []MagicPacket{
+		{Interface: "eth0", To: "255.255.255.255:9"}, {To: "192.0.2.2:7", Error: "network is unreachable"},
+	}}}
+	c := NewClient(serve(t, Options{Table: tab, Wake: func(_ context.Context, f *forward.Forward) ([]Woken, error) {
+		if f.Name == "nas" {
+			return sent, nil
+		}
+		return nil, errors.New("no interface")
+	}}))
+	defer c.Close()
+	if got, err := c.Wake(t.Context(), "nas"); err != nil || !reflect.DeepEqual(got, sent) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for name, code := range map[string]string{"web": CodeInvalid, "nope": CodeNotFound, "broken": CodeFailed} {
+		_, err := c.Wake(t.Context(), name)
+		if refused := new(Error); !errors.As(err, &refused) || refused.Code != code {
+			t.Errorf("%s: %v, want %s", name, err, code)
+		}
+	}
+}
+
 func TestStatusLarge(t *testing.T) {
 	const n = 60000
 	tab := &fakeTable{all: make(map[string]table.Status, n)}

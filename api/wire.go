@@ -50,6 +50,21 @@ type Session struct {
 	Bytes   Bytes      `json:"bytes"`
 }
 
+// Woken is one network card that magic packets were sent to, as POST /v1/forwards/NAME/wake and `fairlead wake --json` show
+// it. Whether its host woke is not known.
+type Woken struct {
+	MAC       string        `json:"mac"`
+	Addresses []string      `json:"addresses"` // where its host is known to be
+	Packets   []MagicPacket `json:"packets"`
+}
+
+// MagicPacket is one copy of the packet.
+type MagicPacket struct {
+	Interface string `json:"interface"` // "": the one that the routes lead to
+	To        string `json:"to"`        // IP address and port, or the MAC address that a bare Ethernet frame went to
+	Error     string `json:"error,omitempty"`
+}
+
 // ApplyRequest is the body of POST /v1/apply.
 type ApplyRequest struct {
 	File    string `json:"file"`    // what to call the text in errors
@@ -71,6 +86,8 @@ type Version struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
 	File    string `json:"file"` // what the daemon was started with and reads again on SIGHUP; "" is none
+
+	Started time.Time `json:"started"`
 }
 
 // ForwardOf is s as it goes over the wire.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/bench/load"
@@ -35,18 +36,22 @@ func TestLoad(t *testing.T) {
 	b := newTestBench(t)
 	f := b.newField(t)
 	g := f.gateway(t)
-	g.Nft(t, nftChain("", fmt.Sprintf("ip daddr %s meta l4proto { tcp, udp } th dport 9000-9003 dnat to %s\n", g.front, g.target)))
+	g.Nft(t, nftChain("", fmt.Sprintf("ip daddr %s meta l4proto { tcp, udp } th dport 9000-9005 dnat to %s\n", g.front, g.target)))
 	for _, s := range []load.Spec{
 		{Kind: load.Connect, Workers: 4, Size: 64, Targets: []string{g.front + ":9000"}},
+		{Kind: load.Close, Workers: 4, Size: 64, Targets: []string{g.front + ":9002"}},
 		{Kind: load.Request, Workers: 4, Size: 64, Targets: []string{g.front + ":9000", g.target + ":9000"}},
 		{Kind: load.Bulk, Workers: 2, Size: 1 << 16, Targets: []string{g.front + ":9001"}},
-		{Kind: load.UDP, Workers: 2, Size: 200, InFlight: 4, Targets: []string{g.front + ":9003"}},
+		{Kind: load.UDP, Workers: 2, Size: 200, InFlight: 4, Targets: []string{g.front + ":9004"}},
+		{Kind: load.UDP, Workers: 200, Size: 200, InFlight: 1, Targets: []string{g.front + ":9004"}},
+		{Kind: load.OneWay, Workers: 1, Size: 1400, InFlight: 64, Tally: f.tally, Targets: []string{g.front + ":9005"}},
+		{Kind: load.OneWay, Workers: 3, Size: 100, InFlight: 8, Tally: f.tally, Targets: []string{g.front + ":9005"}},
 	} {
 		got, err := b.rate(t.Context(), f.client, s, 1)
 		if err != nil || got.errors != 0 || got.value == 0 {
 			t.Errorf("%s: %+v, %v", s.Kind, got, err)
 		}
-		if timed := s.Kind == load.Connect || s.Kind == load.Request; timed != (got.p99 > 0) {
+		if timed := slices.Contains([]load.Kind{load.Connect, load.Close, load.Request}, s.Kind); timed != (got.p99 > 0) {
 			t.Errorf("%s: p99 is %v", s.Kind, got.p99)
 		}
 	}
@@ -54,7 +59,7 @@ func TestLoad(t *testing.T) {
 	if _, err := b.rate(t.Context(), f.client, nobody, 1); err == nil {
 		t.Error("a port without a server has a rate")
 	}
-	if _, err := b.growth(t.Context(), f, os.Getpid(), g.front+":9002"); err != nil {
+	if _, err := b.growth(t.Context(), f, os.Getpid(), g.front+":9003"); err != nil {
 		t.Errorf("hold: %v", err)
 	}
 }

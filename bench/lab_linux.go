@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type field struct {
 	*netlab.Lab
 	client, server *netlab.Node
 	gateways       int
+	tally          string // the file that the server counts datagrams in
 }
 
 // A gateway stands between client and server: client – front [wan gw lan] – target.
@@ -32,7 +34,7 @@ type gateway struct {
 // newField sets the network up and starts the server.
 func (b *bench) newField(h netlab.TB) *field {
 	l := netlab.New(h)
-	f := &field{Lab: l, client: l.Node("client"), server: l.Node("server")}
+	f := &field{Lab: l, client: l.Node("client"), server: l.Node("server"), tally: filepath.Join(b.dir, "tally")}
 	f.client.Sysctl(h, "net.ipv4.ip_local_port_range", "1024 65535")
 	f.client.Sysctl(h, "net.ipv4.tcp_tw_reuse", "1")
 	f.server.Sysctl(h, "net.core.somaxconn", "8192")
@@ -47,6 +49,9 @@ func (b *bench) newField(h netlab.TB) *field {
 		h.Fatalf("server: %v", err)
 	}
 	h.Cleanup(func() { _ = input.Close(); server.Kill() })
+	if _, err := fmt.Fprintln(input, f.tally); err != nil {
+		h.Fatalf("server: %v", err)
+	}
 	server.WaitOutput(h, "ready")
 	return f
 }
@@ -103,11 +108,20 @@ func (b *bench) load(ctx context.Context, n *netlab.Node, s load.Spec) (load.Res
 
 // rate is a contestant's sample of operations a second, times scale. A measurement in which nothing worked has failed.
 func (b *bench) rate(ctx context.Context, n *netlab.Node, s load.Spec, scale float64) (sample, error) {
+	r, err := b.timed(ctx, n, s)
+	return sample{value: r.Rate() * scale, p99: r.P99, errors: r.Errors, err: r.Error}, err
+}
+
+// timed makes a measurement of the length that is asked for.
+func (b *bench) timed(ctx context.Context, n *netlab.Node, s load.Spec) (load.Result, error) {
 	s.Time = time.Duration(b.seconds * float64(time.Second))
 	s.Warm = min(300*time.Millisecond, s.Time/2)
+	if s.Kind == load.UDP {
+		s.Warm = max(s.Warm, 150*time.Millisecond) // what is lost at the start is noticed later, and is not to count
+	}
 	r, err := b.load(ctx, n, s)
 	if err == nil && r.Count == 0 {
 		err = fmt.Errorf("load %s: nothing came through: %s", s.Kind, r.Error)
 	}
-	return sample{value: r.Rate() * scale, p99: r.P99, errors: r.Errors, err: r.Error}, err
+	return r, err
 }

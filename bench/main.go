@@ -44,7 +44,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "two rounds of half a second, to see whether everything works; figures are worth little")
 	flag.StringVar(&o.fairlead, "fairlead", "",
 		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
-	flag.DurationVar(&o.limit, "limit", 20*time.Minute, "give up after this time, with what was measured until then")
+	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: %q is not understood; everything is a flag, see -help\n", flag.Arg(0))

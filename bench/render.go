@@ -36,7 +36,7 @@ func thousands(n int64) string {
 // cells is the table as text: a header and a line for each row.
 func (t *Table) cells() [][]string {
 	header := []string{t.Title, t.Unit, "± of it"}
-	timed := slices.ContainsFunc(t.Rows, func(r *Row) bool { return len(r.P99) > 0 })
+	timed := slices.ContainsFunc(t.Rows, func(r *Row) bool { return len(valid(r.P99)) > 0 })
 	if timed {
 		header = append(header, "p99 ms")
 	}

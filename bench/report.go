@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -40,17 +41,30 @@ type Row struct {
 	Name   string
 	Values []float64 // NaN: that round failed
 	Beside []float64 // of the baseline (Table.Against[0]), measured beside each of Values; empty: as they come in its row
-	P99    []float64 // milliseconds; empty where single operations are not timed
+	P99    []float64 // milliseconds, NaN like Values; no number in it where single operations are not timed
 	Errors uint64
 	Error  string // one of them, or why a round failed
 	Ratios map[string]float64
 }
 
-// A Target is what a row has to reach: at least Min times the row By, or at most Max of the table's unit.
+// A Target is what a row has to reach: at least Min or at most Max, whichever is not zero. It is a multiple of what the rows By
+// have, of several the one that is hardest to beat, or without By of the table's unit.
 type Target struct {
-	Row, By  string
+	Row      string
+	By       []string
+	Of       quantity
 	Min, Max float64
 }
+
+// quantity is which of a row's figures a target is about. Of errors it asks for no more than each of By has, and of nothing
+// else.
+type quantity int
+
+const (
+	ofValue quantity = iota
+	ofP99
+	ofErrors
+)
 
 // row finds or adds a row.
 func (t *Table) row(name string) *Row {
@@ -101,17 +115,68 @@ func (t *Table) ratio(r *Row, by string) float64 {
 
 // verdict says in words whether the target is reached.
 func (g Target) verdict(t *Table) string {
-	if !t.has(g.Row) || g.By != "" && !t.has(g.By) {
+	by := slices.DeleteFunc(slices.Clone(g.By), func(name string) bool { return !t.has(name) })
+	if !t.has(g.Row) || len(g.By) > 0 && len(by) == 0 {
 		return fmt.Sprintf("target for %s: not measured", g.Row)
 	}
-	word := map[bool]string{true: "reached", false: "MISSED"}
-	if g.By != "" {
-		got := t.ratio(t.row(g.Row), g.By)
-		return fmt.Sprintf("target %s: %s is %.3f of %s, and at least %.2f is asked", word[got >= g.Min], g.Row, got, g.By, g.Min)
+	row := t.row(g.Row)
+	switch {
+	case g.Of == ofErrors:
+		least := slices.MinFunc(by, func(a, b string) int { return cmp.Compare(t.row(a).Errors, t.row(b).Errors) })
+		limit := t.row(least).Errors
+		return fmt.Sprintf("target %s: %s has %s errors, and no more than the %s of %s are asked", word(row.Errors <= limit),
+			g.Row, thousands(int64(row.Errors)), thousands(int64(limit)), least)
+	case len(by) == 0:
+		got := median(row.Values)
+		return fmt.Sprintf("target %s: %s is %s %s, and %s is asked", word(g.reached(got)), g.Row, figure(got), t.Unit,
+			g.bound(figure))
 	}
-	got := median(t.row(g.Row).Values)
-	return fmt.Sprintf("target %s: %s is %s %s, and at most %s is asked",
-		word[got <= g.Max], g.Row, figure(got), t.Unit, figure(g.Max))
+	got, best := g.worst(t, row, by)
+	name := g.Row
+	if g.Of == ofP99 {
+		name, best = "p99 of "+name, "that of "+best
+	}
+	if len(g.By) > 1 {
+		best += ", the hardest to beat"
+	}
+	return fmt.Sprintf("target %s: %s is %.3f of %s, and %s is asked", word(g.reached(got)), name, got, best,
+		g.bound(func(v float64) string { return fmt.Sprintf("%.2f", v) }))
+}
+
+// worst is the least favourable of the row's ratios by others, and by whom that is.
+func (g Target) worst(t *Table, r *Row, by []string) (float64, string) {
+	got, best := math.NaN(), ""
+	for _, name := range by {
+		v := t.ratio(r, name)
+		if g.Of == ofP99 {
+			v = ratio(r.P99, t.row(name).P99)
+		}
+		if best == "" || g.Min != 0 && v < got || g.Min == 0 && v > got {
+			got, best = v, name
+		}
+	}
+	return got, best
+}
+
+func (g Target) reached(v float64) bool {
+	if g.Min != 0 {
+		return v >= g.Min
+	}
+	return v <= g.Max
+}
+
+func (g Target) bound(write func(float64) string) string {
+	if g.Min != 0 {
+		return "at least " + write(g.Min)
+	}
+	return "at most " + write(g.Max)
+}
+
+func word(reached bool) string {
+	if reached {
+		return "reached"
+	}
+	return "MISSED"
 }
 
 // failed reports whether a row has a round without a value.

@@ -28,7 +28,7 @@ func sampleReport() *Report {
 			{Name: "ours", Values: []float64{99, 198, math.NaN()}, Error: "no | route\nto host"},
 			{Name: "none"},
 		},
-		Targets: []Target{{Row: "ours", By: "nft", Min: 0.95}, {Row: "ours", Max: 100}, {Row: "none", Max: 1}},
+		Targets: []Target{{Row: "ours", By: []string{"nft"}, Min: 0.95}, {Row: "ours", Max: 100}, {Row: "none", Max: 1}},
 	}
 	table.finish()
 	return &Report{
@@ -65,6 +65,43 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Contains(table.text(), "absent") {
 		t.Errorf("a comparison with nothing:\n%s", table.text())
+	}
+}
+
+// A target by several rows is one by that which is hardest to beat, whichever way is better.
+func TestTargetByTheBetter(t *testing.T) {
+	both := []string{"a", "b"}
+	nan := math.NaN()
+	rates := &Table{Unit: "/s", Against: both, Rows: []*Row{
+		{Name: "a", Values: []float64{100, 100, 100}, P99: []float64{2, 2, 2}, Errors: 4},
+		{Name: "b", Values: []float64{110, 130, 90}, P99: []float64{1, 1, nan}, Errors: 3},
+		{Name: "ours", Values: []float64{121, 143, 110}, P99: []float64{1.5, 1.5, 9}, Errors: 4},
+		{Name: "absent", Values: []float64{nan}},
+	}}
+	costs := &Table{Unit: "s/GB", Lower: true, Against: both, Rows: []*Row{
+		{Name: "a", Values: []float64{1}}, {Name: "b", Values: []float64{2}}, {Name: "ours", Values: []float64{1.2}},
+	}}
+	tests := []struct {
+		table  *Table
+		target Target
+		want   string
+	}{
+		{rates, Target{Row: "ours", By: both, Min: 1.1}, "target reached: ours is 1.100 of b, the hardest to beat, and at least 1.10 is asked"},
+		{rates, Target{Row: "ours", By: both, Min: 1.15}, "MISSED"},
+		{rates, Target{Row: "ours", By: []string{"a", "absent"}, Min: 1.2}, "reached: ours is 1.210 of a"},
+		{rates, Target{Row: "ours", By: []string{"absent"}, Min: 1}, "target for ours: not measured"},
+		{rates, Target{Row: "ours", By: both, Of: ofP99, Max: 1},
+			"MISSED: p99 of ours is 1.500 of that of b, the hardest to beat, and at most 1.00 is asked"},
+		{rates, Target{Row: "ours", By: both, Of: ofErrors}, "MISSED: ours has 4 errors, and no more than the 3 of b are asked"},
+		{rates, Target{Row: "ours", By: both[:1], Of: ofErrors}, "reached"},
+		{rates, Target{Row: "ours", Min: 100}, "reached: ours is 121 /s, and at least 100 is asked"},
+		{costs, Target{Row: "ours", By: both, Max: 1}, "MISSED: ours is 1.200 of a"},
+		{costs, Target{Row: "a", By: []string{"b"}, Max: 1}, "reached: a is 0.500 of b, and at most"},
+	}
+	for _, tt := range tests {
+		if got := tt.target.verdict(tt.table); !strings.Contains(got, tt.want) {
+			t.Errorf("%+v: %q, want %q in it", tt.target, got, tt.want)
+		}
 	}
 }
 

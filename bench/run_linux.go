@@ -198,6 +198,7 @@ type sample struct {
 	p99    time.Duration
 	errors uint64
 	err    string
+	aside  map[*Table]float64 // what the same measurement says in other tables
 }
 
 // compare adds a table: every contestant in every round, one right after the other. One that fails is tried again in the
@@ -253,13 +254,22 @@ func (b *bench) measure(ctx context.Context, t *Table, c contestant) bool {
 // record adds a round's value to a row. A failure is a gap, so that the rounds of different rows stay beside each other.
 func (b *bench) record(t *Table, name string, s sample, err error) {
 	if err != nil {
-		s = sample{value: math.NaN(), err: err.Error()}
+		for other := range s.aside {
+			s.aside[other] = math.NaN()
+		}
+		s = sample{value: math.NaN(), err: err.Error(), aside: s.aside}
+	}
+	for other, v := range s.aside {
+		r := other.row(name)
+		r.Values, r.Error = append(r.Values, v), s.err
 	}
 	r := t.row(name)
 	r.Values = append(r.Values, s.value)
+	p99 := math.NaN()
 	if s.p99 > 0 {
-		r.P99 = append(r.P99, ms(s.p99))
+		p99 = ms(s.p99)
 	}
+	r.P99 = append(r.P99, p99)
 	r.Errors += s.errors
 	if s.err != "" {
 		r.Error = s.err

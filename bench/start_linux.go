@@ -44,7 +44,7 @@ func (b *bench) starts(ctx context.Context, h *harness) error {
 		Targets: []Target{{Row: "fairlead", Max: 25}},
 	}
 	var starting, resting []contestant
-	for _, r := range b.allRelays() {
+	for _, r := range b.resting() {
 		starting = append(starting, contestant{r.name, func(ctx context.Context) (sample, error) {
 			command, err := b.startCommand(g, r.name)
 			if err != nil {
@@ -62,7 +62,7 @@ func (b *bench) starts(ctx context.Context, h *harness) error {
 			if err := pause(ctx, settle); err != nil {
 				return sample{}, err
 			}
-			kilobytes, err := residentTree(running.process.Pid())
+			kilobytes, err := sumTree(running.process.Pid(), resident)
 			return sample{value: kilobytes / 1000}, err
 		}})
 	}
@@ -78,9 +78,9 @@ func (b *bench) startCommand(g *gateway, name string) ([]string, error) {
 	var command []string
 	switch name {
 	case "nginx":
-		config, command = nginxConfig(b, g, startPort, startForwards), []string{"nginx", "-e", "stderr", "-c", file}
+		config, command = nginxConfig(b, g, startPort, startForwards, ""), []string{"nginx", "-e", "stderr", "-c", file}
 	case "haproxy":
-		config, command = haproxyConfig(g, startPort, startForwards), []string{"haproxy", "-db", "-f", file}
+		config, command = haproxyConfig(g, startPort, startForwards, "", ""), []string{"haproxy", "-db", "-f", file}
 	default:
 		if b.fairlead == "" {
 			return nil, errNoFairlead

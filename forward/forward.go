@@ -156,9 +156,6 @@ func (f *Forward) Validate() error {
 	for _, t := range f.To {
 		f.validateTarget(t, udp, bad)
 	}
-	if len(f.To) > 1 && f.Listen.Ports.All {
-		bad("to", "\"*\" takes one target, not %d: the kernel alone can carry it", len(f.To))
-	}
 	if f.Listen.IsUnix() {
 		const reason = "clients of a unix socket have no address; from, except and interface cannot apply"
 		if len(f.From) > 0 {
@@ -266,50 +263,6 @@ func (f *Forward) validateLimits(bad func(field, format string, args ...any)) {
 	if f.Source == SourceRewrite && f.Listen.IsUnix() {
 		bad("source", "clients of a unix socket have no address to rewrite")
 	}
-}
-
-// NeedsRelay says why f's own wording rules the kernel carrier out on every host, or "". Reasons that depend on the host
-// (no privilege, no routing) are the planner's.
-func (f *Forward) NeedsRelay() string {
-	switch {
-	case f.ListensAt() != Host:
-		return "it listens at node " + f.At
-	case f.DialsFrom() != Host:
-		return "it dials from node " + f.Via
-	case f.Listen.IsUnix():
-		return "it listens on a unix socket"
-	case f.Listen.Addr.IsValid() && f.Listen.Addr.IsLoopback():
-		return "it listens on loopback, where only programs of this host call"
-	case len(f.To) > 1:
-		return "it has several targets"
-	case f.MaxConnections > 0:
-		return "max_connections is counted by the relay"
-	case f.MaxPerSource > 0:
-		return "max_per_source is counted by the relay"
-	case f.Bandwidth > 0:
-		return "bandwidth is shaped by the relay"
-	case f.SendProxy > 0:
-		return "send_proxy writes into the stream"
-	case len(f.AcceptProxy) > 0:
-		return "accept_proxy reads from the stream"
-	}
-	if reason := f.relayKey(); reason != "" {
-		return reason
-	}
-	if len(f.To) == 0 {
-		return ""
-	}
-	switch t := f.To[0]; {
-	case t.IsUnix():
-		return "the target is a unix socket"
-	case t.Host != "":
-		return "the target is a host name, looked up for each session"
-	case t.Addr.IsLoopback():
-		return "the target is on loopback, where the kernel does not route"
-	case t.Addr.IsValid() && f.Listen.Addr.IsValid() && t.Addr.Is4() != f.Listen.Addr.Is4():
-		return "the kernel does not translate between IPv4 and IPv6"
-	}
-	return ""
 }
 
 // A FieldError is a value of a forward that cannot be. Field is the key as it is written in fairlead.toml, or "" for the

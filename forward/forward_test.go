@@ -2,6 +2,7 @@ package forward_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -117,7 +118,8 @@ func TestValidate(t *testing.T) {
 		{"unequal", "8000-8010", []string{"h:9000-9005"}, nil, "to"},
 		{"list onto range", "80,443", []string{"h:80-81"}, nil, "to"},
 		{"everything to a range", "*", []string{"192.168.1.10:80-90"}, nil, "to"},
-		{"everything to several", "*", []string{"192.168.1.10", "192.168.1.11"}, nil, "listen to"},
+		{"everything to the first of several", "*", []string{"192.168.1.10", "192.168.1.11"}, nil, "listen"},
+		{"everything to several in turn", "*", []string{"192.168.1.10", "192.168.1.11"}, func(f *forward.Forward) { f.Balance = forward.BalanceRoundRobin }, ""},
 		{"everything to a name", "*", []string{"h"}, nil, "listen"},
 		{"everything to here", "*", []string{":80"}, nil, "to"},
 		{"everything by the relay", "*", []string{"192.168.1.10"}, func(f *forward.Forward) { f.Carry = forward.CarryRelay }, "carry"},
@@ -212,6 +214,68 @@ func TestNeedsRelay(t *testing.T) {
 		why := newForward(t, "a", test.listen, test.to).NeedsRelay()
 		if (why == "") != (test.want == "") || !strings.Contains(why, test.want) {
 			t.Errorf("%s to %s: %q, want %q", test.listen, test.to, why, test.want)
+		}
+	}
+}
+
+func TestBalanceNeedsRelay(t *testing.T) {
+	many := make([]string, 33)
+	for i := range many {
+		many[i] = fmt.Sprintf("192.168.1.%d", i+1)
+	}
+	two := []string{"192.168.1.10", "192.168.1.11"}
+	const turns, source = forward.BalanceRoundRobin, forward.BalanceSource
+	for _, test := range []struct {
+		listen  string
+		to      []string
+		balance forward.Balance
+		want    string // a part of the reason; "" is none
+	}{
+		{"80", two, turns, ""},
+		{"80", two, source, ""},
+		{"80", many[:32], turns, ""},
+		{"80,8000-8010", []string{"192.168.1.10:80", "192.168.1.11:81"}, turns, ""},
+		{"80,443", []string{"192.168.1.10:80", "192.168.1.11"}, turns, ""},
+		{"80-81", []string{"192.168.1.10:90-91", "192.168.1.10:92-93"}, turns, ""},
+		{"*", two, turns, ""},
+		{"80", two, forward.BalanceFailover, "failover"},
+		{"80", two, forward.BalanceLeast, "least"},
+		{"80", many, source, "33 targets"},
+		{"80", []string{"192.168.1.10", "app"}, turns, "target app is a host name"},
+		{"80", []string{"192.168.1.10", "127.0.0.1"}, turns, "loopback"},
+		{"80", []string{"192.168.1.10", ":81"}, turns, "a port of this host"},
+		{"80", []string{":81", ":82"}, turns, "a port of this host"},
+		{"80", []string{"192.168.1.10", "2001:db8::1"}, turns, "both IP families"},
+		{"0.0.0.0:80", []string{"192.168.1.10", "2001:db8::1"}, turns, "IPv4 and IPv6"},
+		{"80-81", []string{"192.168.1.10", "192.168.1.11:80"}, turns, "differently"},
+		{"80-81", []string{"192.168.1.10:80-81", "192.168.1.11:90-91"}, turns, "differently"},
+		{"*", []string{"192.168.1.10", "192.168.1.11:80"}, turns, "differently"},
+		{"10000-29999", []string{"192.168.1.10:20000-39999", "192.168.1.11:20000-39999"}, turns, "too much"},
+	} {
+		f := newForward(t, "a", test.listen, test.to...)
+		f.Balance = test.balance
+		if why := f.NeedsRelay(); (why == "") != (test.want == "") || !strings.Contains(why, test.want) {
+			t.Errorf("%s to %s by %s: %q, want %q", test.listen, test.to, test.balance, why, test.want)
+		}
+	}
+}
+
+// TestLongKeys has the forwards whose keys would not fit the kernel.
+func TestLongKeys(t *testing.T) {
+	for _, test := range []struct {
+		listen string
+		to     []string
+		fits   bool
+	}{
+		{"192.0.2.1:80", []string{"192.168.1.10"}, true},
+		{"0.0.0.0:80", []string{"192.168.1.10", "192.168.1.11"}, true},
+		{"192.0.2.1:80", []string{"192.168.1.10", "192.168.1.11"}, false},
+		{"[2001:db8::1]:80", []string{"2001:db8::2"}, false},
+	} {
+		f := newForward(t, "a", test.listen, test.to...)
+		f.Balance, f.Interface, f.Except = forward.BalanceSource, "wan", prefixes("192.0.2.0/24")
+		if why := f.NeedsRelay(); (why == "") != test.fits {
+			t.Errorf("%s to %s: %q", test.listen, test.to, why)
 		}
 	}
 }

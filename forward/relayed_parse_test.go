@@ -187,14 +187,19 @@ func TestCheckPort(t *testing.T) {
 }
 
 func TestParseMAC(t *testing.T) {
-	for in, want := range map[string]string{"aa:bb:cc:dd:ee:ff": "aa:bb:cc:dd:ee:ff", "02-00-5E-00-53-80": "02:00:5e:00:53:80"} {
+	for in, want := range map[string]string{
+		"aa:bb:cc:dd:ee:ff": "aa:bb:cc:dd:ee:ff", "02-00-5E-00-53-80": "02:00:5e:00:53:80", "2:0:5e:0:53:80": "02:00:5e:00:53:80",
+		"0200.5e00.5380": "02:00:5e:00:53:80", "02005E005380": "02:00:5e:00:53:80",
+	} {
 		if m, err := forward.ParseMAC(in); err != nil || m.String() != want {
 			t.Errorf("%q: %v, %v", in, m, err)
 		}
 	}
 	for _, in := range []string{
-		"", "aa:bb:cc:dd:ee", "aa:bb:cc:dd:ee:ff:00", "aabb.ccdd.eeff", "aabbccddeeff", "aa:bb:cc:dd:ee:fg", "aa:bb-cc:dd:ee:ff",
-		"aa bb cc dd ee ff", "+a:bb:cc:dd:ee:ff", "a\x10:bb:cc:dd:ee:ff", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01",
+		"", "nas", "aa:bb:cc:dd:ee", "aa:bb:cc:dd:ee:ff:00", "aa:bb:cc:dd:ee:ff:00:11", "aa:bb:cc:dd:ee:fg", "aa:bb-cc:dd:ee:ff",
+		"aa:bb:cc:dd:ee:", "aa:bb:cc:dd:ee:0ff", "aa:bb:cc:dd:ee:ff ", "aa bb cc dd ee ff", "+a:bb:cc:dd:ee:ff", "a\x10:bb:cc:dd:ee:ff",
+		"aa.bb.cc.dd.ee.ff", "aab.ccdd.eeff", "aabb.ccdd.eeff.", "aabbccddeef", "0xaabbccddee",
+		"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01",
 	} {
 		if m, err := forward.ParseMAC(in); err == nil {
 			t.Errorf("%q is %v", in, m)

@@ -1,12 +1,13 @@
 package forward
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,8 +22,9 @@ func (m MAC) String() string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// ParseMAC reads six bytes in hexadecimal with ':' or '-' between them, of one card: not zero and no group address, which
-// has the lowest bit of its first byte set (IEEE 802, section 8.2.2).
+// ParseMAC reads six bytes in hexadecimal the way programs and labels write them: aa:bb:cc:dd:ee:ff or aa-bb-cc-dd-ee-ff,
+// where a byte may have one digit as arp(8) of BSD and macOS prints it, aabb.ccdd.eeff, or aabbccddeeff. They are of one
+// card: not zero and no group address, which has the lowest bit of its first byte set (IEEE 802, section 8.2.2).
 func ParseMAC(s string) (MAC, error) {
 	m, ok := parseHex(s)
 	switch {
@@ -36,23 +38,37 @@ func ParseMAC(s string) (MAC, error) {
 	return m, nil
 }
 
-// parseHex reads six bytes of two hexadecimal digits with one kind of separator between them, ':' or '-'.
+// parseHex reads six bytes of hexadecimal digits in one of the forms of ParseMAC.
 func parseHex(s string) (b [6]byte, ok bool) {
-	if len(s) != 17 || s[2] != ':' && s[2] != '-' {
+	separator, groups, width := "", 1, 12
+	switch {
+	case strings.Contains(s, ":"):
+		separator, groups, width = ":", 6, 2
+	case strings.Contains(s, "-"):
+		separator, groups, width = "-", 6, 2
+	case strings.Contains(s, "."):
+		separator, groups, width = ".", 3, 4
+	}
+	parts := []string{s}
+	if separator != "" {
+		parts = strings.Split(s, separator)
+	}
+	if len(parts) != groups {
 		return b, false
 	}
-	for i := range b {
-		at := 3 * i
-		if i > 0 && s[at-1] != s[2] {
+	digits := ""
+	for _, part := range parts {
+		if width == 2 && len(part) == 1 {
+			part = "0" + part
+		}
+		if len(part) != width {
 			return b, false
 		}
-		n, err := strconv.ParseUint(s[at:at+2], 16, 8) // takes no sign, and '_' with base 0 alone
-		if err != nil {
-			return b, false
-		}
-		b[i] = byte(n)
+		digits += part
 	}
-	return b, true
+	decoded, err := hex.DecodeString(digits)
+	copy(b[:], decoded)
+	return b, err == nil
 }
 
 // Secret is what stands for a secret wherever one would be printed.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,6 +95,9 @@ func (b *batch) addSet(id setID) {
 			lengths = append(lengths, nested(1, be32(1, uint32(id.dataType(f).size))))
 		}
 		attrs = append(attrs, nested(9, nested(2, lengths...)))
+	}
+	if slices.Contains(key, fieldSlot) {
+		attrs = append(attrs, attr(13, id.userData()))
 	}
 	if id.counts() {
 		attrs = append(attrs, nested(17, str(1, "counter"), nested(2, be64(1, 0), be64(2, 0))))

@@ -94,7 +94,7 @@ func packetRules(sets []setID, wanted func(setID) bool) []rule {
 	var out []rule
 	for _, id := range sets {
 		switch {
-		case id.role.perSession() || !wanted(id):
+		case !id.role.ownsRule() || !wanted(id):
 		case id.Ports == forward.PortAll:
 			out = append(out, rule{toChain(verdictJump, spareChain(id))})
 		default:
@@ -110,6 +110,9 @@ func packetRule(id setID) rule {
 	if id.role == roleHold {
 		return append(r, ifMember(id, metaIIFName), accept())
 	}
+	if id.spread.counts() {
+		r = append(r, ifMember(id.members(), metaIIFName))
+	}
 	return append(r, translate(id))
 }
 
@@ -118,7 +121,7 @@ func packetRule(id setID) rule {
 func spareChains(sets []setID) []chain {
 	var out []chain
 	for _, id := range sets {
-		if id.Ports == forward.PortAll && !id.role.perSession() {
+		if id.Ports == forward.PortAll && id.role.ownsRule() {
 			out = append(out, chain{name: spareChain(id), rules: []rule{{ifSocket(), back()}, packetRule(id)}})
 		}
 	}

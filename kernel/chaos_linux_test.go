@@ -103,10 +103,22 @@ func randomForward(t *testing.T, r *rand.Rand, name string) *forward.Forward {
 		base := 5000 + r.IntN(20)
 		to = fmt.Sprintf("%s:%d-%d", host, base, base+3)
 	}
+	balance := pick("", "", "balance=round-robin", "balance=source")
+	if balance != "" {
+		_, ports, _ := strings.Cut(to, ":")
+		to += "," + pick("192.168.1.10", "192.168.1.20") + ":" + ports
+		if r.IntN(3) == 0 {
+			to += "," + pick("192.168.1.10", "192.168.1.20") + ":" + ports
+		}
+	}
+	addr, input := pick("", "0.0.0.0:", netlab.RouterWAN4+":"), pick("", "", "interface=wan")
+	if balance != "" && addr != "" {
+		input = "" // from, an address and an interface would be too long a key
+	}
 	return fwd(t, strings.Join([]string{
-		name, pick("tcp/", "udp/", "tcp+udp/") + pick("", "0.0.0.0:", netlab.RouterWAN4+":") + ports, to,
+		name, pick("tcp/", "udp/", "tcp+udp/") + addr + ports, to,
 		pick("", "from="+netlab.Client4+"/32", "from=203.0.113.0/24", "from=203.0.113.0/24,"+netlab.Client4b+"/32"),
-		pick("", "", "except="+netlab.Client4b+"/32"), pick("", "", "interface=wan"), pick("", "source=rewrite"), pick("", "", "", "hold"),
+		pick("", "", "except="+netlab.Client4b+"/32"), input, pick("", "source=rewrite"), pick("", "", "", "hold"), balance,
 	}, " "))
 }
 
@@ -120,7 +132,9 @@ func probe(t *testing.T, r *rand.Rand, lab *netlab.Topology, index *forward.Inde
 		Addr: netip.MustParseAddr(netlab.RouterWAN4), Local: true, Port: port, Interface: "wan"})
 	v := visit{by: lab.Client, from: from, to: fmt.Sprintf("%s/%s:%d", network, netlab.RouterWAN4, port)}
 	if f != nil && f.Carry == forward.CarryKernel {
-		v.node = map[string]string{"192.168.1.10": "server", "192.168.1.20": "peer"}[f.To[0].Addr.String()]
+		for _, target := range f.To {
+			v.node += map[string]string{"192.168.1.10": "server ", "192.168.1.20": "peer "}[target.Addr.String()]
+		}
 		v.seen = "client"
 		if f.Source == forward.SourceRewrite {
 			v.seen = "host"

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -42,9 +43,17 @@ func compileForward(f *forward.Forward, yield func(element)) {
 			of, left = c.From, clientRanges(f.Except, c.From)
 		}
 		for _, clients := range left {
-			compileClaim(f, c, clients, yield)
+			compileClaim(f, match{Claim: c, clients: clients}, yield)
 		}
 	}
+}
+
+// A match is what the key of an element has, as far as its set asks for it.
+type match struct {
+	forward.Claim
+	clients addrRange  // zero: the prefix of the claim
+	slot    int        // of several targets
+	target  netip.Addr // where a session was sent
 }
 
 // addrRange is the addresses first to last; the zero value is "match the claim's prefix".
@@ -86,44 +95,34 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return last
 }
 
-func compileClaim(f *forward.Forward, c forward.Claim, clients addrRange, yield func(element)) {
-	id := setID{Shape: c.Shape, network: c.Network, clients: clients.first.IsValid()}
-	emit := func(r role, data []byte) {
+func compileClaim(f *forward.Forward, m match, yield func(element)) {
+	id := setID{Shape: m.Shape, network: m.Network, clients: m.clients.first.IsValid()}
+	emit := func(r role, m match) {
 		id := id
 		id.role = r
-		yield(newElement(id, f, c, clients, data))
+		yield(newElement(id, f.Name, m, nil))
 	}
 	if f.Carry == forward.CarryRelay {
-		emit(roleHold, nil)
+		emit(roleHold, m)
 		return
 	}
-	t := f.To[0]
-	if t.Addr.IsValid() && t.Addr.Is6() != c.V6 {
+	if t := f.To[0]; t.Addr.IsValid() && t.Addr.Is6() != m.V6 { // the others are of its family
 		return // this family's clients are not the kernel's to carry
 	}
-	switch {
-	case t.IsLocal() && !f.Shifted(t):
-		emit(roleRedirect, portData(t.Ports.First))
-	case t.Ports.IsZero() && c.Ports != forward.PortExact:
-		emit(roleDNATAddr, addrData(t.Addr))
-	case t.Ports.IsZero():
-		emit(roleDNAT, append(addrData(t.Addr), portData(c.Range.First)...))
-	case !f.Shifted(t) && t.Ports.First == t.Ports.Last:
-		emit(roleDNAT, append(addrData(t.Addr), portData(t.Ports.First)...))
-	case !f.Shifted(t):
-		emit(roleDNATAddr, addrData(t.Addr))
-	default:
-		compileShifted(f, c, id, clients, yield)
-	}
+	compileTargets(f, m, id, yield)
 	for _, direction := range []byte{directionOriginal, directionReply} {
 		id := id
 		id.role = roleCount
-		e := newElement(id, f, c, clients, nil)
+		e := newElement(id, f.Name, m, nil)
 		e.setDirection(direction)
 		yield(e)
 	}
-	if !t.IsLocal() {
-		emit(sourceRole(f.Source), nil)
+	for i, t := range f.To {
+		same := func(other forward.Target) bool { return other.Addr == t.Addr } // another port of the same host
+		if !t.IsLocal() && !slices.ContainsFunc(f.To[:i], same) {
+			m.target = t.Addr
+			emit(sourceRole(f.Source), m)
+		}
 	}
 }
 
@@ -137,27 +136,52 @@ func sourceRole(s forward.Source) role {
 	return roleAuto
 }
 
-// compileShifted writes an element for every port of a shifted range: NAT in nftables cannot add to a port.
-func compileShifted(f *forward.Forward, c forward.Claim, id setID, clients addrRange, yield func(element)) {
-	t := f.To[0]
-	id.role, id.each = roleDNAT, true
-	if t.IsLocal() {
-		id.role = roleRedirect
+// compileTargets writes what leads the clients of one claim to their targets.
+func compileTargets(f *forward.Forward, m match, id setID, yield func(element)) {
+	id.spread = spreadOf(f)
+	if id.spread.counts() {
+		yield(newElement(id.members(), f.Name, m, nil))
 	}
-	for port := range (forward.Ports{Ranges: []forward.Range{c.Range}}).Each {
-		data := portData(f.TargetPort(t, port))
-		if !t.IsLocal() {
-			data = append(addrData(t.Addr), data...)
-		}
-		one := c
-		one.Range = forward.Range{First: port, Last: port}
-		yield(newElement(id, f, one, clients, data))
+	for m.slot = range id.spread.slots() {
+		compileTarget(f, f.To[id.spread.target(m.slot)], m, id, yield)
 	}
 }
 
-func newElement(id setID, f *forward.Forward, c forward.Claim, clients addrRange, data []byte) element {
+func compileTarget(f *forward.Forward, t forward.Target, m match, id setID, yield func(element)) {
+	switch {
+	case t.IsLocal():
+		id.role = roleRedirect
+	case f.PortMapping(t) == forward.PortsStay && m.Ports != forward.PortExact:
+		id.role = roleDNATAddr
+	default:
+		id.role = roleDNAT
+	}
+	if id.each = f.Shifted(t); !id.each {
+		yield(newElement(id, f.Name, m, id.translation(t, f.TargetPort(t, m.Range.First))))
+		return
+	}
+	for port := range (forward.Ports{Ranges: []forward.Range{m.Range}}).Each { // NAT in nftables cannot add to a port
+		m.Range = forward.Range{First: port, Last: port}
+		yield(newElement(id, f.Name, m, id.translation(t, f.TargetPort(t, port))))
+	}
+}
+
+// translation is what map id yields for target t and its port.
+func (id setID) translation(t forward.Target, port uint16) []byte {
+	var data []byte
+	for _, fd := range id.data() {
+		if fd == fieldAddr {
+			data = append(data, t.Addr.AsSlice()...)
+		} else {
+			data = appendPadded(data, binary.BigEndian.AppendUint16(nil, port))
+		}
+	}
+	return data
+}
+
+func newElement(id setID, owner string, m match, data []byte) element {
 	fields := id.key()
-	e := element{set: id, data: data, owner: f.Name, key: make([]byte, 0, id.width(fields))}
+	e := element{set: id, data: data, owner: owner, key: make([]byte, 0, id.width(fields))}
 	if id.interval() {
 		e.keyEnd = make([]byte, 0, id.width(fields))
 	}
@@ -167,29 +191,31 @@ func newElement(id setID, f *forward.Forward, c forward.Claim, clients addrRange
 			e.keyEnd = appendPadded(e.keyEnd, last)
 		}
 	}
+	exactly := func(value []byte) { add(value, value) }
 	for _, fd := range fields {
 		switch fd {
 		case fieldDirection:
-			add([]byte{directionOriginal}, []byte{directionOriginal})
+			exactly([]byte{directionOriginal})
 		case fieldClient:
 			if id.clients {
-				add(clients.first.AsSlice(), clients.last.AsSlice())
+				add(m.clients.first.AsSlice(), m.clients.last.AsSlice())
 			} else {
-				add(c.From.Addr().AsSlice(), c.From.Addr().AsSlice())
+				exactly(m.From.Addr().AsSlice())
 			}
+		case fieldSlot:
+			exactly(id.slotOrder().AppendUint32(nil, uint32(m.slot)))
 		case fieldAddr:
-			add(c.Addr.AsSlice(), c.Addr.AsSlice())
+			exactly(m.Addr.AsSlice())
 		case fieldInterface:
 			name := make([]byte, 16)
-			copy(name, c.Interface)
-			add(name, name)
+			copy(name, m.Interface)
+			exactly(name)
 		case fieldTarget:
-			add(f.To[0].Addr.AsSlice(), f.To[0].Addr.AsSlice())
+			exactly(m.target.AsSlice())
 		case fieldProtocol:
-			proto := []byte{protocolNumber(c.Network)}
-			add(proto, proto)
+			exactly([]byte{protocolNumber(m.Network)})
 		case fieldPort:
-			add(binary.BigEndian.AppendUint16(nil, c.Range.First), binary.BigEndian.AppendUint16(nil, c.Range.Last))
+			add(binary.BigEndian.AppendUint16(nil, m.Range.First), binary.BigEndian.AppendUint16(nil, m.Range.Last))
 		}
 	}
 	return e
@@ -221,10 +247,6 @@ func appendPadded(b, part []byte) []byte {
 	return b
 }
 
-func addrData(a netip.Addr) []byte { return a.AsSlice() }
-
-func portData(port uint16) []byte { return appendPadded(nil, binary.BigEndian.AppendUint16(nil, port)) }
-
 // checkCarriable says why the kernel cannot carry f, or nil. The planner asks the same before; this holds for any caller.
 func checkCarriable(f *forward.Forward) error {
 	if f.Carry == forward.CarryRelay {
@@ -232,9 +254,6 @@ func checkCarriable(f *forward.Forward) error {
 	}
 	if reason := f.NeedsRelay(); reason != "" {
 		return fmt.Errorf("the kernel cannot carry %q: %s", f.Name, reason)
-	}
-	if len(f.To) != 1 {
-		return fmt.Errorf("the kernel cannot carry %q: it has %d targets", f.Name, len(f.To))
 	}
 	return nil
 }

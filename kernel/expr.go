@@ -244,6 +244,9 @@ func loadField(id setID, f field, iface, reg uint32) (string, []byte) {
 			return "ct reply ip6 saddr", ct(ctSrcIP6, 1, reg)
 		}
 		return "ct reply ip saddr", ct(ctSrcIP, 1, reg)
+	case fieldSlot:
+		slot := id.draw(reg)
+		return slot.text, slot.expr
 	case fieldProtocol:
 		return "meta l4proto", meta(metaL4Proto, reg)
 	case fieldPort:

@@ -24,7 +24,18 @@ var goldens = map[string][]string{
 	"local":   {"app 443 :8443", "apps tcp+udp/9000-9002 :9100-9102"},
 	"dmz":     {"dmz tcp+udp/* 192.168.1.50", "web 80 192.168.1.10", "from * 192.168.1.60 from=198.51.100.0/24"},
 	"source":  {"keep 80 192.168.1.10 source=keep", "rewrite 81 192.168.1.10 source=rewrite", "auto 82 192.168.1.10"},
-	"hold":    {"relay 80 192.168.1.10 from=198.51.100.0/24 hold", "web 80 192.168.1.10"},
+	"balance": {
+		"turns 0.0.0.0:80 192.168.1.10:8080,192.168.1.20:8081 balance=round-robin", "three 0.0.0.0:81 192.168.1.10,192.168.1.10:82,192.168.1.20 balance=source source=rewrite",
+		"range tcp+udp/0.0.0.0:600-609 192.168.1.10,192.168.1.20 balance=round-robin", "onto 610-611 192.168.1.10:700,192.168.1.20:701 balance=source",
+		"shift 700-701 192.168.1.10:9000-9001,192.168.1.20:9100-9101 balance=source",
+		"from 82 192.168.1.10,192.168.1.20 balance=source from=198.51.100.0/24 except=198.51.100.9/32 interface=wan",
+		"at 203.0.113.1:83 192.168.1.10,192.168.1.20 balance=round-robin from=198.51.100.0/24",
+		"all 0.0.0.0:* 192.168.1.10,192.168.1.20 balance=source", "every udp/0.0.0.0:* 192.168.1.10,192.168.1.20 balance=round-robin",
+		"turns6 tcp+udp/[::]:80 [fd00::1]:8080,[fd00::2]:8080 balance=round-robin", "source6 [::]:81 [fd00::1],[fd00::2] balance=source from=2001:db8:5::/48",
+		"at6 [2001:db8::1]:83 [fd00::1],[fd00::2] balance=round-robin from=2001:db8:5::/48",
+		"all6 [::]:* fd00::1,fd00::2 balance=round-robin",
+	},
+	"hold": {"relay 80 192.168.1.10 from=198.51.100.0/24 hold", "web 80 192.168.1.10"},
 }
 
 // TestGolden compares what is compiled with testdata, has nft(8) check that, and compares what the kernel lists after
@@ -58,6 +69,7 @@ func TestGolden(t *testing.T) {
 			lab.Host.Run(t, "nft", "flush", "ruleset")
 			newCarrier(t, lab.Host).apply(want)
 			byApply := lab.Host.Run(t, "nft", "-j", "list", "ruleset")
+			lab.Host.Feed(t, lab.Host.Run(t, "nft", "list", "ruleset"), "nft", "-c", "-f", "-") // as an administrator saves it
 			if a, b := withoutHandles(byText), withoutHandles(byApply); a != b {
 				t.Errorf("nft -f:\n%s\nApply:\n%s", a, b)
 			}

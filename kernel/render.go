@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"bufio"
@@ -32,11 +33,15 @@ func (rs *Ruleset) WriteNFT(w io.Writer) error {
 }
 
 func (rs *Ruleset) writeSet(out *bufio.Writer, id setID) {
-	kind, types := "set", typeNames(id, id.key())
-	if id.isMap() {
-		kind, types = "map", types+" : "+typeNames(id, id.data())
+	kind, word, types := "set", "type", typeNames
+	if slices.Contains(id.key(), fieldSlot) {
+		word, types = "typeof", typeExpressions
 	}
-	fmt.Fprintf(out, "\n\t%s %s {\n\t\ttype %s\n", kind, id.name(), types)
+	declared := types(id, id.key())
+	if id.isMap() {
+		kind, declared = "map", declared+" : "+types(id, id.data())
+	}
+	fmt.Fprintf(out, "\n\t%s %s {\n\t\t%s %s\n", kind, id.name(), word, declared)
 	if id.interval() {
 		fmt.Fprintf(out, "\t\tflags interval\n")
 	}
@@ -80,6 +85,14 @@ func typeNames(id setID, fields []field) string {
 	return strings.Join(names, " . ")
 }
 
+func typeExpressions(id setID, fields []field) string {
+	texts := make([]string, len(fields))
+	for i, f := range fields {
+		texts[i] = id.typeOf(f).text
+	}
+	return strings.Join(texts, " . ")
+}
+
 func elementText(e element) string {
 	text := valueText(e.set, e.set.key(), e.key, e.keyEnd) + fmt.Sprintf(" comment %q", e.owner)
 	if e.data != nil {
@@ -93,9 +106,9 @@ func valueText(id setID, fields []field, value, end []byte) string {
 	parts := make([]string, len(fields))
 	for i, f := range fields {
 		size := id.dataType(f).size
-		parts[i] = fieldText(f, value[:size])
+		parts[i] = id.fieldText(f, value[:size])
 		if end != nil {
-			if last := fieldText(f, end[:size]); last != parts[i] {
+			if last := id.fieldText(f, end[:size]); last != parts[i] {
 				parts[i] += "-" + last
 			}
 			end = end[pad4(size):]
@@ -105,7 +118,7 @@ func valueText(id setID, fields []field, value, end []byte) string {
 	return strings.Join(parts, " . ")
 }
 
-func fieldText(f field, b []byte) string {
+func (id setID) fieldText(f field, b []byte) string {
 	switch f {
 	case fieldInterface:
 		return fmt.Sprintf("%q", strings.TrimRight(string(b), "\x00"))
@@ -118,6 +131,8 @@ func fieldText(f field, b []byte) string {
 		return "tcp"
 	case fieldPort:
 		return fmt.Sprint(binary.BigEndian.Uint16(b))
+	case fieldSlot:
+		return fmt.Sprint(id.slotOrder().Uint32(b))
 	}
 	addr, _ := netip.AddrFromSlice(b)
 	return addr.String()

@@ -118,14 +118,15 @@ func (c *Carrier) remember(ch *change) {
 	}
 }
 
-// leadsTo reports whether f would send the session where it went.
+// leadsTo reports whether f could send the session where it went: to any of its targets.
 func leadsTo(f *forward.Forward, s session) bool {
-	t := f.To[0]
-	addr := t.Addr
-	if t.IsLocal() {
-		addr = s.listened.Addr()
-	}
-	return s.target == netip.AddrPortFrom(addr, f.TargetPort(t, s.listened.Port()))
+	return slices.ContainsFunc(f.To, func(t forward.Target) bool {
+		addr := t.Addr
+		if t.IsLocal() {
+			addr = s.listened.Addr()
+		}
+		return s.target == netip.AddrPortFrom(addr, f.TargetPort(t, s.listened.Port()))
+	})
 }
 
 func end(s *nlSocket, victims []session) error {

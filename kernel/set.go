@@ -18,16 +18,20 @@ const (
 	roleDNATAddr             // packet: to another address, the port stays
 	roleRedirect             // packet: to another port of this host, the address stays
 	roleHold                 // packet: the relay listens there; leave it alone
+	roleMembers              // packet: what a map with a counter is for, so that others do not move that
 	roleCount                // session: counts bytes, by direction
 	roleKeep                 // session: never rewrite the source
 	roleAuto                 // session: rewrite the source where replies would miss this host
 	roleRewrite              // session: always rewrite the source
 )
 
-var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "count", "keep", "auto", "rewrite"}
+var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "members", "count", "keep", "auto", "rewrite"}
 
 // perSession reports whether r is looked up by the session rather than by the packet.
 func (r role) perSession() bool { return r >= roleCount }
+
+// ownsRule reports whether each set of r has a rule of its own among those for packets.
+func (r role) ownsRule() bool { return r < roleMembers }
 
 // decidesSource reports whether r is for a rule about the source address.
 func (r role) decidesSource() bool { return r >= roleKeep }
@@ -39,6 +43,7 @@ type setID struct {
 	network forward.Networks // one: nft(8) wants rules that deal with ports to name their protocol
 	clients bool             // the client is matched as an address range (what except leaves of from), not as a prefix
 	each    bool             // a range that is shifted has an element for each port
+	spread  spread           // how one of several targets is picked; zero but for maps and their members
 }
 
 // compare gives sets one order: the order in which their rules stand.
@@ -49,6 +54,8 @@ func (id setID) compare(other setID) int {
 		cmp.Compare(id.network, other.network),
 		compareBool(id.clients, other.clients),
 		compareBool(id.each, other.each),
+		cmp.Compare(id.spread.balance, other.spread.balance),
+		cmp.Compare(id.spread.targets, other.spread.targets),
 	)
 }
 
@@ -84,6 +91,7 @@ func (id setID) name() string {
 	if id.each {
 		b.WriteString("_each")
 	}
+	b.WriteString(id.spread.suffix())
 	return b.String()
 }
 
@@ -113,6 +121,7 @@ const (
 	fieldProtocol
 	fieldPort
 	fieldTarget
+	fieldSlot // drawn by the rule: which of several targets
 )
 
 // key is the parts of the set's key in order. The protocol is the rule's to match; it only fills a key that would be empty,
@@ -124,6 +133,9 @@ func (id setID) key() []field {
 	}
 	if id.FromBits > 0 || id.clients {
 		out = append(out, fieldClient)
+	}
+	if id.isMap() && id.spread.draws() { // after the client: nft(8) takes a mask in the first part of a key alone
+		out = append(out, fieldSlot)
 	}
 	if id.ByAddr {
 		out = append(out, fieldAddr)
@@ -173,6 +185,8 @@ func (id setID) dataType(f field) dataType {
 		return dataType{"inet_proto", 12, 1}
 	case fieldPort:
 		return dataType{"inet_service", 13, 2}
+	case fieldSlot:
+		return dataType{"integer", 4, 4}
 	}
 	if id.V6 {
 		return dataType{"ipv6_addr", 8, 16}

@@ -27,11 +27,13 @@ func fwd(t testing.TB, spec string) *forward.Forward {
 	if f.Listen, err = forward.ParseListen(words[1]); err != nil {
 		t.Fatal(err)
 	}
-	target, err := forward.ParseTarget(words[2])
-	if err != nil {
-		t.Fatal(err)
+	for s := range strings.SplitSeq(words[2], ",") {
+		target, err := forward.ParseTarget(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.To = append(f.To, target)
 	}
-	f.To = []forward.Target{target}
 	for _, w := range words[3:] {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
@@ -43,6 +45,10 @@ func fwd(t testing.TB, spec string) *forward.Forward {
 			f.Interface = value
 		case "source":
 			if f.Source, err = forward.ParseSource(value); err != nil {
+				t.Fatal(err)
+			}
+		case "balance":
+			if f.Balance, err = forward.ParseBalance(value); err != nil {
 				t.Fatal(err)
 			}
 		case "hold":
@@ -109,7 +115,7 @@ type visit struct {
 	by   *netlab.Node
 	from string // the caller's own address; "" is any
 	to   string // "tcp/addr:port" or "udp/…"
-	node string // the node that answers; "" is nobody
+	node string // the node that answers, or several, one of which does: "server peer"; "" is nobody
 	seen string // what the server sees: "client" (the caller's own address), "host" (not the caller's), "" (either)
 }
 
@@ -123,7 +129,7 @@ func (v visit) check(t *testing.T) {
 	case v.node == "":
 	case err != nil:
 		t.Errorf("%s → %s: %v", v.by, v.to, err)
-	case got.Node != v.node:
+	case !slices.Contains(strings.Fields(v.node), got.Node):
 		t.Errorf("%s → %s: answered by %s, expected %s", v.by, v.to, got.Node, v.node)
 	case v.seen == "client" && got.You != got.Me:
 		t.Errorf("%s → %s: the server saw %s, the client is %s", v.by, v.to, got.You, got.Me)
@@ -221,14 +227,41 @@ func TestOneArmed(t *testing.T) {
 	lab := netlab.OneArmed(t)
 	lab.Host.Forwarding(t)
 	lab.Server.Echo(t, "[::]:8080")
+	lab.Peer.Echo(t, "[::]:8080")
 	c := newCarrier(t, lab.Host)
-	c.apply(fwds(t, "web4 tcp+udp/0.0.0.0:80 192.168.1.10:8080", "web6 tcp+udp/[::]:80 [fd00:1::10]:8080"))
+	c.apply(fwds(t, "web4 tcp+udp/0.0.0.0:80 192.168.1.10:8080", "web6 tcp+udp/[::]:80 [fd00:1::10]:8080",
+		"pair4 tcp+udp/0.0.0.0:81 192.168.1.10:8080,192.168.1.20:8080 balance=round-robin",
+		"pair6 tcp+udp/[::]:81 [fd00:1::10]:8080,[fd00:1::20]:8080 balance=round-robin"))
 	for _, network := range []string{"tcp", "udp"} {
 		for _, to := range both(network, netlab.Host4, netlab.Host6, 80) {
 			visit{by: lab.Client, to: to, node: "server", seen: "host"}.check(t)
 			visit{by: lab.Peer, to: to, node: "server", seen: "host"}.check(t)
 			visit{by: lab.Host, to: to, node: "server"}.check(t)
 		}
+		for _, to := range both(network, netlab.Host4, netlab.Host6, 81) {
+			for range 2 { // one of the two leads a caller of the LAN to itself
+				visit{by: lab.Client, to: to, node: "server peer", seen: "host"}.check(t)
+				visit{by: lab.Peer, to: to, node: "server peer", seen: "host"}.check(t)
+				visit{by: lab.Host, to: to, node: "server peer"}.check(t)
+			}
+		}
+	}
+}
+
+// say sends text and waits for an answer with want in it.
+func say(t *testing.T, conn net.Conn, text, want string) {
+	t.Helper()
+	if _, err := conn.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for !strings.Contains(string(got), want) {
+		buf := make([]byte, 2048)
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatalf("waiting for %q after %q: %v", want, got, err)
+		}
+		got = append(got, buf[:n]...)
 	}
 }
 
@@ -248,24 +281,9 @@ func TestSessions(t *testing.T) {
 		return conn
 	}
 	one, two, flow := open("tcp"), open("tcp"), open("udp")
-	say := func(conn net.Conn, text, want string) {
-		t.Helper()
-		if _, err := conn.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		var got []byte
-		for !strings.Contains(string(got), want) {
-			buf := make([]byte, 2048)
-			n, err := conn.Read(buf)
-			if err != nil {
-				t.Fatalf("waiting for %q after %q: %v", want, got, err)
-			}
-			got = append(got, buf[:n]...)
-		}
-	}
-	say(one, "one", "one")
-	say(two, "two", "two")
-	say(flow, "flow", "server")
+	say(t, one, "one", "one")
+	say(t, two, "two", "two")
+	say(t, flow, "flow", "server")
 	var list []forward.Session
 	_ = lab.Host.Do(func() (err error) { list, err = c.Sessions(); return err })
 	if len(list) != 3 {
@@ -279,8 +297,8 @@ func TestSessions(t *testing.T) {
 	if after := c.stats()["web"]; after.Total < before.Total || after.BytesIn < before.BytesIn || after.BytesOut < before.BytesOut {
 		t.Errorf("counters went back: %+v, then %+v", before, after)
 	}
-	say(one, "still", "still")
-	say(flow, "flow", "peer")
+	say(t, one, "still", "still")
+	say(t, flow, "flow", "peer")
 	for _, s := range list {
 		if s.Client == one.LocalAddr().String() && s.Network == forward.TCP {
 			if err := lab.Host.Do(func() error { return c.Kill(s.ID) }); err != nil {
@@ -292,7 +310,7 @@ func TestSessions(t *testing.T) {
 	if n, err := one.Read(make([]byte, 16)); err == nil {
 		t.Errorf("a killed session still answers (%d bytes)", n)
 	}
-	say(two, "alive", "alive")
+	say(t, two, "alive", "alive")
 	c.apply(fwds(t, "other 81 192.168.1.10:8080"))
 	_, _ = two.Write([]byte("x"))
 	if n, err := two.Read(make([]byte, 16)); err == nil {
@@ -444,43 +462,4 @@ func TestStrangers(t *testing.T) {
 		}
 		got += string(buf[:n])
 	}
-}
-
-// TestLost damages the table from within: the carrier notices, and the next Apply puts it right.
-func TestLost(t *testing.T) {
-	lab := netlab.Gateway(t)
-	lab.Server.Echo(t, "[::]:8080")
-	c := newCarrier(t, lab.Host)
-	want := fwds(t, "web 80 192.168.1.10:8080")
-	c.apply(want)
-	lost := func() (lost bool) {
-		_ = lab.Host.Do(func() error { lost = c.Lost(); return nil })
-		return lost
-	}
-	lab.Host.Run(t, "nft", "add", "table", "inet", "theirs")
-	if lost() {
-		t.Error("another program's table is taken for a loss")
-	}
-	for _, damage := range []string{"flush table inet fairlead", "flush map inet fairlead dnat4_tcp_port", "flush chain inet fairlead local", "delete table inet fairlead"} {
-		lab.Host.Run(t, "nft", damage)
-		if !lost() {
-			t.Errorf("%s: not noticed", damage)
-		}
-		c.apply(want)
-		visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":80", node: "server"}.check(t)
-		if lost() {
-			t.Errorf("%s: not mended", damage)
-		}
-	}
-}
-
-// TestSquatter has an ordinary user take the name that guards the table: it keeps nobody from it.
-func TestSquatter(t *testing.T) {
-	lab := netlab.Gateway(t)
-	lab.Server.Echo(t, "[::]:8080")
-	p := lab.Host.Start(t, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "socat", "-d", "-d", "ABSTRACT-LISTEN:fairlead/fairlead", "-")
-	p.WaitOutput(t, "listening on")
-	c := newCarrier(t, lab.Host)
-	c.apply(fwds(t, "web 80 192.168.1.10:8080"))
-	visit{by: lab.Client, to: "tcp/" + netlab.RouterWAN4 + ":80", node: "server"}.check(t)
 }

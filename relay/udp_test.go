@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
-	"github.com/fairlead-net/fairlead/node/host"
 )
 
 // serveUDP answers every datagram with prefix and the datagram.
@@ -57,7 +56,7 @@ func askUDP(t *testing.T, c net.Conn, text, want string) {
 func onBothPaths(t *testing.T, test func(t *testing.T, r *Relay)) {
 	t.Helper()
 	t.Run("engine", func(t *testing.T) { test(t, startRelay(t)) })
-	t.Run("portable", func(t *testing.T) { test(t, startRelayWith(t, host.New(), true)) })
+	t.Run("portable", func(t *testing.T) { test(t, startPortable(t)) })
 }
 
 func TestUDP(t *testing.T) {

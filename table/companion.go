@@ -99,7 +99,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 	switch {
 	case f.Carry != forward.CarryKernel || f.Listen.Addr.IsValid() || f.Interface != "" || f.Source == forward.SourceKeep,
 		f.Listen.Ports.All || f.Listen.Ports.Count() > maxCompanionPorts,
-		f.To[0].IsLocal() || facts.IsLocal(f.To[0].Addr): // the kernel redirects those itself
+		!slices.ContainsFunc(f.To, func(t forward.Target) bool { return !t.IsLocal() && !facts.IsLocal(t.Addr) }): // the kernel redirects those itself
 		return nil
 	}
 	var list []*forward.Forward
@@ -109,7 +109,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 		every    netip.Addr // of the family
 	}{{suffixLo4, loopback4, netip.IPv4Unspecified()}, {suffixLo6, loopback6, netip.IPv6Unspecified()}} {
 		addr, from, except := lo.loopback, []netip.Prefix(nil), []netip.Prefix(nil)
-		if lo.every.Is4() != f.To[0].Addr.Is4() {
+		if lo.every.Is4() != f.To[0].Addr.Is4() { // NeedsRelay has left targets of one family
 			from, except = ofFamily(f.From, lo.every), ofFamily(f.Except, lo.every)
 			if addr = lo.every; len(f.From) > 0 && len(from) == 0 {
 				continue
@@ -118,7 +118,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 			continue
 		}
 		list = append(list, &forward.Forward{
-			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Carry: forward.CarryRelay, From: from, Except: except,
+			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except,
 			Listen: forward.Listen{Networks: f.Listen.Networks, Addr: addr, Ports: f.Listen.Ports},
 		})
 	}

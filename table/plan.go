@@ -43,6 +43,9 @@ func needsKernel(f *forward.Forward) string {
 	return ""
 }
 
+// keepsTurn is what the kernel carrier does not do for several targets.
+const keepsTurn = "a target that does not answer keeps its share of the sessions; carry = \"relay\" would go on to the next one"
+
 const noTranslation = "the kernel does not translate between IPv4 and IPv6"
 
 // needsRelay says why the kernel of this host cannot carry f, or should not, or "".
@@ -56,7 +59,7 @@ func needsRelay(f *forward.Forward, facts kernel.Facts) string {
 	if facts.Unusable != "" {
 		return facts.Unusable
 	}
-	to := f.To[0].Addr // NeedsRelay has left one target: an address or a port of this host
+	to := f.To[0].Addr // NeedsRelay has left addresses of one family or a port of this host
 	if !to.IsValid() {
 		return ""
 	}
@@ -64,13 +67,18 @@ func needsRelay(f *forward.Forward, facts kernel.Facts) string {
 	if len(f.From) > 0 && !slices.ContainsFunc(f.From, sameFamily) {
 		return noTranslation
 	}
-	if facts.IsLocal(to) || facts.Routes(to) {
+	if facts.Routes(to) || allLocal(f, facts) {
 		return ""
 	}
 	if to.Is4() {
 		return "this host does not forward packets (net.ipv4.ip_forward is 0)"
 	}
 	return "this host does not forward packets (net.ipv6.conf.all.forwarding is 0)"
+}
+
+// allLocal reports whether every target is an address of this host.
+func allLocal(f *forward.Forward, facts kernel.Facts) bool {
+	return !slices.ContainsFunc(f.To, func(t forward.Target) bool { return !facts.IsLocal(t.Addr) })
 }
 
 func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
@@ -82,10 +90,19 @@ func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
 		return d
 	}
 	var notes []string
-	if facts.IsLocal(to) {
+	if allLocal(f, facts) {
 		d.Why = "plain redirect on this host"
-	} else {
-		notes = append(notes, sourceNote(f, to, facts))
+	}
+	for _, t := range f.To {
+		if facts.IsLocal(t.Addr) {
+			continue
+		}
+		if note := sourceNote(f, t.Addr, facts); !slices.Contains(notes, note) {
+			notes = append(notes, note)
+		}
+	}
+	if len(f.To) > 1 {
+		notes = append(notes, keepsTurn)
 	}
 	if !f.Listen.Addr.IsValid() { // asked for every address, of both families
 		if to.Is4() {

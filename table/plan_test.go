@@ -47,6 +47,12 @@ func TestPlan(t *testing.T) {
 		{"own address", config.Spec{Listen: "203.0.113.5:443", To: to("192.168.1.1:8443")}, still, k, "plain redirect on this host", "", ""},
 		{"dmz", config.Spec{Listen: "*", To: to("192.168.1.50")}, router, k, "plain host to host", seen + only4, ""},
 
+		{"round-robin", config.Spec{Listen: "0.0.0.0:80", To: to("192.168.1.10:80", "192.168.1.11:80"), Balance: "round-robin"}, router, k, "plain host to host", seen + "; " + keepsTurn, ""},
+		{"source, by two ways", config.Spec{Listen: "0.0.0.0:80", To: to("192.168.1.10", "203.0.113.9"), Balance: "source"}, router, k, "plain host to host", seen + "; " + behind + "; " + keepsTurn, ""},
+		{"own addresses by source", config.Spec{Listen: "0.0.0.0:80", To: to("192.168.1.1:81", "192.168.1.1:82"), Balance: "source"}, still, k, "plain redirect on this host", keepsTurn, ""},
+
+		{"one of two here", config.Spec{Listen: "80", To: to("192.168.1.1:81", "192.168.1.10:81"), Balance: "source"}, still, r, no4, "", ""},
+		{"failover", config.Spec{Listen: "80", To: to("192.168.1.10", "192.168.1.11")}, router, r, `balance = "failover" has to see which target answers`, "", ""},
 		{"asked for", config.Spec{Listen: "80", To: to("192.168.1.10:80"), Carry: "relay"}, router, r, "asked for by carry", "", ""},
 		{"name", config.Spec{Listen: "80", To: to("app:80")}, router, r, "the target is a host name, looked up for each session", "", ""},
 		{"loopback", config.Spec{Listen: "80", To: to("127.0.0.1:8080")}, router, r, "the target is on loopback, where the kernel does not route", "", ""},

@@ -40,7 +40,11 @@ func Run() error {
 		runtime.KeepAlive(held) // an os.File that nobody holds is closed
 		return err
 	}
-	r, err := s.measure()
+	measure := s.measure
+	if s.Kind == OneWay {
+		measure = s.oneWay
+	}
+	r, err := measure()
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,7 @@ type client struct {
 	from, by time.Time                // what ends between them counts
 	times    histogram
 	count    uint64
+	all      uint64 // of Bulk: bytes, of before and after as well
 	errors   uint64
 	err      error
 	done     atomic.Bool
@@ -61,7 +66,8 @@ type client struct {
 
 func (s *Spec) measure() (Result, error) {
 	work := map[Kind]func(*client) error{
-		Connect: (*client).exchanges, Request: (*client).exchanges, Bulk: (*client).bulk, UDP: (*client).datagrams,
+		Connect: (*client).exchanges, Close: (*client).exchanges, Request: (*client).exchanges,
+		Bulk: (*client).bulk, UDP: (*client).datagrams,
 	}[s.Kind]
 	if work == nil {
 		return Result{}, fmt.Errorf("spec of the load: no kind %q", s.Kind)
@@ -114,6 +120,7 @@ func sum(clients []*client, in time.Duration) Result {
 			continue
 		}
 		r.Count += c.count
+		r.All += c.all
 		r.Errors += c.errors
 		if c.err != nil {
 			r.Error = c.err.Error()
@@ -168,6 +175,7 @@ func (c *client) bulk() error {
 		if errno != 0 {
 			return check("write", errno)
 		}
+		c.all += uint64(n)
 		now := time.Now()
 		if now.After(c.by) {
 			return nil

@@ -3,6 +3,15 @@
 // stream, all in raw system calls, without the Go scheduler in between, and without garbage to collect. Nothing of Fairlead
 // may be imported here.
 //
+// Datagrams go out and come in many to a system call: in batches (sendmmsg, recvmmsg) or, one way, as one buffer that the kernel
+// cuts (UDP_SEGMENT) and joins again (UDP_GRO), so that it is the relay that is measured. Nothing slows a UDP sender down by
+// itself, and on few processors one that runs free starves the relay and measures its queues; hence every UDP load is a closed
+// loop. There and back, the answer to a datagram lets the next one go. One way, the sink counts in memory that it shares with
+// the sender (tally), and the sender keeps a window of datagrams on their way and sleeps while it is full: no acknowledgement
+// crosses the network, and what counts is what arrives. A lost datagram keeps its place in the window until nothing has come for
+// a while, so that loss costs a relay speed. The windows are larger than what a socket's default receive buffer holds (92
+// datagrams of 1,400 bytes in 208 KiB): a relay that is to lose none has to ask for more, as one must in life.
+//
 // The benchmark starts itself once more inside a namespace for each side, the server (Serve) and each measurement (Run).
 package load
 
@@ -18,19 +27,23 @@ type Kind string
 // The kinds of load.
 const (
 	Connect Kind = "connect" // connect, send Size bytes, have them back, reset; over and over
+	Close   Kind = "close"   // the same with an orderly close (FIN) by the client
 	Request Kind = "request" // send Size bytes, have them back; over and over on one connection
 	Bulk    Kind = "bulk"    // send as fast as it goes
 	UDP     Kind = "udp"     // keep InFlight datagrams of Size bytes on their way there and back
+	OneWay  Kind = "one-way" // keep InFlight datagrams of Size bytes of each flow on their way to the sink
 	Hold    Kind = "hold"    // open Workers connections, use each once, keep them until standard input ends
 )
 
 // Where a server listens: its echo port is the base, the others follow.
 const (
-	BasePort = 9000
-	EchoPort = BasePort     // TCP: sends back what it gets
-	SinkPort = BasePort + 1 // TCP: takes what it gets
-	HoldPort = BasePort + 2 // TCP: sends back what it gets, for thousands of connections at once
-	UDPPort  = BasePort + 3 // UDP: sends back what it gets
+	BasePort  = 9000
+	EchoPort  = BasePort     // TCP: sends back what it gets, and resets when that ends
+	SinkPort  = BasePort + 1 // TCP: takes what it gets
+	ClosePort = BasePort + 2 // TCP: sends back what it gets, and closes in order when that ends
+	HoldPort  = BasePort + 3 // TCP: sends back what it gets, for thousands of connections at once
+	UDPPort   = BasePort + 4 // UDP: sends back what it gets
+	CountPort = BasePort + 5 // UDP: counts what it gets in the tally
 )
 
 // A Spec is a measurement, as JSON on the standard input of the process that makes it.
@@ -39,14 +52,16 @@ type Spec struct {
 	Targets  []string // IPv4 "address:port"; connection n goes to number n modulo their count
 	Workers  int      // connections, flows or streams at a time
 	Size     int      // bytes a message
-	InFlight int      // of UDP: datagrams that a flow keeps on their way, at most 256
+	InFlight int      // of UDP and OneWay: datagrams that a flow keeps on their way, of UDP at most 256
+	Tally    string   // of OneWay: the file that the server was told to count in
 	Warm     time.Duration
 	Time     time.Duration // what is counted, after Warm
 }
 
 // A Result is what came of it, as one line of JSON on standard output.
 type Result struct {
-	Count   uint64        // connections, requests, datagrams or, for Bulk, bytes
+	Count   uint64        // connections, requests, datagrams (those that arrived) or, for Bulk, bytes
+	All     uint64        // of Bulk: the bytes of before and after as well
 	Seconds float64       // in which they were counted
 	Errors  uint64        // operations that failed, or datagrams that did not come back
 	Error   string        // one of them

@@ -9,7 +9,7 @@ import (
 
 // An exchange is a connection over which a message goes there and back: once, or over and over.
 //
-//	connecting ──► waiting ──► done: Connect resets and connects anew, Request waits again
+//	connecting ──► waiting ──► done: Connect resets and Close closes, and both connect anew; Request waits again
 type exchange struct {
 	to      *unix.RawSockaddrInet4
 	fd      int // -1: none
@@ -104,11 +104,15 @@ func (c *client) step(p *poller, e *exchange, id int, buf []byte) error {
 		return c.step(p, e, id, buf)
 	}
 	c.finished(time.Now(), e.began, 1)
-	if c.spec.Kind == Request {
+	switch c.spec.Kind {
+	case Request:
 		e.began = time.Now()
 		return c.send(e, buf)
+	case Close:
+		closeOrderly(e.fd)
+	default:
+		reset(e.fd)
 	}
-	reset(e.fd)
 	return e.connect(p, id)
 }
 

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,19 +24,26 @@ const (
 // threads is how many share the work where one can serve many connections.
 func threads() int { return runtime.NumCPU() }
 
-// Serve listens on the four ports of every IPv4 address, writes "ready" and serves until standard input ends. The process
-// is good for nothing else, and ends with it.
+// Serve reads the name of the tally's file, a line of standard input, listens on all ports of every IPv4 address, writes "ready"
+// and serves until standard input ends. The process is good for nothing else, and ends with it.
 func Serve() error {
-	quiet(sinkThreads + 2*threads() + 16)
-	echoes, err := listen(unix.SOCK_STREAM, EchoPort)
+	quiet(sinkThreads + 3*threads() + 17)
+	in := bufio.NewReader(os.Stdin)
+	file, err := in.ReadString('\n')
 	if err != nil {
+		return fmt.Errorf("name of the tally: %w", err)
+	}
+	count, err := openTally(strings.TrimSpace(file))
+	if err != nil {
+		return err
+	}
+	if err := serveDatagrams(count); err != nil {
+		return err
+	}
+	if err := serveEchoes(); err != nil {
 		return err
 	}
 	sink, err := listen(unix.SOCK_STREAM, SinkPort)
-	if err != nil {
-		return err
-	}
-	udp, err := listen(unix.SOCK_DGRAM, UDPPort)
 	if err != nil {
 		return err
 	}
@@ -45,27 +54,52 @@ func Serve() error {
 	for range sinkThreads {
 		worker(func() { serveSink(sink) })
 	}
-	for range threads() {
-		p, err := newPoller()
-		if err != nil {
-			return err
-		}
-		if errno := p.add(echoes, echoes, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); errno != 0 {
-			return check("epoll_ctl", errno)
-		}
-		worker(func() { serveEcho(p, echoes) })
-		worker(func() { serveUDP(udp) })
-	}
 	go serveHold(hold)
 	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
+	_, err = io.Copy(io.Discard, in)
 	return err
 }
 
-func listen(kind, port int) (int, error) {
-	if port == EchoPort {
-		kind |= unix.SOCK_NONBLOCK
+// serveEchoes serves both echo ports. They differ in how they end a connection.
+func serveEchoes() error {
+	for port, end := range map[int]func(int){EchoPort: reset, ClosePort: closeOrderly} {
+		ln, err := listen(unix.SOCK_STREAM|unix.SOCK_NONBLOCK, port)
+		if err != nil {
+			return err
+		}
+		for range threads() {
+			p, err := newPoller()
+			if err != nil {
+				return err
+			}
+			if errno := p.add(ln, ln, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); errno != 0 {
+				return check("epoll_ctl", errno)
+			}
+			worker(func() { serveEcho(p, ln, end) })
+		}
 	}
+	return nil
+}
+
+// serveDatagrams serves both UDP ports.
+func serveDatagrams(count *tally) error {
+	udp, err := listen(unix.SOCK_DGRAM, UDPPort)
+	if err != nil {
+		return err
+	}
+	for range threads() {
+		worker(func() { serveUDP(udp) })
+	}
+	sink, err := listen(unix.SOCK_DGRAM, CountPort)
+	if err != nil {
+		return err
+	}
+	_ = unix.SetsockoptInt(sink, unix.SOL_UDP, unix.UDP_GRO, 1) // without it (before Linux 5.0) it costs more to receive
+	worker(func() { serveCount(sink, count) })
+	return nil
+}
+
+func listen(kind, port int) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
@@ -82,9 +116,9 @@ func listen(kind, port int) (int, error) {
 	return fd, unix.Listen(fd, backlog)
 }
 
-// serveEcho answers any number of connections on one thread. What it closes it resets, which frees a relay of the TIME_WAIT
-// that it would else keep for every connection.
-func serveEcho(p *poller, ln int) {
+// serveEcho answers any number of connections on one thread. A reset at the end frees a relay of the TIME_WAIT that it would
+// else keep for every connection.
+func serveEcho(p *poller, ln int, end func(fd int)) {
 	buf := make([]byte, bufferSize)
 	for {
 		for _, ev := range p.wait(-1) {
@@ -102,7 +136,7 @@ func serveEcho(p *poller, ln int) {
 					n, errno = write(fd, buf[:n])
 				}
 				if (n <= 0 || errno != 0) && errno != unix.EAGAIN {
-					reset(fd)
+					end(fd)
 				}
 			}
 		}
@@ -132,6 +166,25 @@ func serveUDP(fd int) {
 		if n, errno := b.receive(fd, unix.MSG_WAITFORONE); errno == 0 {
 			_ = b.send(fd, n) // what does not go counts as lost over there
 		}
+	}
+}
+
+// serveCount counts datagrams without copying them.
+func serveCount(fd int, count *tally) {
+	b := newBatch(64, 1, false)
+	b.joined()
+	for {
+		n, errno := b.receive(fd, unix.MSG_WAITFORONE|unix.MSG_TRUNC)
+		if errno != 0 {
+			continue
+		}
+		var datagrams uint32
+		var bytes uint64
+		for i := range n {
+			datagrams += b.datagrams(i)
+			bytes += uint64(b.msgs[i].n)
+		}
+		count.add(datagrams, bytes)
 	}
 }
 

@@ -107,6 +107,11 @@ func reset(fd int) {
 	linger := unix.Linger{Onoff: 1}
 	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
 		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
+	closeOrderly(fd)
+}
+
+// closeOrderly closes a TCP socket with FIN, when all that came was read.
+func closeOrderly(fd int) {
 	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
@@ -145,6 +150,15 @@ type batch struct {
 	addr []unix.RawSockaddrInet4
 	iov  []unix.Iovec
 	bufs [][]byte
+	ctl  []control // nil: not wanted
+}
+
+// control is room for the one control message that a sink asks for: how long the datagrams are that the kernel has joined, see
+// UDP_GRO in udp(7).
+type control struct {
+	hdr  unix.Cmsghdr
+	size int32
+	_    int32
 }
 
 // mmsghdr is the kernel's struct of that name, see recvmmsg(2).
@@ -156,7 +170,7 @@ type mmsghdr struct {
 
 // newBatch makes room for n datagrams of up to size bytes; named keeps their addresses, for a socket that is not connected.
 func newBatch(n, size int, named bool) *batch {
-	b := &batch{make([]mmsghdr, n), make([]unix.RawSockaddrInet4, n), make([]unix.Iovec, n), make([][]byte, n)}
+	b := &batch{make([]mmsghdr, n), make([]unix.RawSockaddrInet4, n), make([]unix.Iovec, n), make([][]byte, n), nil}
 	for i := range n {
 		b.bufs[i] = make([]byte, size)
 		b.iov[i].Base = &b.bufs[i][0]
@@ -169,12 +183,33 @@ func newBatch(n, size int, named bool) *batch {
 	return b
 }
 
+// joined has the batch receive datagrams that the kernel has joined.
+func (b *batch) joined() {
+	b.ctl = make([]control, len(b.msgs))
+	for i := range b.msgs {
+		b.msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&b.ctl[i]))
+	}
+}
+
+// datagrams is how many the i-th message is made of.
+func (b *batch) datagrams(i int) uint32 {
+	c := &b.ctl[i]
+	if int(b.msgs[i].hdr.Controllen) < unix.SizeofCmsghdr+4 || c.hdr.Level != unix.SOL_UDP || c.hdr.Type != unix.UDP_GRO ||
+		c.size <= 0 {
+		return 1
+	}
+	return max(1, (b.msgs[i].n+uint32(c.size)-1)/uint32(c.size))
+}
+
 // receive waits for at least one datagram and takes those that are there.
 func (b *batch) receive(fd, flags int) (int, syscall.Errno) {
 	for i := range b.msgs {
 		b.iov[i].SetLen(len(b.bufs[i]))
 		if b.msgs[i].hdr.Name != nil {
 			b.msgs[i].hdr.Namelen = unix.SizeofSockaddrInet4
+		}
+		if b.ctl != nil {
+			b.msgs[i].hdr.SetControllen(int(unsafe.Sizeof(control{})))
 		}
 	}
 	for {

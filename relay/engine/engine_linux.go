@@ -30,18 +30,21 @@ func New() (*Engine, error) {
 		}
 		e.loops = append(e.loops, l)
 	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + len(e.loops)) // see lightSleep
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
 	}
 	return e, nil
 }
 
-// Close ends the loops. The listeners have been closed and the streams have ended, or are left as they are.
+// Close ends the loops. The listeners have been closed and the streams have ended, or are left as they are: then nothing
+// touches them any more, and they can be frozen.
 func (e *Engine) Close() {
 	for _, l := range e.loops {
 		l.Post(func() { l.ending.Store(true) })
 	}
 	e.wg.Wait()
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.loops))
 	for _, l := range e.loops {
 		l.close()
 	}

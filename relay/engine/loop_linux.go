@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,6 +164,32 @@ func (l *Loop) wait() int {
 	} else if at, ok := l.timers.next(); ok {
 		timeout = max(0, int((at-clock()+int64(time.Millisecond)-1)/int64(time.Millisecond)))
 	}
+	n := l.poll(min(timeout, lightSleep))
+	if n == 0 && timeout != 0 {
+		n = l.sleep(timeout)
+	}
+	return n
+}
+
+// lightSleep is how long, in milliseconds, a loop may wait without the scheduler's knowledge. To leave and enter the scheduler
+// costs more than most waits of a busy loop last; the price is that a garbage collection may have to wait so long for the loop
+// (mostly it does not: the signal by which it asks ends epoll_wait), and that the loop keeps its processor of the scheduler's,
+// of which New makes one more for each loop.
+const lightSleep = 1
+
+func (l *Loop) poll(timeout int) int {
+	if timeout < 0 {
+		timeout = lightSleep
+	}
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), eventBatch, uintptr(timeout), 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// sleep waits in the way of every blocking call.
+func (l *Loop) sleep(timeout int) int {
 	n, err := unix.EpollWait(int(l.epoll), l.events[:], timeout)
 	if err != nil && !errors.Is(err, syscall.EINTR) {
 		panic("epoll_wait: " + err.Error()) // the loop's own descriptor is bad: nothing can go on

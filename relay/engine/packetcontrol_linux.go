@@ -96,23 +96,28 @@ func parseOne(level, kind int32, data []byte, p *Packet) {
 // in the IPv6 form.
 func askLocal(fd int32, v6 bool) bool {
 	if v6 {
-		return setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) == 0
+		return tryOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	}
-	return setOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1) == 0
+	return tryOption(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
 // preparePackets asks for what comes with a datagram and for room. What a system refuses it does without.
 func preparePackets(fd int32, v6 bool, room int) {
-	_ = setOption(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) // an IPv6 socket gets datagrams of IPv4, too
+	setOption(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) // an IPv6 socket gets datagrams of IPv4, too
 	if v6 {
-		_ = setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
+		setOption(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
 	}
-	_ = setOption(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+	setOption(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
 	for _, o := range [2][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
-		if setOption(fd, unix.SOL_SOCKET, o[0], room) != 0 {
-			_ = setOption(fd, unix.SOL_SOCKET, o[1], room)
+		if !tryOption(fd, unix.SOL_SOCKET, o[0], room) {
+			setOption(fd, unix.SOL_SOCKET, o[1], room)
 		}
 	}
+}
+
+// tryOption sets an option and reports whether the system took it.
+func tryOption(fd int32, level, name, value int) bool {
+	return unix.SetsockoptInt(int(fd), level, name, value) == nil
 }
 
 // canSegment reports whether the kernel knows UDP_SEGMENT (Linux 4.18). An older one would send the message as it is.

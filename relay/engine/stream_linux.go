@@ -15,12 +15,6 @@ const (
 )
 
 const (
-	// bulkRead is how much has to be there at once for a direction to count as bulk. Smaller pieces go through the loop's
-	// buffer, which takes two system calls; a splice takes as many, and a pipe.
-	bulkRead = 32 << 10
-	// share is how much a direction moves before others get their turn.
-	share = 512 << 10
-
 	// drainTime bounds how long a reset is held back for bytes that are still on their way to the peer, who would lose them: a
 	// server that answers early and resets (413 Content Too Large) is to have its answer read.
 	drainTime = time.Second
@@ -63,7 +57,7 @@ type Stream struct {
 	timer  Timer
 	idle   int64 // nanoseconds without a byte after which the stream ends, 0: never
 	last   int64 // when a byte moved
-	until  int64 // draining: when to stop waiting
+	until  int64 // when to stop waiting: for the target, or for a side to take what a dead one has sent; 0 is never
 	state  state
 	broken bool // a side has died: what is left ends by a reset
 	queued bool // in Loop.again
@@ -118,6 +112,7 @@ type Options struct {
 	Idle     time.Duration // 0: forever
 	Preamble []byte        // sent to the target first, and not counted
 	Limits   [2]Limit      // of the directions that begin at each side; nil: none
+	Frozen   *Frozen       // what the stream was in another process
 }
 
 // Init makes a stream of zero value ready; it begins when a Listener's taker returns it, or by Engine.Start.
@@ -143,6 +138,9 @@ func (s *Stream) Init(o Options) {
 	if len(o.Preamble) > 0 {
 		client := &s.ends[Client]
 		client.pending, client.free = o.Preamble, uint64(len(o.Preamble))
+	}
+	if o.Frozen != nil {
+		o.Frozen.thaw(s)
 	}
 }
 
@@ -193,7 +191,7 @@ func (s *Stream) watch(l *Loop, side int) error {
 // opened starts the clocks of an open stream.
 func (s *Stream) opened(l *Loop) {
 	s.state = open
-	s.last = l.now
+	s.last, s.until = l.now, 0
 	l.timers.set(&s.timer, s, s.nextLook())
 }
 
@@ -210,6 +208,9 @@ func (s *Stream) nextLook() int64 {
 	}
 	if s.idle > 0 {
 		sooner(s.last + s.idle)
+	}
+	if s.until > 0 {
+		sooner(s.until)
 	}
 	for i := range s.ends {
 		if at := s.ends[i].resume; at > 0 {
@@ -254,6 +255,10 @@ func (s *Stream) Ready(l *Loop, fd int32, events uint32) {
 			s.sideDied(side) // it had ended its direction; now it does not take the other one any more
 		}
 		s.goOn(l)
+		if (s.broken || events&unix.EPOLLERR != 0) && s.state == open && s.until == 0 && e.flags&unixSide == 0 {
+			s.until = l.now + int64(drainTime) // this side is dead, and the other one does not take what came before
+			s.reschedule(l)
+		}
 	}
 }
 
@@ -312,6 +317,11 @@ func (s *Stream) expire(l *Loop) {
 	case draining:
 		s.drain(l)
 	case open:
+		if s.until > 0 && l.now >= s.until {
+			s.broken = true
+			s.close(l)
+			return
+		}
 		if s.idle > 0 && l.now >= s.last+s.idle {
 			s.close(l)
 			return
@@ -356,226 +366,6 @@ func (s *Stream) goOn(l *Loop) {
 	if more && !s.queued {
 		s.queued = true
 		l.again = append(l.again, s)
-	}
-}
-
-// pump moves bytes from a side to the other until one of them has to be waited for, and reports whether it stopped only
-// because others are to have their turn.
-func (s *Stream) pump(l *Loop, side int) (more bool) {
-	from, to := &s.ends[side], &s.ends[1-side]
-	if from.resume > 0 {
-		return false
-	}
-	for moved := 0; moved < share; {
-		if !s.deliver(side) {
-			return false
-		}
-		if from.flags&done != 0 || from.flags&readable == 0 {
-			s.release(l, from)
-			return false
-		}
-		n, limit := from.slice()
-		n, ok := s.take(l, side, n)
-		if !ok {
-			s.release(l, from)
-			return false
-		}
-		moved += n
-		s.last = l.now
-		if limit && s.throttle(l, from, n) {
-			return false
-		}
-		if to.flags&writable == 0 && from.holds() {
-			return false
-		}
-	}
-	return true
-}
-
-// slice is how much to read at once, and whether there is a limit to account it to.
-func (e *end) slice() (n int, limited bool) {
-	if e.limit == nil {
-		return pipeSize, false
-	}
-	if n := e.limit.Slice(); n > 0 {
-		return n, true
-	}
-	return pipeSize, false
-}
-
-// throttle pays for n bytes, and reports whether the direction has to wait.
-func (s *Stream) throttle(l *Loop, from *end, n int) bool {
-	wait := from.limit.Pay(int64(n))
-	if wait < time.Millisecond {
-		return false
-	}
-	from.resume = l.now + int64(wait)
-	s.reschedule(l)
-	return true
-}
-
-// holds reports whether something from here has not gone to the other side yet.
-func (e *end) holds() bool { return len(e.pending) > 0 || e.pipe != nil && e.pipe.held > 0 }
-
-// ended reports whether all that ever comes from here has gone on.
-func (e *end) ended() bool { return e.flags&done != 0 && !e.holds() }
-
-// deliver sends what is held for the other side, and reports whether all of it has gone.
-func (s *Stream) deliver(side int) bool {
-	from, to := &s.ends[side], &s.ends[1-side]
-	for len(from.pending) > 0 {
-		if to.flags&writable == 0 {
-			return false
-		}
-		n, errno := write(to.fd, from.pending)
-		if errno != 0 {
-			return s.refused(side, errno)
-		}
-		from.count(n)
-		from.pending = from.pending[n:]
-	}
-	from.pending = nil
-	for from.pipe != nil && from.pipe.held > 0 {
-		if to.flags&writable == 0 {
-			return false
-		}
-		n, errno := splice(from.pipe.r, to.fd, from.pipe.held)
-		if errno != 0 || n <= 0 {
-			return s.refused(side, errno)
-		}
-		from.count(n)
-		from.pipe.held -= n
-	}
-	return true
-}
-
-// count adds n bytes that the other side took, a preamble of ours excepted.
-func (e *end) count(n int) {
-	free := min(e.free, uint64(n))
-	e.free -= free
-	e.moved.Add(uint64(n) - free)
-}
-
-// refused is what a write that failed means. It returns false, as deliver does.
-func (s *Stream) refused(side int, errno syscall.Errno) bool {
-	if errno == unix.EAGAIN {
-		s.ends[1-side].flags &^= writable
-		return false
-	}
-	// The other side is gone. What it sent last is still to be read; this direction has ended.
-	s.broken = true
-	s.ends[side].flags |= done
-	s.ends[1-side].flags |= dead
-	s.drop(&s.ends[side])
-	return false
-}
-
-// take reads up to n bytes from a side and sends them on as far as they go. ok is false when there is nothing to take now,
-// or ever.
-func (s *Stream) take(l *Loop, side, n int) (got int, ok bool) {
-	from := &s.ends[side]
-	if from.flags&bulk != 0 {
-		if from.pipe == nil {
-			from.pipe = l.pipes.get()
-		}
-		if from.pipe != nil {
-			return s.takeBulk(side, n)
-		}
-	}
-	want := min(n, len(l.buf))
-	got, errno := read(from.fd, l.buf[:want])
-	if errno != 0 || got == 0 {
-		return 0, s.nothing(side, errno)
-	}
-	if got >= bulkRead && from.flags&splices != 0 {
-		from.flags |= bulk
-	}
-	if got < want && from.flags&(careful|hangup) == 0 {
-		from.flags &^= readable // what comes later is told of by an event of its own
-	}
-	return got, s.forward(side, l.buf[:got])
-}
-
-// forward sends what was just read, and keeps what the other side does not take.
-func (s *Stream) forward(side int, data []byte) bool {
-	from, to := &s.ends[side], &s.ends[1-side]
-	for len(data) > 0 {
-		if to.flags&writable == 0 {
-			from.pending = append([]byte(nil), data...)
-			return true
-		}
-		n, errno := write(to.fd, data)
-		if errno == unix.EAGAIN {
-			to.flags &^= writable
-			continue
-		}
-		if errno != 0 {
-			return s.refused(side, errno)
-		}
-		from.count(n)
-		data = data[n:]
-	}
-	return true
-}
-
-// takeBulk is take by way of a pipe: the bytes stay in the kernel.
-func (s *Stream) takeBulk(side, n int) (got int, ok bool) {
-	from := &s.ends[side]
-	got, errno := splice(from.fd, from.pipe.w, n)
-	if errno != 0 || got <= 0 {
-		return 0, s.nothing(side, errno)
-	}
-	if got < bulkRead {
-		from.flags &^= bulk
-	}
-	from.pipe.held = got
-	s.deliver(side)
-	return got, from.flags&done == 0
-}
-
-// nothing is what a read that brought nothing means: later (EAGAIN), the end (no error), or that the side has died. It
-// returns false, as take does.
-func (s *Stream) nothing(side int, errno syscall.Errno) bool {
-	from, to := &s.ends[side], &s.ends[1-side]
-	from.flags &^= readable
-	switch errno {
-	case unix.EAGAIN:
-		return false
-	case 0:
-		from.flags |= done
-		if to.flags&done == 0 || !s.broken {
-			if shutdownWrite(to.fd) != 0 {
-				s.sideDied(1 - side)
-			}
-		}
-	default:
-		s.sideDied(side)
-	}
-	return false
-}
-
-// sideDied ends both directions of a side that can neither be read nor written.
-func (s *Stream) sideDied(side int) {
-	s.broken = true
-	s.ends[side].flags |= done | dead
-	s.ends[1-side].flags |= done
-	s.drop(&s.ends[1-side]) // nobody to take it
-}
-
-// drop gives up what is held from an end.
-func (s *Stream) drop(e *end) {
-	e.pending = nil
-	if e.pipe != nil && e.pipe.held > 0 {
-		s.loop.Load().pipes.close(e.pipe)
-		e.pipe = nil
-	}
-}
-
-// release gives a pipe back that is not needed for now.
-func (s *Stream) release(l *Loop, e *end) {
-	if e.pipe != nil && e.pipe.held == 0 {
-		l.pipes.put(e.pipe)
-		e.pipe = nil
 	}
 }
 

@@ -48,10 +48,9 @@ func shutdownWrite(fd int32) syscall.Errno {
 	return errno
 }
 
-func setOption(fd int32, level, name, value int) syscall.Errno {
+func setOption(fd int32, level, name, value int) {
 	v := int32(value)
-	_, _, errno := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
-	return errno
+	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
 }
 
 // resetOnClose makes close send a RST (RFC 9293, section 3.6.2) where fd is TCP.
