@@ -190,3 +190,14 @@ func burstText(round, i, k, size int) []byte {
 	text := fmt.Sprintf("%d.%d.%d.", round, i, k)
 	return []byte(strings.Repeat(text, size/len(text)+1)[:size])
 }
+
+// TestLeaveWithFlows holds a relay that leaves its sockets to the next process to ending its flows, for which it needs the
+// loops that it ends.
+func TestLeaveWithFlows(t *testing.T) {
+	onBothPaths(t, func(t *testing.T, r *Relay) {
+		port := freePort(t)
+		apply(t, r, fwd(t, "x", "udp/"+port, serveUDP(t, "127.0.0.1:0", "")), fwd(t, "y", "udp/"+freePort(t), "127.0.0.1:1"))
+		askUDP(t, dial(t, "udp", "127.0.0.1:"+port), "x", "x")
+		r.Leave() // the end of the test looks for what is left
+	})
+}
