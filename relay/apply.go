@@ -211,7 +211,7 @@ func (r *Relay) endSessions(changes []*change) {
 		}
 		l.packets.review(func(fl *flow) bool {
 			t, f := r.match(l, fl.peer, fl.local)
-			return f != nil && t == fl.task && sameWay(fl.f, f)
+			return f != nil && t == fl.task && fl.staysWith(f)
 		})
 	}
 }

@@ -28,6 +28,9 @@ func (r *Relay) leave() {
 			h.Listeners = append(h.Listeners, HandedListener{Place: p.handed(), FD: d.FD()})
 			l.door = detached{rawSocket(d.FD())}
 		}
+		if l.packets != nil {
+			l.close() // while there are loops to do it
+		}
 	}
 	r.applyMu.Unlock()
 	for end := time.Now().Add(leaveTime); r.slow.Load() > 0 && time.Now().Before(end); {

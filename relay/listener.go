@@ -95,7 +95,7 @@ func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listene
 	if err != nil {
 		return nil, err
 	}
-	l.packets = &packetListener{conn: newPacketConn(conn, p.addr), flows: map[flowKey]*flow{}}
+	l.packets = newPacketListener(conn, p.addr)
 	return l, nil
 }
 
@@ -105,7 +105,7 @@ func (r *Relay) start(ctx context.Context, l *listener) {
 	l.started = true
 	switch {
 	case l.packets != nil:
-		r.wg.Go(func() { r.readPackets(ctx, l) })
+		r.startPackets(ctx, l)
 	default:
 		if l.door = r.takeOver(ctx, l); l.door == nil {
 			r.wg.Go(func() { r.acceptStreams(ctx, l) })
@@ -126,14 +126,13 @@ func (l *listener) close() {
 		_ = l.stream.Close()
 		return
 	}
-	_ = l.packets.conn.Close()
-	l.packets.review(func(*flow) bool { return false })
+	l.packets.close()
 }
 
 func (l *listener) socket() any {
 	switch {
 	case l.packets != nil:
-		return l.packets.conn
+		return l.packets.socket()
 	case l.door != nil:
 		return l.door
 	}

@@ -77,13 +77,18 @@ func (g *gate) slow(fd int) {
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
 // machine, and no header has to be read first.
 func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
+	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+		return nil
+	}
+	return r.socketDialer(f)
+}
+
+// socketDialer is the node that dials for f with sockets of this machine, if all of its targets are addresses.
+func (r *Relay) socketDialer(f *forward.Forward) node.SocketNode {
 	for i := range f.To {
 		if f.To[i].Host != "" || f.To[i].Path != "" {
 			return nil
 		}
-	}
-	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
-		return nil
 	}
 	n, err := r.nodes(f.DialsFrom())
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 )
 
 // flowCheck is how often idle flows are looked for; they may live that much longer than they should.
-const flowCheck = 5 * time.Second
+const flowCheck = time.Second
 
 // ErrNoSession is the answer to Kill for a session that is not, or no longer, there.
 var ErrNoSession = errors.New("no such session")
@@ -197,7 +197,7 @@ func (r *Relay) expireFlows(now int64) {
 	}
 	r.mu.RUnlock()
 	for _, p := range sockets {
-		p.review(func(fl *flow) bool { return !fl.idle(now) })
+		p.expire(now)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // maxFlows bounds the UDP flows of a forward that sets no max_connections. A datagram's sender is not proven, so anybody
 // can make up clients; each costs a socket until it has been idle for long enough.
-const maxFlows = 16384
+const maxFlows = 32768
 
 // A task is one forward in the relay, by name: it outlives changes of the forward, so that totals never go backwards.
 type task struct {
