@@ -108,6 +108,7 @@ type quick struct {
 	next   attempt
 	far    netip.AddrPort // the address that is tried, or was reached
 
+	refused bool   // counted as such
 	resumed string // where the target is, of a session that an earlier process began
 }
 
@@ -134,7 +135,7 @@ func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.St
 		}
 		engine.Reset(far)
 	}
-	q.relay.noteDial(q.task, err)
+	q.fail(err)
 	engine.Reset(fd)
 	q.Ended(nil)
 	return nil
@@ -191,14 +192,23 @@ func (q *quick) Connected(*engine.Stream) {
 func (q *quick) Failed(_ *engine.Stream, cause error) (int, time.Duration) {
 	fd, timeout, err := q.connect(&DialError{Target: q.far.String(), Err: cause})
 	if err != nil {
-		q.relay.noteDial(q.task, err)
+		q.fail(err)
 		return -1, 0
 	}
 	return fd, timeout
 }
 
-// Ended lets go of what is held for the session.
+// fail counts a client whose target cannot be reached.
+func (q *quick) fail(err error) {
+	q.refused = true
+	q.relay.noteDial(q.task, err)
+}
+
+// Ended lets go of what is held for the session. A client that did not wait for its target is counted as refused.
 func (q *quick) Ended(*engine.Stream) {
+	if !q.refused && q.target == nil {
+		q.task.refuse()
+	}
 	q.task.leave(q)
 	q.relay.held.Add(-2)
 	q.relay.wg.Done()
