@@ -23,16 +23,15 @@ type engine struct {
 	table  *table.Table
 	relay  *relay.Relay
 	kernel *kernel.Carrier
+	keep   *kernel.Keep
 	log    *slog.Logger
 }
 
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
 func newEngine(nftables string, st store.Store, log *slog.Logger) *engine {
-	e := &engine{
-		relay:  relay.New(relay.Options{Log: log, Nodes: nodes()}),
-		kernel: kernel.New(kernel.Options{Table: nftables, Log: log}),
-		log:    log,
-	}
+	options := kernel.Options{Table: nftables, Log: log}
+	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), log: log}
+	e.relay = relay.New(relay.Options{Log: log, Nodes: nodes(), Transparent: e.keep})
 	e.table = table.New(table.Options{Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
 	return e
 }
@@ -53,7 +52,7 @@ func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.relay.Run(ctx) })
 	tasks.Go(func() error { return e.table.Run(ctx) })
-	return errors.Join(tasks.Wait(), e.kernel.Close())
+	return errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 }
 
 // Sessions lists the live sessions of one forward, or of all with "". A carrier that cannot list its own does not hide the
