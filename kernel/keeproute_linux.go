@@ -78,7 +78,7 @@ func addKeepRouting(s *nlSocket) (added bool, err error) {
 }
 
 func addKeepFamily(s *nlSocket, family byte) (added bool, err error) {
-	const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL | unix.NLM_F_ACK // said here, because EXCL has a bit of NLM_F_DUMP's
 	err = s.request("add a local route", unix.RTM_NEWROUTE, create, family, keepRoute(), nil)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return false, err
