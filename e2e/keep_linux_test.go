@@ -218,8 +218,10 @@ func TestKeepUnasked(t *testing.T) {
 	}
 	d.write("[forward.a]\nlisten = \"9000\"\nto = \"192.168.1.20:9000\"\ncarry = \"relay\"\n")
 	d.run("apply")
-	if !echoes() || !echoes() {
-		t.Error("the session ended with the wish")
+	for range 2 { // the first may read what had come before
+		if !echoes() {
+			t.Error("the session ended with the wish")
+		}
 	}
 	conn.Close()
 	d.wait("the routing goes after the last session", func() bool { return network(t, lab.Host) == before })
