@@ -224,6 +224,15 @@ func TestKeepUnasked(t *testing.T) {
 			t.Error("the session ended with the wish")
 		}
 	}
+	d.run("upgrade")
+	for range 2 {
+		if !echoes() {
+			t.Error("the session ended with the upgrade")
+		}
+	}
+	if network(t, lab.Host) == before {
+		t.Error("the routing went before the session")
+	}
 	conn.Close()
 	d.wait("the routing goes after the last session", func() bool { return network(t, lab.Host) == before })
 

@@ -39,6 +39,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	noKeep := r.keep.prepare(want)
 	changes := r.diff(want, result, noKeep)
 	if len(changes) == 0 {
+		r.resume(ctx)
 		return result
 	}
 	r.closeUnneeded(changes)
@@ -58,6 +59,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		l.close()
 	}
 	r.startNew(ctx, changes)
+	r.resume(ctx)
 	r.endSessions(changes)
 	r.kickNames()
 	for _, c := range changes {

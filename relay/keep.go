@@ -24,8 +24,8 @@ var errNoTransparent = errors.New("this relay cannot keep clients' addresses")
 
 // A keeper has a Transparent in use for as long as a forward keeps its clients' addresses, or a session that began so.
 //
-//	unknown ──(none is wanted)──► released ◄──(nor has a session one)── held
-//	   └──────(one is wanted)─────────┴──────────────────────────────────►┘
+//	unknown ──(none is needed)──► released ◄──(none is needed any more)── held
+//	   └──────(one is wanted)─────────┴────────────────────────────────────►┘
 //
 // It is guarded by Relay.applyMu.
 type keeper struct {
@@ -63,7 +63,11 @@ func (k *keeper) prepare(want []*forward.Forward) error {
 
 // letGo takes away what no forward wants and no session needs any more.
 func (k *keeper) letGo(needed func() bool) error {
-	if k.transparent == nil || k.wanted || k.state == released || k.state == held && needed() {
+	switch {
+	case k.transparent == nil, k.wanted, k.state == released:
+		return nil
+	case needed(): // by a session that an earlier process left, perhaps
+		k.state = held
 		return nil
 	}
 	k.state = released
@@ -121,7 +125,7 @@ func (t *task) keepsAddresses() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range t.sessions {
-		if keeps(l.base().f) {
+		if l.base().kept {
 			return true
 		}
 	}

@@ -39,6 +39,9 @@ func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
 	fail := func(err error) (*listener, error) {
 		return nil, &ListenError{Place: p.String(), Port: p.port, Err: err}
 	}
+	if inherited := r.inherited.take(p); inherited != nil {
+		return &listener{place: p, users: map[*task]bool{}, stream: inherited}, nil
+	}
 	n, err := r.nodes(p.node)
 	if err != nil {
 		return fail(err)
@@ -166,7 +169,9 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 // goServe gives a client a goroutine.
 func (r *Relay) goServe(ctx context.Context, l *listener, conn net.Conn) {
 	r.held.Add(2)
+	r.slow.Add(1)
 	r.wg.Go(func() {
+		defer r.slow.Add(-1)
 		if !r.serveStream(ctx, l, conn) {
 			r.held.Add(-2)
 		}

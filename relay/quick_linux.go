@@ -102,6 +102,8 @@ type quick struct {
 	order  []forward.Target // in which they are tried
 	next   attempt
 	far    netip.AddrPort // the address that is tried, or was reached
+
+	resumed string // where the target is, of a session that an earlier process began
 }
 
 // An attempt counts the addresses to try: those of the first target, then those of the second, …
@@ -197,7 +199,12 @@ func (q *quick) Ended(*engine.Stream) {
 	q.relay.wg.Done()
 }
 
-func (q *quick) where() string { return q.far.String() }
+func (q *quick) where() string {
+	if q.resumed != "" {
+		return q.resumed
+	}
+	return q.far.String()
+}
 
 func (q *quick) kill() { q.Kill() }
 

@@ -45,6 +45,8 @@ type Options struct {
 	Transparent Transparent
 	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
 	Portable bool
+	// Handover is what the process before this one has left, nil if there was none. The first Apply takes it over.
+	Handover *Handover
 }
 
 // A Relay carries forwards in user space. Its methods may be called from anywhere.
@@ -57,6 +59,11 @@ type Relay struct {
 	buffers buffers
 	loops   loops          // of the engine
 	wg      sync.WaitGroup // listeners and sessions
+
+	leaving   atomic.Bool // see Leave
+	left      atomic.Pointer[Handover]
+	inherited inherited    // guarded by applyMu
+	slow      atomic.Int64 // clients that have a goroutine
 
 	names     chan struct{} // capacity 1: there may be a name to look up
 	held      atomic.Int64  // descriptors of sessions: two a stream, one a flow
@@ -81,7 +88,8 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, keep: keeper{transparent: o.Transparent}, began: time.Now(), names: make(chan struct{}, 1),
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), keep: keeper{transparent: o.Transparent},
+		began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 }
@@ -102,7 +110,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-r.names:
 			names.Reset(r.lookUpNames(ctx))
 		case <-ctx.Done():
-			r.shutDown()
+			if r.leaving.Load() {
+				r.leave()
+			} else {
+				r.shutDown()
+			}
 			r.wg.Wait()
 			r.loops.stop()
 			return nil

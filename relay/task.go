@@ -74,7 +74,7 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[s.client.Addr()] >= f.MaxPerSource {
 		return errFull
 	}
-	s.task, s.f = t, f
+	s.task, s.f, s.kept = t, f, s.kept || keeps(f)
 	t.sessions[s.id] = l
 	t.countSource(s)
 	return nil
@@ -90,6 +90,26 @@ func (t *task) reached(s *session, target *forward.Target) {
 	t.total++
 	t.dialNote = ""
 	t.target.outcome(nil)
+}
+
+// resumed notes a session that has reached its target in an earlier process, which has counted it.
+func (t *task) resumed(s live, target *forward.Target) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := s.base()
+	b.carried, b.target = true, target
+	t.countTarget(b)
+	t.open++
+}
+
+// targetNamed is the target of f that is written like text, or a target that no forward has.
+func targetNamed(f *forward.Forward, text string) *forward.Target {
+	for i := range f.To {
+		if f.To[i].String() == text {
+			return &f.To[i]
+		}
+	}
+	return new(forward.Target)
 }
 
 // refuse counts a client that is turned away. A client that no task is to blame for is not counted.
@@ -252,7 +272,7 @@ func (t *task) appendSessions(list []forward.Session) []forward.Session {
 		}
 		list = append(list, forward.Session{
 			ID: sessionID(s.id), Forward: t.name, Network: network, Client: s.clientText(), Target: where,
-			Carried: forward.CarryRelay, Since: time.Unix(0, s.since), BytesIn: in, BytesOut: out,
+			Carried: forward.CarryRelay, Since: time.Unix(0, s.since), BytesIn: in + s.earlier[0], BytesOut: out + s.earlier[1],
 		})
 	}
 	return list
