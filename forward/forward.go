@@ -249,15 +249,16 @@ func (f *Forward) validateLimits(bad func(field, format string, args ...any)) {
 			bad("listen", "\"*\" is carried by the kernel alone, but %s", reason)
 		} else if f.Carry == CarryKernel {
 			bad("carry", "carry = \"kernel\" is impossible: %s", reason)
-		} else if f.Source == SourceKeep {
-			bad("source", "source = \"keep\" needs the kernel carrier, but %s", reason)
 		}
 	}
 	if f.Carry == CarryRelay {
 		if f.Listen.Ports.All {
 			bad("carry", "\"*\" is carried by the kernel alone; leave carry out")
-		} else if f.Source == SourceKeep {
-			bad("source", "source = \"keep\" needs the kernel carrier; leave carry out")
+		}
+	}
+	if f.Source == SourceKeep && (f.Carry == CarryRelay || f.NeedsRelay() != "") {
+		if reason := f.RelayCannotKeep(); reason != "" {
+			bad("source", "source = \"keep\" is impossible: %s", reason)
 		}
 	}
 	if f.Source == SourceRewrite && f.Listen.IsUnix() {

@@ -138,8 +138,22 @@ func TestValidate(t *testing.T) {
 			f.MaxConnections, f.MaxPerSource, f.Bandwidth, f.BandwidthPerSource = -1, -1, -1, -1
 		}, "bandwidth bandwidth_per_source max_connections max_per_source"},
 		{"kernel cannot", "80", []string{"h"}, func(f *forward.Forward) { f.Carry = forward.CarryKernel }, "carry"},
-		{"relay cannot keep", "80", []string{"192.168.1.1"}, func(f *forward.Forward) { f.Carry, f.Source = forward.CarryRelay, forward.SourceKeep }, "source"},
-		{"relay has to and cannot keep", "80", []string{"h"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"relay keeps", "80", []string{"192.168.1.1"}, func(f *forward.Forward) { f.Carry, f.Source = forward.CarryRelay, forward.SourceKeep }, ""},
+		{"relay has to and keeps", "80", []string{"h"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, ""},
+		{"keep of a unix client", "unix:/a", []string{"h:80"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"keep towards a unix socket", "80", []string{"unix:/a"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"keep towards this host, by the kernel", "80", []string{":8080"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, ""},
+		{"keep towards this host", "80", []string{":8080"}, func(f *forward.Forward) { f.Source, f.Bandwidth = forward.SourceKeep, 1 }, "source"},
+		{"keep towards loopback", "80", []string{"127.0.0.1:81"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"keep of loopback", "127.0.0.1:80", []string{"h"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"keep of whom a local proxy speaks for", "127.0.0.1:80", []string{"h"}, func(f *forward.Forward) {
+			f.Source, f.AcceptProxy = forward.SourceKeep, prefixes("127.0.0.0/8")
+		}, ""},
+		{"keep from another node", "80", []string{"h"}, func(f *forward.Forward) { f.Source, f.Via = forward.SourceKeep, "far" }, "source"},
+		{"keep across families", "0.0.0.0:80", []string{"[fd00::1]:80"}, func(f *forward.Forward) { f.Source = forward.SourceKeep }, "source"},
+		{"keep of clients of another family", "80", []string{"192.168.1.1"}, func(f *forward.Forward) {
+			f.Source, f.From, f.Bandwidth = forward.SourceKeep, prefixes("2001:db8::/32"), 1
+		}, "source"},
 
 		{"to itself", "80", []string{":80"}, nil, "to"},
 		{"to itself in a range", "8000-8010", []string{":8005-8015"}, nil, "to"},

@@ -1,6 +1,10 @@
 package forward
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // NeedsRelay says why f's own wording rules the kernel carrier out on every host, or "". Reasons that depend on the host
 // (no privilege, no routing) are the planner's.
@@ -36,6 +40,42 @@ func (f *Forward) NeedsRelay() string {
 		}
 	}
 	return f.balanceNeedsRelay()
+}
+
+// RelayCannotKeep says why the relay cannot let f's targets see their clients' addresses, as far as its wording tells, or
+// "". The kernel carrier may.
+func (f *Forward) RelayCannotKeep() string {
+	switch {
+	case f.Listen.IsUnix():
+		return "clients of a unix socket have no address"
+	case f.DialsFrom() != Host:
+		return "it dials from node " + f.Via + ", which has addresses of its own alone"
+	case f.Listen.Addr.IsLoopback() && len(f.AcceptProxy) == 0:
+		return "it listens on loopback, where clients have the address of this host"
+	}
+	for _, t := range f.To {
+		switch {
+		case t.IsUnix():
+			return fmt.Sprintf("target %s is a unix socket, whose clients have no address", t)
+		case t.IsLocal(), t.Addr.IsLoopback():
+			return fmt.Sprintf("target %s is on this host; its answers to a client's address would leave past the relay", t)
+		case t.Addr.IsValid() && !f.hasClientsLike(t.Addr):
+			return fmt.Sprintf("no client of the same IP family as target %s comes in", t)
+		}
+	}
+	return ""
+}
+
+// hasClientsLike reports whether clients of addr's IP family can come in; what a PROXY header says of them is not known.
+func (f *Forward) hasClientsLike(addr netip.Addr) bool {
+	same := func(a netip.Addr) bool { return a.Is4() == addr.Is4() }
+	if len(f.AcceptProxy) > 0 {
+		return true
+	}
+	if l := f.Listen.Addr; l.IsValid() && !same(l) {
+		return false
+	}
+	return len(f.From) == 0 || slices.ContainsFunc(f.From, func(p netip.Prefix) bool { return same(p.Addr()) })
 }
 
 func (f *Forward) targetNeedsRelay(t Target) string {

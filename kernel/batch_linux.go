@@ -38,8 +38,11 @@ func (b *batch) add(kind, flags uint16, attrs ...[]byte) {
 	b.raw(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, familyInet, 0, attrs...)
 }
 
-func (b *batch) addTable() {
-	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, str(1, b.table), attr(6, comment(layout)))
+func (b *batch) addTable() { b.addTableCalled(layout) }
+
+// addTableCalled declares the table with a comment.
+func (b *batch) addTableCalled(text string) {
+	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, str(1, b.table), attr(6, comment(text)))
 }
 
 func (b *batch) deleteTable() { b.add(unix.NFT_MSG_DELTABLE, 0, str(1, b.table)) }

@@ -62,3 +62,20 @@ func ForegroundTable() string { return "" }
 
 // CleanStale has nothing to clean.
 func CleanStale(*slog.Logger) (int, error) { return 0, nil }
+
+// A Keep on this system refuses.
+type Keep struct{}
+
+// NewKeep returns a Keep that refuses.
+func NewKeep(Options) *Keep { return &Keep{} }
+
+// Acquire refuses.
+func (*Keep) Acquire() error {
+	return errors.New("keeping the client's address needs Linux (IP_TRANSPARENT)")
+}
+
+// Release has nothing to take away.
+func (*Keep) Release() error { return nil }
+
+// Close has nothing to give back.
+func (*Keep) Close() error { return nil }

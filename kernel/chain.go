@@ -36,9 +36,10 @@ func (h hook) String() string {
 // Priorities: Fairlead's translations stand just before those of other tables (dstnat is -100, srcnat 100), because a
 // session is translated by the first that wants to. What is counted is what the host's firewall (filter, 0) lets through.
 const (
-	priorityDNAT  = -110
-	prioritySNAT  = 90
-	priorityCount = 10
+	priorityDNAT   = -110
+	prioritySNAT   = 90
+	priorityCount  = 10
+	priorityMangle = -150 // as nft(8) calls it
 )
 
 // sameInterfaces is the set of (name . name) of every interface: what comes in by one of them and leaves by it again.

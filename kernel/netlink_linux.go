@@ -25,8 +25,11 @@ const bufferSize = 256 << 10
 // there then will not come.
 const replyTimeout = 10 * time.Second
 
-func openNetlink() (*nlSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+func openNetlink() (*nlSocket, error) { return openNetlinkTo(unix.NETLINK_NETFILTER) }
+
+// openNetlinkTo opens a socket to one part of the kernel (netlink(7), NETLINK_NETFILTER or NETLINK_ROUTE).
+func openNetlinkTo(part int) (*nlSocket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, part)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}

@@ -15,7 +15,9 @@ func FuzzAnswers(f *testing.F) {
 	tuple := concat(nested(1, attr(1, []byte{192, 0, 2, 1}), attr(2, []byte{192, 0, 2, 2})),
 		nested(2, attr(1, []byte{protoTCP}), attr(2, []byte{1, 2}), attr(3, []byte{0, 80})))
 	f.Add(concat(nested(ctaTupleOrig, tuple), nested(ctaTupleReply, tuple), be32(ctaStatus, statusDstNAT), nested(ctaCountersOrig, be64(2, 7))))
+	f.Add(keepRules()[1].message())
 	f.Fuzz(func(_ *testing.T, b []byte) {
+		_, _, _ = parseRule(b)
 		eachElement(b, func(found) {})
 		parseSession(b)
 		_ = commentText(b)

@@ -3,10 +3,14 @@ package kernel
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// CleanStale removes the tables of foreground forwards whose process has ended, and reports how many there were.
+// CleanStale removes the tables of foreground forwards whose process has ended, and reports how many there were. Policy
+// routing that no table stands for any more goes, too.
 func CleanStale(log *slog.Logger) (int, error) {
 	n := 0
 	err := withNetlink(func(s *nlSocket) error {
@@ -18,8 +22,7 @@ func CleanStale(log *slog.Logger) (int, error) {
 			if !strings.HasPrefix(name, foregroundPrefix) {
 				continue
 			}
-			c := New(Options{Table: name, Log: log})
-			err := errors.Join(c.Clear(), c.Close())
+			err := clearTable(name, log)
 			var taken *TakenError
 			if errors.As(err, &taken) {
 				continue // in use
@@ -32,5 +35,37 @@ func CleanStale(log *slog.Logger) (int, error) {
 		}
 		return nil
 	})
-	return n, err
+	if err != nil {
+		return n, err
+	}
+	return n, dropOrphans()
+}
+
+// clearTable removes a table of either kind that this process may change.
+func clearTable(name string, log *slog.Logger) error {
+	if base, ok := strings.CutSuffix(name, keepSuffix); ok {
+		return NewKeep(Options{Table: base, Log: log}).Release()
+	}
+	c := New(Options{Table: name, Log: log})
+	return errors.Join(c.Clear(), c.Close())
+}
+
+// dropOrphans takes the policy routing away where no table is left that needs it: somebody has flushed nftables.
+func dropOrphans() error {
+	unlock, err := lockKeep()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return withNetlink(func(nft *nlSocket) error {
+		all, err := tables(nft)
+		if err != nil || slices.ContainsFunc(all, isKeepTable) {
+			return err
+		}
+		route, err := openNetlinkTo(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		return errors.Join(dropKeepRouting(route), route.Close())
+	})
 }

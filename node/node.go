@@ -37,9 +37,20 @@ type SocketNode interface {
 	Connect(to netip.AddrPort, o ConnectOptions) (fd int, err error)
 }
 
+// A SourceNode is a Node that can dial from addresses that are not its own. That answers to such an address find their way
+// to it is the caller's business.
+type SourceNode interface {
+	// DialFrom is Dial or, for the networks "udp", "udp4" and "udp6", DialPacket, from the address from, and from its port
+	// where that is free. The target has to be of the same family.
+	DialFrom(ctx context.Context, from netip.AddrPort, network, addr string) (net.Conn, error)
+}
+
 // ConnectOptions are how a connection is made; the zero value is the ordinary way.
 type ConnectOptions struct {
-	Packets  bool // UDP instead of TCP: the socket is connected at once, and nothing is sent
+	Packets bool // UDP instead of TCP: the socket is connected at once, and nothing is sent
+	// From is the address that the connection comes from, which need not be one of this machine, and the port, where that
+	// is free. Zero leaves both to the system.
+	From     netip.AddrPort
 	FastOpen bool // the first bytes go with the SYN where the target is known to take them (RFC 7413)
 }
 
@@ -64,4 +75,5 @@ type Caps struct {
 	Packets    bool // UDP: the node is a PacketNode
 	Unix       bool // listens on and dials unix stream sockets
 	Interfaces bool // Binding.Interface works: the node is a Binder
+	Sources    bool // dials from addresses that are not its own: the node is a SourceNode
 }

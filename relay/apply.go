@@ -35,7 +35,9 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		}
 		return result
 	}
-	changes := r.diff(want, result)
+	defer r.letGoOfAddresses()
+	noKeep := r.keep.prepare(want)
+	changes := r.diff(want, result, noKeep)
 	if len(changes) == 0 {
 		r.resume(ctx)
 		return result
@@ -43,7 +45,11 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	r.closeUnneeded(changes)
 	taken := r.takenPlaces(changes)
 	for _, c := range changes {
-		if c.f != nil {
+		switch {
+		case c.f == nil:
+		case noKeep != nil && keeps(c.f):
+			c.err = noKeep
+		default:
 			c.err = r.openAll(ctx, c, taken)
 		}
 	}
@@ -65,8 +71,9 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	return result
 }
 
-// diff finds what has to be done, and enters the forwards that stay as they are into result.
-func (r *Relay) diff(want []*forward.Forward, result map[string]error) []*change {
+// diff finds what has to be done, and enters the forwards that stay as they are into result. With noKeep none does that
+// keeps its clients' addresses.
+func (r *Relay) diff(want []*forward.Forward, result map[string]error, noKeep error) []*change {
 	broken := r.anyBroken.Swap(false)
 	var changes []*change
 	known := 0
@@ -75,7 +82,7 @@ func (r *Relay) diff(want []*forward.Forward, result map[string]error) []*change
 		if t != nil {
 			known++
 		}
-		if t != nil && t.running && (t.asked == f || t.asked.Equal(f)) && !(broken && r.hasBroken(t)) {
+		if t != nil && t.running && (t.asked == f || t.asked.Equal(f)) && !(broken && r.hasBroken(t)) && !(noKeep != nil && keeps(f)) {
 			t.asked = f
 			result[f.Name] = nil
 			continue

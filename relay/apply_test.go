@@ -267,7 +267,7 @@ func TestApplyManyIsOneDiff(t *testing.T) {
 	changed := append([]*forward.Forward(nil), want...)
 	changed[100] = fwd(t, changed[100].Name, "127.0.0.3:20100", "127.0.0.1:9")
 	var result map[string]error
-	if changes := r.diff(changed, map[string]error{}); len(changes) != 1 {
+	if changes := r.diff(changed, map[string]error{}, nil); len(changes) != 1 {
 		t.Errorf("%d changes, want 1", len(changes))
 	}
 	if result = r.Apply(t.Context(), changed); len(result) != len(want) {

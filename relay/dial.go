@@ -38,17 +38,9 @@ type dialled struct {
 
 // dialTargets reaches the first target of f that answers a client who came to port. The error is the last target's.
 func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward) (dialled, error) {
-	n, err := r.nodes(f.DialsFrom())
+	dial, err := r.dialer(s, f)
 	if err != nil {
-		return dialled{}, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
-	}
-	dial := dialFunc(n.Dial)
-	if s.network == forward.UDP {
-		packets, ok := n.(node.PacketNode)
-		if !ok {
-			return dialled{}, fmt.Errorf("node %s carries no udp", f.DialsFrom())
-		}
-		dial = packets.DialPacket
+		return dialled{}, err
 	}
 	order := s.task.order(f, s.client.Addr())
 	var last error
@@ -69,6 +61,31 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 		}
 	}
 	return dialled{}, last
+}
+
+// dialer is how a session of f dials.
+func (r *Relay) dialer(s *session, f *forward.Forward) (dialFunc, error) {
+	n, err := r.nodes(f.DialsFrom())
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
+	}
+	if from := s.from(f); from.IsValid() {
+		sources, ok := n.(node.SourceNode)
+		if !ok {
+			return nil, fmt.Errorf("node %s dials from its own addresses only", f.DialsFrom())
+		}
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return sources.DialFrom(ctx, from, network, addr)
+		}, nil
+	}
+	if s.network != forward.UDP {
+		return n.Dial, nil
+	}
+	packets, ok := n.(node.PacketNode)
+	if !ok {
+		return nil, fmt.Errorf("node %s carries no udp", f.DialsFrom())
+	}
+	return packets.DialPacket, nil
 }
 
 // dialTime is how long a target of f may take to answer.

@@ -287,7 +287,7 @@ func sameWay(f, g *forward.Forward) bool {
 	if f == g {
 		return true
 	}
-	if f.DialsFrom() != g.DialsFrom() || f.Balance != g.Balance || len(f.To) != len(g.To) {
+	if f.DialsFrom() != g.DialsFrom() || f.Balance != g.Balance || f.Source != g.Source || len(f.To) != len(g.To) {
 		return false
 	}
 	for i := range f.To {

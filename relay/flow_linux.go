@@ -214,7 +214,7 @@ func (r *Relay) connectFlow(fl *flow, dialer node.SocketNode) (fd int, to netip.
 				to = netip.AddrPortFrom(netip.IPv6Loopback(), to.Port())
 			}
 		}
-		fd, err = dialer.Connect(to, node.ConnectOptions{Packets: true})
+		fd, err = dialer.Connect(to, node.ConnectOptions{Packets: true, From: fl.from(fl.f)})
 		if err == nil {
 			return fd, to, target, nil
 		}

@@ -46,6 +46,7 @@ type HandedSession struct {
 	Local   netip.Addr
 	Since   int64 // Unix time, nanoseconds
 	Target  string
+	Kept    bool      // began with source = "keep"
 	Where   string    // the address that was dialled
 	Earlier [2]uint64 // bytes of earlier processes, by the side where they began
 	FD      [2]int    // client, target

@@ -92,7 +92,7 @@ func (h *Handover) add(s *session, stream *engine.Stream, where string) {
 	}
 	h.Sessions = append(h.Sessions, HandedSession{
 		ID: s.id, Forward: s.task.name, Place: s.place.handed(), Client: s.client, Peer: s.peer, Local: s.local, Since: s.since,
-		Target: s.target.String(), Where: where, FD: fds, Unix: frozen.Unix, Frozen: frozen,
+		Target: s.target.String(), Kept: s.kept, Where: where, FD: fds, Unix: frozen.Unix, Frozen: frozen,
 		Earlier: [2]uint64{s.earlier[0] + frozen.Moved[0], s.earlier[1] + frozen.Moved[1]},
 	})
 }
@@ -170,7 +170,7 @@ func (r *Relay) resumeSession(e *engine.Engine, s *HandedSession) bool {
 	p := s.Place.place()
 	q := &quick{relay: r, resumed: s.Where}
 	q.id, q.place, q.network, q.since = s.ID, &p, p.network, s.Since
-	q.client, q.peer, q.local, q.earlier = s.Client, s.Peer, s.Local, s.Earlier
+	q.client, q.peer, q.local, q.earlier, q.kept = s.Client, s.Peer, s.Local, s.Earlier, s.Kept
 	if !q.covered(t.f) || t.enter(q, t.f) != nil {
 		return false
 	}

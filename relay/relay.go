@@ -41,6 +41,8 @@ type Options struct {
 	// Nodes finds a node by its name. It is asked for every session, so it must not block; an error is the reason why a
 	// forward fails or a session is refused.
 	Nodes func(name string) (node.Node, error)
+	// Transparent lets targets see their clients' own addresses; nil: forwards with source = "keep" fail.
+	Transparent Transparent
 	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
 	Portable bool
 	// Handover is what the process before this one has left, nil if there was none. The first Apply takes it over.
@@ -70,6 +72,7 @@ type Relay struct {
 
 	applyMu sync.Mutex // one Apply at a time
 	ended   bool       // guarded by applyMu: Run is over, nothing may start
+	keep    keeper     // guarded by applyMu
 
 	// Written under applyMu and mu, so that either is enough for reading.
 	mu     sync.RWMutex
@@ -85,7 +88,8 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), began: time.Now(), names: make(chan struct{}, 1),
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), keep: keeper{transparent: o.Transparent},
+		began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 	if o.Handover != nil {
@@ -104,6 +108,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 			r.expireFlows(r.now())
+			r.reviewAddresses()
 		case <-names.C:
 			names.Reset(r.lookUpNames(ctx))
 		case <-r.names:

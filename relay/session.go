@@ -23,6 +23,7 @@ type session struct {
 	earlier [2]uint64      // and those that an earlier process carried: from the client, from the target
 
 	// Guarded by task.mu.
+	kept    bool            // began with source = "keep", here or in an earlier process
 	carried bool            // the target has been reached
 	target  *forward.Target // which of the forward's it was
 }

@@ -74,7 +74,7 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[s.client.Addr()] >= f.MaxPerSource {
 		return errFull
 	}
-	s.task, s.f = t, f
+	s.task, s.f, s.kept = t, f, s.kept || keeps(f)
 	t.sessions[s.id] = l
 	t.countSource(s)
 	return nil

@@ -27,7 +27,37 @@ func Plan(f *forward.Forward, facts kernel.Facts) Decision {
 	if only := needsKernel(f); only != "" {
 		return Decision{Why: why, Err: fmt.Errorf("%s needs the kernel to carry it, but %s", only, why)}
 	}
+	if f.Source == forward.SourceKeep {
+		return planKeep(f, facts, why)
+	}
 	return Decision{Carry: forward.CarryRelay, Why: why}
+}
+
+// planKeep has the relay carry f with its clients' addresses, for which it takes the kernel's help.
+func planKeep(f *forward.Forward, facts kernel.Facts, why string) Decision {
+	cannot := facts.Unusable
+	if cannot == "" {
+		cannot = f.RelayCannotKeep()
+	}
+	for _, t := range f.To {
+		if cannot == "" && t.Addr.IsValid() && facts.IsLocal(t.Addr) {
+			cannot = fmt.Sprintf("target %s is an address of this host; its answers to a client's address would leave past the relay", t)
+		}
+	}
+	if cannot != "" {
+		return Decision{Why: why, Err: fmt.Errorf(`source = "keep" is impossible here: %s`, cannot)}
+	}
+	note := "the target sees the client's address (source = keep), so its way back to clients has to lead through this host"
+	to := f.To[0].Addr
+	unlike := func(t forward.Target) bool { return !t.Addr.IsValid() || t.Addr.Is4() != to.Is4() }
+	if !f.Listen.Addr.IsValid() && len(f.From) == 0 && !slices.ContainsFunc(f.To, unlike) {
+		refused := "IPv6"
+		if to.Is6() {
+			refused = "IPv4"
+		}
+		note += "; " + refused + " clients are refused, since the address could not be kept"
+	}
+	return Decision{Carry: forward.CarryRelay, Why: why, Note: note}
 }
 
 // needsKernel names what f asks for that the relay cannot give, or "".
@@ -35,8 +65,6 @@ func needsKernel(f *forward.Forward) string {
 	switch {
 	case f.Listen.Ports.All:
 		return `listen = "*"`
-	case f.Source == forward.SourceKeep:
-		return `source = "keep"`
 	case f.Carry == forward.CarryKernel:
 		return `carry = "kernel"`
 	}

@@ -23,6 +23,7 @@ func TestPlan(t *testing.T) {
 		only4  = "; the kernel carries IPv4 clients only, to an IPv4 target"
 		seen   = "the target sees the client's address; clients on lan itself are rewritten (hairpin)"
 		behind = "source rewritten for clients that come in by wan, so that replies come back: the target is reached by the same interface"
+		kept   = "the target sees the client's address (source = keep), so its way back to clients has to lead through this host"
 		no4    = "this host does not forward packets (net.ipv4.ip_forward is 0)"
 		no6    = "this host does not forward packets (net.ipv6.conf.all.forwarding is 0)"
 	)
@@ -63,7 +64,11 @@ func TestPlan(t *testing.T) {
 		{"clients of the other family", config.Spec{Listen: "80", To: to("192.168.1.10:80"), From: to("2001:db8::/32")}, router, r, noTranslation, "", ""},
 
 		{"kernel or nothing", config.Spec{Listen: "80", To: to("192.168.1.10:80"), Carry: "kernel"}, still, 0, no4, "", `carry = "kernel" needs the kernel to carry it, but ` + no4},
-		{"keep or nothing", config.Spec{Listen: "80", To: to("192.168.1.10:80"), Source: "keep"}, unusable, 0, unusable.Unusable, "", `source = "keep" needs the kernel to carry it, but ` + unusable.Unusable},
+		{"keep or nothing", config.Spec{Listen: "80", To: to("192.168.1.10:80"), Source: "keep"}, unusable, 0, unusable.Unusable, "", `source = "keep" is impossible here: ` + unusable.Unusable},
+		{"keep by the relay", config.Spec{Listen: "80", To: to("192.168.1.10:80"), Source: "keep", MaxConnections: 9}, router, r, "max_connections is counted by the relay", kept + "; IPv6 clients are refused, since the address could not be kept", ""},
+		{"keep without routing", config.Spec{Listen: "0.0.0.0:80", To: to("192.168.1.10:80"), Source: "keep"}, still, r, no4, kept, ""},
+		{"keep towards own address", config.Spec{Listen: "80", To: to("192.168.1.1:80"), Source: "keep", MaxConnections: 9}, router, 0, "max_connections is counted by the relay", "", `source = "keep" is impossible here: target 192.168.1.1:80 is an address of this host; its answers to a client's address would leave past the relay`},
+		{"keep of the other family", config.Spec{Listen: "80", To: to("192.168.1.10:80"), From: to("2001:db8::/32"), Source: "keep"}, router, 0, noTranslation, "", `source = "keep" is impossible here: no client of the same IP family as target 192.168.1.10:80 comes in`},
 		{"dmz or nothing", config.Spec{Listen: "*", To: to("192.168.1.10")}, unusable, 0, unusable.Unusable, "", `listen = "*" needs the kernel to carry it, but ` + unusable.Unusable},
 	}
 	for _, test := range tests {

@@ -66,7 +66,7 @@ func TestFactsChange(t *testing.T) {
 		h.replace(viaKernel(h.t, "web", forward.OriginFile, "80"), keep, viaRelay(h.t, "app", forward.OriginFile, "81"))
 		h.start()
 		h.wantCarried("", "app web")
-		h.wantLook(`app file up, keep file failed (source = "keep" needs the kernel to carry it, but no nf_tables), web file up`)
+		h.wantLook(`app file up, keep file failed (source = "keep" is impossible here: no nf_tables), web file up`)
 		if s := h.Snapshot()[2]; s.Why != "no nf_tables" || s.Carried != forward.CarryRelay {
 			h.t.Errorf("web: %+v", s)
 		}
@@ -91,7 +91,7 @@ func TestFactsChange(t *testing.T) {
 		order = nil
 		h.setFacts(kernel.Facts{})
 		elapse(lookEvery)
-		if got := strings.Join(order, ", "); got != "relay:app web, kernel:" {
+		if got := strings.Join(order, ", "); got != "relay:app keep web, kernel:" {
 			h.t.Errorf("moved back by %s", got)
 		}
 		order = nil

@@ -23,17 +23,16 @@ type engine struct {
 	table  *table.Table
 	relay  *relay.Relay
 	kernel *kernel.Carrier
+	keep   *kernel.Keep
 	log    *slog.Logger
 }
 
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
 // left is what the relay of an earlier program has left, or nil.
 func newEngine(nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
-	e := &engine{
-		relay:  relay.New(relay.Options{Log: log, Nodes: nodes(), Handover: left}),
-		kernel: kernel.New(kernel.Options{Table: nftables, Log: log}),
-		log:    log,
-	}
+	options := kernel.Options{Table: nftables, Log: log}
+	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), log: log}
+	e.relay = relay.New(relay.Options{Log: log, Nodes: nodes(), Transparent: e.keep, Handover: left})
 	e.table = table.New(table.Options{Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
 	return e
 }
@@ -54,7 +53,7 @@ func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.relay.Run(ctx) })
 	tasks.Go(func() error { return e.table.Run(ctx) })
-	return errors.Join(tasks.Wait(), e.kernel.Close())
+	return errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 }
 
 // Sessions lists the live sessions of one forward, or of all with "". A carrier that cannot list its own does not hide the

@@ -58,6 +58,9 @@ func sweep(w io.Writer, away error, log *slog.Logger) error {
 	if err := kernel.New(kernel.Options{Log: log}).Clear(); err != nil {
 		return fmt.Errorf("taking the rules away: %w", err)
 	}
+	if err := kernel.NewKeep(kernel.Options{Log: log}).Release(); err != nil {
+		return fmt.Errorf("taking the routing for clients' addresses away: %w", err)
+	}
 	fmt.Fprintln(w, "no daemon runs; there are no rules left")
 	return nil
 }

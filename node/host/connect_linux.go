@@ -17,6 +17,14 @@ var _ node.SocketNode = (*Node)(nil)
 // Connect starts a TCP connection on a socket that does not block, or connects a UDP one: it is under way, or there already,
 // when there is no error. The calls go past the scheduler, because none of them waits.
 func (n *Node) Connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
+	fd, err := connect(to, o)
+	if anyPort(&o.From, err) {
+		fd, err = connect(to, o)
+	}
+	return fd, err
+}
+
+func connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
 	var sa [unix.SizeofSockaddrInet6]byte
 	family, size := putSockaddr(&sa, to)
 	kind := unix.SOCK_STREAM
@@ -32,6 +40,12 @@ func (n *Node) Connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
 	}
 	if o.FastOpen && !o.Packets {
 		setOption(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1) // refused: an ordinary handshake
+	}
+	if o.From.IsValid() {
+		if err := bindFrom(int(fd), o.From, to.Addr(), kind); err != nil {
+			_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+			return -1, err
+		}
 	}
 	_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), uintptr(size))
 	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR {

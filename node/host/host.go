@@ -15,7 +15,7 @@ import (
 
 // Caps is what this machine can do as a node.
 func Caps() node.Caps {
-	return node.Caps{Packets: true, Unix: true, Interfaces: canBindInterface}
+	return node.Caps{Packets: true, Unix: true, Interfaces: canBindInterface, Sources: canDialFrom}
 }
 
 // ErrNoInterfaces is the answer to a Binding with an interface where the system cannot hold a socket to one.

@@ -9,7 +9,10 @@ import (
 	"github.com/fairlead-net/fairlead/node"
 )
 
-const canBindInterface = true
+const (
+	canBindInterface = true
+	canDialFrom      = true
+)
 
 // prepare is called for every listening socket before bind(2).
 func prepare(c syscall.RawConn, b node.Binding) error {

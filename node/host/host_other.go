@@ -8,7 +8,10 @@ import (
 	"github.com/fairlead-net/fairlead/node"
 )
 
-const canBindInterface = false
+const (
+	canBindInterface = false
+	canDialFrom      = false
+)
 
 func prepare(_ syscall.RawConn, b node.Binding) error {
 	if b.Interface != "" {

@@ -39,6 +39,9 @@ func testCaps(t *testing.T, caps node.Caps, n node.Node) {
 	if _, ok := n.(node.PacketNode); ok != caps.Packets {
 		t.Errorf("Caps.Packets is %v, but being a PacketNode is %v", caps.Packets, ok)
 	}
+	if _, ok := n.(node.SourceNode); ok != caps.Sources {
+		t.Errorf("Caps.Sources is %v, but being a SourceNode is %v", caps.Sources, ok)
+	}
 	b, ok := n.(node.Binder)
 	if caps.Interfaces && !ok {
 		t.Error("Caps.Interfaces is true, but the node is no Binder")
