@@ -122,7 +122,7 @@ func (fl *flow) send(data []byte, now int64) bool {
 }
 
 func (fl *flow) sendLocked(data []byte) error {
-	if !fl.task.upload.allow(len(data)) {
+	if !fl.upload.allow(len(data)) {
 		return nil
 	}
 	n, err := fl.far.Write(data)
@@ -143,7 +143,7 @@ func (fl *flow) answers(r *Relay, far net.Conn) error {
 		if !fl.answered.Load() {
 			fl.answered.Store(true)
 		}
-		if fl.task.download.allow(len(data)) && fl.socket.conn.writeTo(data, fl.to, fl.from) == nil {
+		if fl.download.allow(len(data)) && fl.socket.conn.writeTo(data, fl.to, fl.from) == nil {
 			fl.out.Add(uint64(len(data)))
 		}
 		in.release()

@@ -21,6 +21,8 @@ type session struct {
 	since   int64          // Unix time, nanoseconds
 	in, out atomic.Uint64  // bytes carried
 
+	upload, download limit // from the client, and to it; set when the session enters
+
 	// Guarded by task.mu.
 	carried bool            // the target has been reached
 	target  *forward.Target // which of the forward's it was

@@ -69,8 +69,8 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 	if r.handOver(s) {
 		return true
 	}
-	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.task.upload
-	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.task.download
+	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.upload
+	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.download
 	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
 	return false
 }

@@ -34,7 +34,7 @@ type task struct {
 	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
-	perSource map[netip.Addr]int
+	perSource map[netip.Addr]*source
 	perTarget map[forward.Target]int
 	open      int    // sessions that reached their target
 	total     uint64 // ever
@@ -49,7 +49,7 @@ type task struct {
 func newTask(f *forward.Forward) *task {
 	return &task{
 		name: f.Name, f: f, target: nameOf(f),
-		sessions: map[uint64]live{}, perSource: map[netip.Addr]int{}, perTarget: map[forward.Target]int{},
+		sessions: map[uint64]live{}, perSource: map[netip.Addr]*source{}, perTarget: map[forward.Target]int{},
 	}
 }
 
@@ -71,10 +71,11 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit == 0 && s.network == forward.UDP {
 		limit = maxFlows
 	}
-	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[s.client.Addr()] >= f.MaxPerSource {
+	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.sessionsOf(s.client.Addr()) >= f.MaxPerSource {
 		return errFull
 	}
 	s.task, s.f = t, f
+	s.upload.all, s.download.all = &t.upload, &t.download
 	t.sessions[s.id] = l
 	t.countSource(s)
 	return nil
@@ -115,7 +116,7 @@ func (t *task) leave(l live) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.sessions, s.id)
-	countDown(t.perSource, s.client.Addr())
+	t.leaveSource(s.client.Addr())
 	if s.carried {
 		t.open--
 		if len(t.perTarget) > 0 {
@@ -127,10 +128,38 @@ func (t *task) leave(l live) {
 	t.out += out
 }
 
-// countSource and countTarget keep what only some forwards need: a limit for each client, several targets.
+// countSource and countTarget keep what only some forwards need: limits for each client, several targets.
 func (t *task) countSource(s *session) {
-	if source := s.client.Addr(); t.f.MaxPerSource > 0 && source.IsValid() {
-		t.perSource[source]++
+	addr := s.client.Addr()
+	if t.f.MaxPerSource == 0 && t.f.BandwidthPerSource == 0 || !addr.IsValid() {
+		s.share(nil)
+		return
+	}
+	from := t.perSource[addr]
+	if from == nil {
+		from = &source{}
+		from.upload.setRate(t.f.BandwidthPerSource)
+		from.download.setRate(t.f.BandwidthPerSource)
+		t.perSource[addr] = from
+	}
+	from.sessions++
+	s.share(from)
+}
+
+// sessionsOf is how many sessions a client address has, where that is counted. The caller holds t.mu.
+func (t *task) sessionsOf(addr netip.Addr) int {
+	if from := t.perSource[addr]; from != nil {
+		return from.sessions
+	}
+	return 0
+}
+
+// leaveSource takes one session from a client address, which is forgotten with its last one.
+func (t *task) leaveSource(addr netip.Addr) {
+	if from := t.perSource[addr]; from != nil {
+		if from.sessions--; from.sessions == 0 {
+			delete(t.perSource, addr)
+		}
 	}
 }
 
