@@ -119,7 +119,7 @@ func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.St
 			Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.upload, &q.download},
 		}
 		if q.f.SendProxy != 0 {
-			o.Preamble, err = proxyHeaderFor(q.f.SendProxy, q.client, dest)
+			o.Preamble, err = proxyHeader{client: q.client, dest: dest}.format(q.f.SendProxy)
 		}
 		if err == nil {
 			q.Init(o)
