@@ -75,14 +75,14 @@ func (g *gate) slow(fd int) {
 }
 
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
-// machine, and no header has to be read first.
+// machine, no header has to be read first, and none of them may have to be woken. (Once connected, the engine has the last, too.)
 func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
 	for i := range f.To {
 		if f.To[i].Host != "" || f.To[i].Path != "" {
 			return nil
 		}
 	}
-	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) || len(f.Wake.MACs) > 0 {
 		return nil
 	}
 	n, err := r.nodes(f.DialsFrom())

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/wake"
 )
 
 // Keys of log attributes.
@@ -26,6 +27,7 @@ const (
 	keyForward = "forward"
 	keyListen  = "listen"
 	keyClient  = "client"
+	keyTarget  = "target"
 	keyError   = "err"
 )
 
@@ -54,6 +56,7 @@ type Relay struct {
 	pause   pause
 	buffers buffers
 	loops   loops          // of the engine
+	magic   magicSender    // of wakers
 	wg      sync.WaitGroup // listeners and sessions
 
 	names     chan struct{} // capacity 1: there may be a name to look up
@@ -78,7 +81,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, began: time.Now(), names: make(chan struct{}, 1),
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, magic: wake.Send, began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 }

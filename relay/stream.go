@@ -52,7 +52,7 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 			s.task.leave(s)
 		}
 	}()
-	target, err := r.dialTargets(sessionCtx, &s.session, f)
+	target, err := r.reach(sessionCtx, &s.session, f, s.endIfLeft)
 	if err == nil {
 		err = s.attach(target, f, said)
 	}
@@ -103,6 +103,13 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHe
 			t.refuse()
 			return nil
 		}
+	}
+}
+
+// endIfLeft ends a stream that waits for its target when the client does not: nobody was turned away.
+func (s *stream) endIfLeft() {
+	if hasLeft(s.near) {
+		s.cancel()
 	}
 }
 

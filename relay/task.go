@@ -41,6 +41,7 @@ type task struct {
 	in, out   uint64 // carried by sessions that have ended
 	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
 	highOut   uint64
+	wakers    wakers
 	target    name
 	dialNote  string // the last dial failure, until a dial succeeds
 	endNote   string // why a listener ended by itself, until the next change
@@ -91,6 +92,7 @@ func (t *task) reached(s *session, target *forward.Target) {
 	t.total++
 	t.dialNote = ""
 	t.target.outcome(nil)
+	t.awoken(*target)
 }
 
 // refuse counts a client that is turned away. A client that no task is to blame for is not counted.
@@ -249,7 +251,7 @@ func (t *task) stats() forward.Stats {
 	t.highIn, t.highOut = max(t.highIn, in), max(t.highOut, out)
 	return forward.Stats{
 		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
-		Note: cmp.Or(t.endNote, t.dialNote), Failing: t.failing(),
+		Note: cmp.Or(t.endNote, t.wakeNote(), t.dialNote), Failing: t.failing(),
 	}
 }
 
