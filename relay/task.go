@@ -42,6 +42,7 @@ type task struct {
 	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
 	highOut   uint64
 	wakers    wakers
+	heard     map[forward.Target]*atomic.Int64 // see rousing; nil without wake
 	target    name
 	dialNote  string // the last dial failure, until a dial succeeds
 	endNote   string // why a listener ended by itself, until the next change
@@ -203,7 +204,7 @@ func (t *task) change(f *forward.Forward) {
 	if n := nameOf(f); n.host != t.target.host {
 		t.target = n
 	}
-	t.f, t.endNote = f, ""
+	t.f, t.endNote, t.heard = f, "", nil
 	t.recount()
 }
 
