@@ -28,7 +28,7 @@ type half struct {
 	count    *atomic.Uint64 // bytes moved
 	passedOn atomic.Bool    // src's FIN is on its way to dst
 	splicing atomic.Bool    // count is behind, and the kernel knows by how much
-	limit    *bucket
+	limit    *limit
 }
 
 // An ending is how a direction ended.
@@ -106,6 +106,7 @@ func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 		data, err := r.read(limit)
 		n := len(data)
 		if n > 0 {
+			h.limit.await(ctx, int64(n))
 			written, err := h.dst.Write(data)
 			h.count.Add(uint64(written))
 			if err != nil {
@@ -119,7 +120,6 @@ func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 		case err != nil:
 			return sourceDied
 		}
-		h.limit.payAndWait(ctx, int64(n))
 		if canSplice && n >= min(bulkRead, limit) {
 			if end, more := spliceStream(ctx, h); !more {
 				return end
@@ -135,12 +135,13 @@ func spliceStream(ctx context.Context, h *half) (end ending, more bool) {
 	if limited := h.limit.Slice(); limited > 0 {
 		slice = int64(limited)
 	}
+	h.limit.await(ctx, slice)
 	from := io.LimitedReader{R: h.src, N: slice}
 	h.splicing.Store(true)
 	n, err := h.dst.(*net.TCPConn).ReadFrom(&from)
 	h.count.Add(uint64(n))
 	h.splicing.Store(false)
-	h.limit.payAndWait(ctx, n)
+	h.limit.Pay(n - slice)
 	switch {
 	case err != nil && isDead(h.dst):
 		return targetDied, false

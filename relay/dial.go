@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -24,6 +25,8 @@ const (
 type DialError struct {
 	Target string // the address that was dialled
 	Err    error
+
+	silent []forward.Target // those that may be asleep
 }
 
 func (e *DialError) Error() string { return fmt.Sprintf("target %s: %v", e.Target, cause(e.Err)) }
@@ -44,6 +47,7 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	}
 	order := s.task.order(f, s.client.Addr())
 	var last error
+	var silent []forward.Target
 	for i, target := range order {
 		timeout := dialTime(f, i == len(order)-1)
 		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
@@ -54,7 +58,10 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 			if ctx.Err() != nil {
 				return dialled{}, ctx.Err()
 			}
-			last = &DialError{Target: a.String(), Err: err}
+			if isSilent(err) {
+				silent = append(silent, target)
+			}
+			last = &DialError{Target: a.String(), Err: err, silent: silent}
 			if isScarce(err) {
 				return dialled{}, last // the next one needs a descriptor, too
 			}
@@ -91,6 +98,8 @@ func (r *Relay) dialer(s *session, f *forward.Forward) (dialFunc, error) {
 // dialTime is how long a target of f may take to answer.
 func dialTime(f *forward.Forward, last bool) time.Duration {
 	switch {
+	case len(f.Wake.MACs) > 0:
+		return min(wakeDialTime, cmp.Or(f.ConnectTimeout, wakeDialTime))
 	case f.ConnectTimeout > 0:
 		return f.ConnectTimeout
 	case last:

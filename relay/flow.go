@@ -196,7 +196,7 @@ func (fl *flow) hold(data []byte, ecn uint8) {
 }
 
 func (fl *flow) sendLocked(data []byte, ecn uint8) error {
-	if !fl.task.upload.allow(len(data)) {
+	if !fl.upload.allow(len(data)) {
 		return nil
 	}
 	return fl.far.write(data, ecn)
@@ -212,7 +212,7 @@ func (fl *flow) answers(r *Relay, far net.Conn) error {
 			return err
 		}
 		fl.heard(r.now())
-		if fl.task.download.allow(len(data)) {
+		if fl.download.allow(len(data)) {
 			fl.answer(data)
 		}
 		in.release()

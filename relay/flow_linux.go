@@ -285,7 +285,7 @@ func (fl *flow) sendAll(loop *engine.Loop, packets []*engine.Packet, now int64) 
 	case far == nil:
 		return false
 	}
-	packets = within(&fl.task.upload, packets)
+	packets = within(&fl.upload, packets)
 	if _, direct := far.(*directFlow); !direct {
 		for _, p := range packets {
 			p.Each(func(data []byte) { _ = far.write(data, p.ECN) })
@@ -304,7 +304,7 @@ func (fl *flow) sendAll(loop *engine.Loop, packets []*engine.Packet, now int64) 
 }
 
 // within leaves out the datagrams that are too many for a rate.
-func within(rate *bucket, packets []*engine.Packet) []*engine.Packet {
+func within(rate *limit, packets []*engine.Packet) []*engine.Packet {
 	if rate.Slice() == 0 {
 		return packets
 	}
@@ -324,13 +324,13 @@ func (d *directFlow) Received(loop *engine.Loop, packets []engine.Packet) {
 	fl := d.fl
 	fl.heard(fl.socket.relay.now())
 	g := fl.socket.door.(*packetGate)
-	if fl.task.download.Slice() == 0 {
+	if fl.download.Slice() == 0 {
 		loop.Reply(g.PacketListener, packets, &d.down)
 		return
 	}
 	for i := range packets {
 		packets[i].Each(func(data []byte) {
-			if fl.task.download.allow(len(data)) {
+			if fl.download.allow(len(data)) {
 				loop.Reply(g.PacketListener, []engine.Packet{{Data: data, ECN: packets[i].ECN}}, &d.down)
 			}
 		})

@@ -179,7 +179,7 @@ func (r *Relay) resumeSession(e *engine.Engine, s *HandedSession) bool {
 	t.resumed(q, targetNamed(t.f, s.Target))
 	q.Init(engine.Options{
 		Owner: q, Client: s.FD[engine.Client], Target: s.FD[engine.Target], Unix: s.Unix, Idle: t.f.IdleTimeout,
-		Limits: [2]engine.Limit{&t.upload, &t.download}, Frozen: &s.Frozen,
+		Limits: [2]engine.Limit{&q.upload, &q.download}, Frozen: &s.Frozen,
 	})
 	e.Start(&q.Stream)
 	return true

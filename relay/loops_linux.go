@@ -140,7 +140,7 @@ func (r *Relay) handOver(s *stream) bool {
 	h := &handed{relay: r, stream: s}
 	h.Init(engine.Options{
 		Owner: h, Client: near, Target: far, Unix: [2]bool{isUnix(s.near), isUnix(s.far)}, Idle: s.f.IdleTimeout,
-		Limits: [2]engine.Limit{&s.task.upload, &s.task.download},
+		Limits: [2]engine.Limit{&s.upload, &s.download},
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,6 +31,7 @@ var errNoProxyHeader = errors.New("no PROXY protocol header came first")
 // A proxyHeader is what a trusted peer says about the connection that it speaks for.
 type proxyHeader struct {
 	client, dest netip.AddrPort // zero: the peer speaks for itself (LOCAL, UNKNOWN), or not for TCP
+	extensions   extensions     // of version 2
 	size         int            // bytes on the wire
 }
 
@@ -64,8 +65,16 @@ func readProxyHeader(r io.Reader) (proxyHeader, error) {
 		return proxyHeader{}, fmt.Errorf("the PROXY protocol header is broken: %w", err)
 	}
 	h := proxyHeader{size: len(raw)}
-	if src, dst, ok := parsed.TCPAddrs(); ok && parsed.Command == proxyproto.PROXY {
+	if parsed.Command != proxyproto.PROXY {
+		return h, nil
+	}
+	if src, dst, ok := parsed.TCPAddrs(); ok {
 		h.client, h.dest = unmap(src.AddrPort()), unmap(dst.AddrPort())
+	}
+	if parsed.Version == 2 {
+		if h.extensions, err = readExtensions(raw); err != nil {
+			return proxyHeader{}, fmt.Errorf("the PROXY protocol header is broken: %w", err)
+		}
 	}
 	return h, nil
 }
@@ -114,19 +123,23 @@ func cutVersion2(r io.Reader, raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// proxyHeaderFor tells who the client is and where it came to. Without addresses, as for a client of a unix socket, the
-// header says that there are none.
-func proxyHeaderFor(version int, client, dest netip.AddrPort) ([]byte, error) {
+// format tells who the client is and where it came to, and in version 2 what else is known of the connection. Without
+// addresses, as for a client of a unix socket, the header says that there are none.
+func (h proxyHeader) format(version int) ([]byte, error) {
 	var from, to net.Addr
-	if client.IsValid() && dest.IsValid() {
-		from, to = net.TCPAddrFromAddrPort(sameFamily(client, dest)), net.TCPAddrFromAddrPort(sameFamily(dest, client))
+	if h.client.IsValid() && h.dest.IsValid() {
+		from, to = net.TCPAddrFromAddrPort(sameFamily(h.client, h.dest)), net.TCPAddrFromAddrPort(sameFamily(h.dest, h.client))
 	}
-	return proxyproto.HeaderProxyFromAddrs(byte(version), from, to).Format()
+	raw, err := proxyproto.HeaderProxyFromAddrs(byte(version), from, to).Format()
+	if err != nil || version != 2 {
+		return raw, err
+	}
+	return h.extensions.appendTo(raw)
 }
 
 // sendProxyHeader sends a header to the target and returns how many bytes that took.
-func sendProxyHeader(target net.Conn, version int, client, dest netip.AddrPort) (int, error) {
-	raw, err := proxyHeaderFor(version, client, dest)
+func sendProxyHeader(target net.Conn, version int, h proxyHeader) (int, error) {
+	raw, err := h.format(version)
 	if err != nil {
 		return 0, err
 	}

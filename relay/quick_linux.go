@@ -75,9 +75,9 @@ func (g *gate) slow(fd int) {
 }
 
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
-// machine, and no header has to be read first.
+// machine, no header has to be read first, and none of them may have to be woken. (Once connected, the engine has the last, too.)
 func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
-	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) || len(f.Wake.MACs) > 0 {
 		return nil
 	}
 	return r.socketDialer(f)
@@ -124,10 +124,10 @@ func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.St
 	if err == nil {
 		o := engine.Options{
 			Owner: q, Loop: loop, Client: fd, Target: far, Timeout: timeout, Unix: [2]bool{q.place.path != ""},
-			Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.task.upload, &q.task.download},
+			Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.upload, &q.download},
 		}
 		if q.f.SendProxy != 0 {
-			o.Preamble, err = proxyHeaderFor(q.f.SendProxy, q.client, dest)
+			o.Preamble, err = proxyHeader{client: q.client, dest: dest}.format(q.f.SendProxy)
 		}
 		if err == nil {
 			q.Init(o)

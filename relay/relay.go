@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/wake"
 )
 
 // Keys of log attributes.
@@ -26,6 +27,7 @@ const (
 	keyForward = "forward"
 	keyListen  = "listen"
 	keyClient  = "client"
+	keyTarget  = "target"
 	keyError   = "err"
 )
 
@@ -58,6 +60,7 @@ type Relay struct {
 	pause   pause
 	buffers buffers
 	loops   loops          // of the engine
+	magic   magicSender    // of wakers
 	wg      sync.WaitGroup // listeners and sessions
 
 	leaving   atomic.Bool // see Leave
@@ -88,7 +91,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), keep: keeper{transparent: o.Transparent},
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
 		began: time.Now(), names: make(chan struct{}, 1),
 		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}

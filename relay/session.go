@@ -22,6 +22,8 @@ type session struct {
 	in, out atomic.Uint64  // bytes carried
 	earlier [2]uint64      // and those that an earlier process carried: from the client, from the target
 
+	upload, download limit // from the client, and to it; set when the session enters
+
 	// Guarded by task.mu.
 	kept    bool            // began with source = "keep", here or in an earlier process
 	carried bool            // the target has been reached

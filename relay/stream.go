@@ -34,16 +34,15 @@ type stream struct {
 // serveStream carries one client from accept to end, or until the engine does, which then also lets go of what is held for
 // it. ctx is the listener's; a session that has entered outlives it.
 func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (handed bool) {
-	dest := addrPort(near.LocalAddr())
+	said := proxyHeader{client: addrPort(near.RemoteAddr()), dest: addrPort(near.LocalAddr())}
 	s := &stream{near: near}
 	s.id, s.place, s.network, s.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
-	s.client = addrPort(near.RemoteAddr())
-	s.peer, s.local = s.client.Addr(), dest.Addr()
+	s.client, s.peer, s.local = said.client, said.client.Addr(), said.dest.Addr()
 	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.cancel = cancel
 
-	f := r.admit(ctx, l, s, &dest)
+	f := r.admit(ctx, l, s, &said)
 	if f == nil {
 		reset(near)
 		return false
@@ -53,9 +52,9 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 			s.task.leave(s)
 		}
 	}()
-	target, err := r.dialTargets(sessionCtx, &s.session, f)
+	target, err := r.reach(sessionCtx, &s.session, f, s.endIfLeft)
 	if err == nil {
-		err = s.attach(target, f, dest)
+		err = s.attach(target, f, said)
 	}
 	if err != nil {
 		if sessionCtx.Err() == nil {
@@ -69,15 +68,15 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 	if r.handOver(s) {
 		return true
 	}
-	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.task.upload
-	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.task.download
+	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.upload
+	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.download
 	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
 	return false
 }
 
-// admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. dest
-// becomes what a trusted peer says that its client came to; which forward it is depends on the connection itself.
-func (r *Relay) admit(ctx context.Context, l *listener, s *stream, dest *netip.AddrPort) *forward.Forward {
+// admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. said
+// becomes what a trusted peer says of its client; which forward it is depends on the connection itself.
+func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHeader) *forward.Forward {
 	for {
 		t, f := r.match(l, s.peer, s.local)
 		if f == nil {
@@ -93,8 +92,9 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, dest *netip.A
 				return nil
 			}
 			if s.headerIn = h.size; h.client.IsValid() {
-				s.client, *dest = h.client, h.dest
+				s.client, said.client, said.dest = h.client, h.client, h.dest
 			}
+			said.extensions = h.extensions
 		}
 		switch t.enter(s, f) {
 		case nil:
@@ -106,9 +106,16 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, dest *netip.A
 	}
 }
 
+// endIfLeft ends a stream that waits for its target when the client does not: nobody was turned away.
+func (s *stream) endIfLeft() {
+	if hasLeft(s.near) {
+		s.cancel()
+	}
+}
+
 // attach makes the target part of the stream, unless that was killed meanwhile, and sends the header that the target
 // expects.
-func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) error {
+func (s *stream) attach(d dialled, f *forward.Forward, said proxyHeader) error {
 	s.mu.Lock()
 	killed := s.killed
 	s.far = d.conn
@@ -120,7 +127,7 @@ func (s *stream) attach(d dialled, f *forward.Forward, dest netip.AddrPort) erro
 	if f.SendProxy == 0 {
 		return nil
 	}
-	n, err := sendProxyHeader(d.conn, f.SendProxy, s.client, dest)
+	n, err := sendProxyHeader(d.conn, f.SendProxy, said)
 	if err != nil {
 		reset(d.conn)
 		return &DialError{Target: d.where, Err: err}

@@ -34,13 +34,15 @@ type task struct {
 	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
-	perSource map[netip.Addr]int
+	perSource map[netip.Addr]*source
 	perTarget map[forward.Target]int
 	open      int    // sessions that reached their target
 	total     uint64 // ever
 	in, out   uint64 // carried by sessions that have ended
 	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
 	highOut   uint64
+	wakers    wakers
+	heard     map[forward.Target]*atomic.Int64 // see rousing; nil without wake
 	target    name
 	dialNote  string // the last dial failure, until a dial succeeds
 	endNote   string // why a listener ended by itself, until the next change
@@ -49,7 +51,7 @@ type task struct {
 func newTask(f *forward.Forward) *task {
 	return &task{
 		name: f.Name, f: f, target: nameOf(f),
-		sessions: map[uint64]live{}, perSource: map[netip.Addr]int{}, perTarget: map[forward.Target]int{},
+		sessions: map[uint64]live{}, perSource: map[netip.Addr]*source{}, perTarget: map[forward.Target]int{},
 	}
 }
 
@@ -71,10 +73,11 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit == 0 && s.network == forward.UDP {
 		limit = maxFlows
 	}
-	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.perSource[s.client.Addr()] >= f.MaxPerSource {
+	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.sessionsOf(s.client.Addr()) >= f.MaxPerSource {
 		return errFull
 	}
 	s.task, s.f, s.kept = t, f, s.kept || keeps(f)
+	s.upload.all, s.download.all = &t.upload, &t.download
 	t.sessions[s.id] = l
 	t.countSource(s)
 	return nil
@@ -90,6 +93,7 @@ func (t *task) reached(s *session, target *forward.Target) {
 	t.total++
 	t.dialNote = ""
 	t.target.outcome(nil)
+	t.awoken(*target)
 }
 
 // resumed notes a session that has reached its target in an earlier process, which has counted it.
@@ -135,7 +139,7 @@ func (t *task) leave(l live) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.sessions, s.id)
-	countDown(t.perSource, s.client.Addr())
+	t.leaveSource(s.client.Addr())
 	if s.carried {
 		t.open--
 		if len(t.perTarget) > 0 {
@@ -147,10 +151,38 @@ func (t *task) leave(l live) {
 	t.out += out
 }
 
-// countSource and countTarget keep what only some forwards need: a limit for each client, several targets.
+// countSource and countTarget keep what only some forwards need: limits for each client, several targets.
 func (t *task) countSource(s *session) {
-	if source := s.client.Addr(); t.f.MaxPerSource > 0 && source.IsValid() {
-		t.perSource[source]++
+	addr := s.client.Addr()
+	if t.f.MaxPerSource == 0 && t.f.BandwidthPerSource == 0 || !addr.IsValid() {
+		s.share(nil)
+		return
+	}
+	from := t.perSource[addr]
+	if from == nil {
+		from = &source{}
+		from.upload.setRate(t.f.BandwidthPerSource)
+		from.download.setRate(t.f.BandwidthPerSource)
+		t.perSource[addr] = from
+	}
+	from.sessions++
+	s.share(from)
+}
+
+// sessionsOf is how many sessions a client address has, where that is counted. The caller holds t.mu.
+func (t *task) sessionsOf(addr netip.Addr) int {
+	if from := t.perSource[addr]; from != nil {
+		return from.sessions
+	}
+	return 0
+}
+
+// leaveSource takes one session from a client address, which is forgotten with its last one.
+func (t *task) leaveSource(addr netip.Addr) {
+	if from := t.perSource[addr]; from != nil {
+		if from.sessions--; from.sessions == 0 {
+			delete(t.perSource, addr)
+		}
 	}
 }
 
@@ -192,7 +224,7 @@ func (t *task) change(f *forward.Forward) {
 	if n := nameOf(f); n.host != t.target.host {
 		t.target = n
 	}
-	t.f, t.endNote = f, ""
+	t.f, t.endNote, t.heard = f, "", nil
 	t.recount()
 }
 
@@ -240,7 +272,7 @@ func (t *task) stats() forward.Stats {
 	t.highIn, t.highOut = max(t.highIn, in), max(t.highOut, out)
 	return forward.Stats{
 		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
-		Note: cmp.Or(t.endNote, t.dialNote), Failing: t.failing(),
+		Note: cmp.Or(t.endNote, t.wakeNote(), t.dialNote), Failing: t.failing(),
 	}
 }
 

@@ -54,6 +54,21 @@ func isDead(c net.Conn) bool {
 	return info != nil && info.State == tcpClose
 }
 
+// hasLeft reports whether the peer of c, from which nothing has been read, has no more use for it: it was reset, or ended
+// before it said anything. A peer that said something and then ended its direction may still wait for the answer.
+func hasLeft(c net.Conn) bool {
+	left := false
+	onSocket(c, func(fd int) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+			return
+		}
+		unread, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+		left = p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 || unread == 0
+	})
+	return left
+}
+
 // unsent is how many bytes c has not yet brought to its peer, who would lose them by a reset.
 func unsent(c net.Conn) int {
 	if _, ok := c.(*net.TCPConn); !ok {

@@ -11,4 +11,6 @@ func tcpBytes(net.Conn) (received, acked uint64, ok bool) { return 0, 0, false }
 
 func isDead(net.Conn) bool { return false }
 
+func hasLeft(net.Conn) bool { return false }
+
 func unsent(net.Conn) int { return 0 }

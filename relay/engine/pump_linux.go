@@ -30,17 +30,19 @@ func (s *Stream) pump(l *Loop, side int) (more bool) {
 			s.release(l, from)
 			return false
 		}
-		n, limit := from.slice()
+		n := s.turn(l, from)
+		if n == 0 {
+			s.release(l, from)
+			return false
+		}
 		n, ok := s.take(l, side, n)
+		from.settle(n)
 		if !ok {
 			s.release(l, from)
 			return false
 		}
 		moved += n
-		s.last = l.now
-		if limit && s.throttle(l, from, n) {
-			return false
-		}
+		s.last = max(s.last, l.now)
 		if to.flags&writable == 0 && from.holds() {
 			return false
 		}
@@ -48,26 +50,40 @@ func (s *Stream) pump(l *Loop, side int) (more bool) {
 	return true
 }
 
-// slice is how much to read at once, and whether there is a limit to account it to.
-func (e *end) slice() (n int, limited bool) {
+// turn is how much may be read from an end at once, 0 while its limit has it wait. What is there to be read is paid for first:
+// 0 bytes, the end of the stream, cost nothing.
+func (s *Stream) turn(l *Loop, e *end) int {
+	if e.paid > 0 {
+		return int(e.paid) // its turn has come
+	}
 	if e.limit == nil {
-		return pipeSize, false
+		return pipeSize
 	}
-	if n := e.limit.Slice(); n > 0 {
-		return n, true
+	slice := e.limit.Slice()
+	if slice == 0 {
+		return pipeSize
 	}
-	return pipeSize, false
+	n := min(slice, unread(e.fd))
+	if n == 0 {
+		return slice
+	}
+	e.paid = int32(n)
+	wait := e.limit.Pay(int64(n))
+	if wait < time.Millisecond {
+		return n
+	}
+	e.resume = l.now + int64(wait)
+	s.last = e.resume // who waits for a turn is not idle
+	s.reschedule(l)
+	return 0
 }
 
-// throttle pays for n bytes, and reports whether the direction has to wait.
-func (s *Stream) throttle(l *Loop, from *end, n int) bool {
-	wait := from.limit.Pay(int64(n))
-	if wait < time.Millisecond {
-		return false
+// settle makes good what was paid for and what was moved.
+func (e *end) settle(moved int) {
+	if difference := moved - int(e.paid); difference != 0 && e.limit != nil {
+		e.limit.Pay(int64(difference))
 	}
-	from.resume = l.now + int64(wait)
-	s.reschedule(l)
-	return true
+	e.paid = 0
 }
 
 // holds reports whether something from here has not gone to the other side yet.

@@ -35,11 +35,11 @@ type Owner interface {
 	Ended(s *Stream)
 }
 
-// A Limit holds a direction to a rate. What has passed is paid for afterwards, so that a direction that waits for data
-// holds no share of the rate.
+// A Limit holds a direction to a rate. What is there to be moved is paid for and then waits for its turn, so that a direction
+// that waits for data holds no share of the rate.
 type Limit interface {
-	Slice() int                // how many bytes to move before paying, 0: as many as there are
-	Pay(n int64) time.Duration // for bytes that have passed; how long to wait before the next
+	Slice() int                // how many bytes to move in one turn, 0: as many as there are
+	Pay(n int64) time.Duration // for bytes that are about to pass, how long it is until their turn; negative: they do not pass after all
 }
 
 // A Stream moves bytes between two connected sockets until both directions have ended.
@@ -82,6 +82,7 @@ type end struct {
 	limit   Limit
 	resume  int64 // when the limit lets the direction go on, 0: now
 	free    uint64
+	paid    int32 // bytes that the limit lets pass next
 	fd      int32
 	flags   flags
 }
@@ -395,6 +396,7 @@ func (s *Stream) close(l *Loop) {
 			l.pipes.put(e.pipe)
 			e.pipe = nil
 		}
+		e.settle(0)
 		e.pending, e.limit = nil, nil
 		if e.fd < 0 {
 			continue

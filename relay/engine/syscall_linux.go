@@ -81,6 +81,15 @@ func unsent(fd int32) int {
 	return int(v)
 }
 
+// unread is how many bytes there are to be read from a stream socket; 0 may also be its end or an error.
+func unread(fd int32) int {
+	var v int32
+	if _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&v))); errno != 0 {
+		return 0
+	}
+	return int(v)
+}
+
 // accept takes the next connection of a listening socket. The address is not valid for a client of a unix socket.
 func accept(fd int32) (int32, netip.AddrPort, syscall.Errno) {
 	var sa unix.RawSockaddrAny
