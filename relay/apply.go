@@ -80,6 +80,7 @@ func (r *Relay) diff(want []*forward.Forward, result map[string]error) []*change
 		}
 		if t == nil {
 			t = newTask(f)
+			t.relay = r
 		}
 		changes = append(changes, &change{task: t, f: f, places: placesOf(f)})
 	}

@@ -38,35 +38,52 @@ type dialled struct {
 
 // dialTargets reaches the first target of f that answers a client who came to port. The error is the last target's.
 func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward) (dialled, error) {
+	dial, err := r.dialFor(s, f)
+	if err != nil {
+		return dialled{}, err
+	}
+	order := s.task.order(f, s.client.Addr(), s.network)
+	switch len(order) {
+	case 0:
+		return dialled{}, errDraining
+	case 1:
+		return dialTarget(ctx, dial, s, &order[0], dialTime(f, true))
+	}
+	return r.raceTargets(ctx, dial, s, order)
+}
+
+// dialFor is how the node that dials for f reaches the target of s.
+func (r *Relay) dialFor(s *session, f *forward.Forward) (dialFunc, error) {
 	n, err := r.nodes(f.DialsFrom())
 	if err != nil {
-		return dialled{}, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
+		return nil, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
 	}
-	dial := dialFunc(n.Dial)
-	if s.network == forward.UDP {
-		packets, ok := n.(node.PacketNode)
-		if !ok {
-			return dialled{}, fmt.Errorf("node %s carries no udp", f.DialsFrom())
-		}
-		dial = packets.DialPacket
+	if s.network != forward.UDP {
+		return n.Dial, nil
 	}
-	order := s.task.order(f, s.client.Addr())
+	packets, ok := n.(node.PacketNode)
+	if !ok {
+		return nil, fmt.Errorf("node %s carries no udp", f.DialsFrom())
+	}
+	return packets.DialPacket, nil
+}
+
+// dialTarget tries the addresses of one target in turn, each for so long, and notes it when none answers.
+func dialTarget(ctx context.Context, dial dialFunc, s *session, to *forward.Target, timeout time.Duration) (dialled, error) {
 	var last error
-	for i, target := range order {
-		timeout := dialTime(f, i == len(order)-1)
-		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
-			conn, err := dialOne(ctx, dial, a, timeout)
-			if err == nil {
-				return dialled{conn, &order[i], reached(conn, a)}, nil
-			}
-			if ctx.Err() != nil {
-				return dialled{}, ctx.Err()
-			}
-			last = &DialError{Target: a.String(), Err: err}
-			if isScarce(err) {
-				return dialled{}, last // the next one needs a descriptor, too
-			}
+	for _, a := range s.addresses(to) {
+		conn, err := dialOne(ctx, dial, a, timeout)
+		if err == nil {
+			return dialled{conn, to, reached(conn, a)}, nil
 		}
+		if ctx.Err() != nil {
+			return dialled{}, ctx.Err()
+		}
+		last = &DialError{Target: a.String(), Err: err}
+		if isScarce(err) {
+			break // the next one needs a descriptor, too
+		}
+		s.task.failed(s, to, a, err)
 	}
 	return dialled{}, last
 }
@@ -109,6 +126,11 @@ func (a address) String() string {
 		return "unix:" + a.addr
 	}
 	return a.addr
+}
+
+// addresses lists what to dial for a target of the session's forward.
+func (s *session) addresses(to *forward.Target) []address {
+	return addresses(*to, s.f.TargetPort(*to, s.place.port), s)
 }
 
 // addresses lists what to dial for t, in order. A port of this host is sought on the loopback address of the client's

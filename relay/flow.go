@@ -78,7 +78,7 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
 	}
 	err = fl.answers(r, target.conn)
 	if errors.Is(err, syscall.ECONNREFUSED) && !fl.answered.Load() {
-		fl.task.unreachable(&DialError{Target: target.where, Err: syscall.ECONNREFUSED})
+		fl.task.refusedFlow(&fl.session, target.where)
 	}
 }
 
@@ -114,7 +114,7 @@ func (fl *flow) send(data []byte, now int64) bool {
 	}
 	if errors.Is(fl.sendLocked(data), syscall.ECONNREFUSED) {
 		if !fl.answered.Load() {
-			fl.task.unreachable(&DialError{Target: fl.far.RemoteAddr().String(), Err: syscall.ECONNREFUSED})
+			fl.task.refusedFlow(&fl.session, fl.far.RemoteAddr().String())
 		}
 		return false
 	}

@@ -26,6 +26,8 @@ const (
 	keyForward = "forward"
 	keyListen  = "listen"
 	keyClient  = "client"
+	keyTarget  = "target"
+	keyState   = "state"
 	keyError   = "err"
 )
 
@@ -54,9 +56,10 @@ type Relay struct {
 	pause   pause
 	buffers buffers
 	loops   loops          // of the engine
-	wg      sync.WaitGroup // listeners and sessions
+	wg      sync.WaitGroup // listeners, sessions, questions to targets
 
 	names     chan struct{} // capacity 1: there may be a name to look up
+	asking    chan struct{} // holds one for every target that is being asked how it is
 	held      atomic.Int64  // descriptors of sessions: two a stream, one a flow
 	listening atomic.Int64  // descriptors of listeners
 	anyBroken atomic.Bool   // some listener has ended by itself since the last Apply
@@ -79,7 +82,7 @@ func New(o Options) *Relay {
 	}
 	return &Relay{
 		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, began: time.Now(), names: make(chan struct{}, 1),
-		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
+		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 }
 
