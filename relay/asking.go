@@ -99,7 +99,7 @@ func (t *task) nextQuestion(g *target) *question {
 	case q.check.Kind != forward.CheckNone:
 		q.at = addresses(g.Target, t.f.CheckPort(g.Target), &session{network: forward.TCP})
 	case g.record.State() == health.Failing:
-		q.at, q.timeout = []address{g.at}, dialTimeoutEach
+		q.at, q.timeout = g.at, dialTimeoutEach
 	default:
 		return nil
 	}
@@ -115,17 +115,15 @@ func (t *task) answered(g *target, q *question, err error) {
 	calledOff := q.ctx.Err() != nil
 	g.cancel()
 	g.cancel = nil
-	changed := false
+	was := g.record.State()
 	switch {
 	case calledOff || isScarce(err):
 	case q.check.Kind == forward.CheckNone:
-		changed = g.record.Retried(time.Now(), err)
+		g.record.Retried(time.Now(), err)
 	default:
-		changed = g.record.Checked(time.Now(), err)
+		g.record.Checked(time.Now(), err)
 	}
-	if changed {
-		t.logTarget(g)
-	}
+	t.logChange(g, was)
 	t.askLater(g)
 }
 
@@ -162,15 +160,17 @@ func (r *Relay) put(q *question) error {
 	return cause(err)
 }
 
-// logTarget says what a target has become. The caller holds t.mu.
-func (t *task) logTarget(g *target) {
-	if t.relay == nil {
+// logChange says what a target has become that was in another state. That one is well of which nothing was known before is
+// no news. The caller holds t.mu.
+func (t *task) logChange(g *target, was health.State) {
+	state := g.record.State()
+	if t.relay == nil || state == was || state == health.Up && was == health.Unknown {
 		return
 	}
-	if g.record.State() == health.Up {
+	if state == health.Up {
 		t.relay.log.Info("a target is up", keyForward, t.name, keyTarget, g.String())
 		return
 	}
 	_, err := g.record.Why()
-	t.relay.log.Warn("a target is not well", keyForward, t.name, keyTarget, g.String(), keyState, g.record.State().String(), keyError, err)
+	t.relay.log.Warn("a target is not well", keyForward, t.name, keyTarget, g.String(), keyState, state.String(), keyError, err)
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -81,10 +82,10 @@ func dialTarget(ctx context.Context, dial dialFunc, s *session, to *forward.Targ
 		}
 		last = &DialError{Target: a.String(), Err: err}
 		if isScarce(err) {
-			break // the next one needs a descriptor, too
+			return dialled{}, last // the next one needs a descriptor, too
 		}
-		s.task.failed(s, to, a, err)
 	}
+	s.task.failed(s, to, errors.Unwrap(last))
 	return dialled{}, last
 }
 

@@ -181,7 +181,9 @@ func (q *quick) failed(err error) {
 	if q.brief && isTimeout(err) {
 		q.order = append(slices.Clip(q.order), *to)
 	}
-	q.task.failed(&q.session, to, address{"tcp", q.far.String()}, err)
+	if q.next.address == len(q.addresses(to)) {
+		q.task.failed(&q.session, to, err)
+	}
 }
 
 // addresses are those of a target, in the order in which they are tried.

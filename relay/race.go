@@ -31,8 +31,7 @@ func (r *Relay) raceTargets(ctx context.Context, dial dialFunc, s *session, orde
 		select {
 		case <-patience.C:
 			if running > 0 {
-				slow := &order[next-1]
-				s.task.failed(s, slow, s.addresses(slow)[0], errSlow)
+				s.task.failed(s, &order[next-1], errSlow)
 			}
 		case f := <-finished:
 			running--

@@ -34,7 +34,7 @@ type target struct {
 	draining bool
 	record   health.Record // of streams, and of everything when there is a check
 	rest     health.Rest   // of flows
-	at       address       // where the last session failed to reach it, to ask again there
+	at       []address     // where the last session failed to reach it, to ask again there
 
 	timer   *time.Timer        // until it is asked; nil: it never was
 	cancel  context.CancelFunc // of the question under way; nil: there is none
@@ -117,21 +117,25 @@ func (t *task) patience(to *forward.Target) time.Duration {
 	return patienceFirst
 }
 
-// failed notes that a session could not reach a target at an address, so that the next ones try another one first.
-func (t *task) failed(s *session, to *forward.Target, at address, err error) {
+// failed notes that a session could not reach a target, so that the next ones try another one first.
+func (t *task) failed(s *session, to *forward.Target, err error) {
 	if !blames(s.f, to, err) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g, now := t.known(to), time.Now()
-	switch {
-	case g == nil:
-	case s.network == forward.UDP:
+	if g == nil {
+		return
+	}
+	if s.network == forward.UDP {
 		g.rest.Failed(now, cause(err))
-	case g.record.Failed(now, cause(err)):
-		g.at = at
-		t.logTarget(g)
+		return
+	}
+	was := g.record.State()
+	if g.record.Failed(now, cause(err)) {
+		g.at = s.addresses(to)
+		t.logChange(g, was)
 		t.askLater(g)
 	}
 }
@@ -142,7 +146,7 @@ func (t *task) refusedFlow(s *session, where string) {
 	t.mu.Lock()
 	to := s.target
 	t.mu.Unlock()
-	t.failed(s, to, address{}, syscall.ECONNREFUSED)
+	t.failed(s, to, syscall.ECONNREFUSED)
 }
 
 // blames reports whether an error of a dial is the target's fault, rather than this host's. One closed port of several says

@@ -94,7 +94,9 @@ func (t *task) reached(s *session, target *forward.Target) {
 	t.total++
 	t.dialNote = ""
 	if g := t.known(target); g != nil && s.network != forward.UDP { // a datagram's target has not answered yet
+		was := g.record.State()
 		g.record.Reached(time.Now())
+		t.logChange(g, was)
 	}
 	t.target.outcome(nil)
 }

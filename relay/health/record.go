@@ -69,9 +69,8 @@ func (r *Record) Failed(now time.Time, err error) bool {
 	return true
 }
 
-// Checked notes the outcome of a check, and reports whether it changed the state.
-func (r *Record) Checked(now time.Time, err error) bool {
-	was := r.state
+// Checked notes the outcome of a check.
+func (r *Record) Checked(now time.Time, err error) {
 	switch {
 	case err == nil && r.state == Down:
 		if r.streak++; r.streak >= Rise {
@@ -94,20 +93,17 @@ func (r *Record) Checked(now time.Time, err error) bool {
 	case r.state == Down:
 		r.err, r.streak = err, 0
 	}
-	return r.state != was
 }
 
-// Retried notes what became of asking a failing target that no check looks after, and reports whether it changed the state.
-func (r *Record) Retried(now time.Time, err error) bool {
-	if r.state != Failing {
-		return false
-	}
-	if err == nil {
+// Retried notes what became of asking a failing target that no check looks after.
+func (r *Record) Retried(now time.Time, err error) {
+	switch {
+	case r.state != Failing:
+	case err == nil:
 		r.up(now)
-		return true
+	default:
+		r.err, r.wait = err, min(2*r.wait, lastWait)
 	}
-	r.err, r.wait = err, min(2*r.wait, lastWait)
-	return false
 }
 
 // CheckGone notes that no check looks after the target any more: only sessions can find out from now on.
