@@ -129,6 +129,11 @@ func (c *Client) Down(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/down", nil, nil, nil)
 }
 
+// Upgrade has the daemon end in favour of another program, which goes on in its process. It has not yet when this returns.
+func (c *Client) Upgrade(ctx context.Context, binary string) error {
+	return c.do(ctx, http.MethodPost, "/v1/upgrade", nil, upgradeRequest{binary}, nil)
+}
+
 // Version is the daemon's.
 func (c *Client) Version(ctx context.Context) (out Version, err error) {
 	err = c.do(ctx, http.MethodGet, "/v1/version", nil, nil, &out)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
@@ -157,6 +158,30 @@ func NothingToWake(name string) *Error {
 // takeDown answers only when everything is gone, so that the client can believe it.
 func (s *Server) takeDown(w http.ResponseWriter, r *http.Request) {
 	if err := s.Down(r.Context()); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+	s.isDown.Do(func() { close(s.down) })
+}
+
+// An upgradeRequest names the program that is to go on in the daemon's place.
+type upgradeRequest struct {
+	Binary string `json:"binary"` // absolute path
+}
+
+// takeUpgrade answers when the program has shown that it can stand in; then the daemon ends.
+func (s *Server) takeUpgrade(w http.ResponseWriter, r *http.Request) {
+	var in upgradeRequest
+	if err := readJSON(w, r, maxBody, &in); err != nil {
+		writeError(w, err)
+		return
+	}
+	if !filepath.IsAbs(in.Binary) {
+		writeError(w, refuse(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%q is no absolute path of a program", in.Binary), ""))
+		return
+	}
+	if err := s.Upgrade(r.Context(), in.Binary); err != nil {
 		writeError(w, err)
 		return
 	}

@@ -53,7 +53,10 @@ type Options struct {
 	// Wake sends magic packets to the cards of a forward that names some. The error says why none could be sent.
 	Wake func(ctx context.Context, f *forward.Forward) ([]Woken, error)
 	// Down takes everything away that would outlive the daemon. When it returns nil the Server answers and Run ends.
-	Down    func(ctx context.Context) error
+	Down func(ctx context.Context) error
+	// Upgrade prepares the daemon to be replaced by a program, given by its absolute path. When it returns nil the Server answers
+	// and Run ends.
+	Upgrade func(ctx context.Context, binary string) error
 	Version Version
 	Log     *slog.Logger
 }
@@ -147,6 +150,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("DELETE /v1/forwards/{name}", s.remove)
 	mux.HandleFunc("POST /v1/forwards/{name}/wake", s.wake)
 	mux.HandleFunc("POST /v1/down", s.takeDown)
+	mux.HandleFunc("POST /v1/upgrade", s.takeUpgrade)
 	mux.HandleFunc("GET /v1/version", s.version)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, refuse(http.StatusNotFound, CodeNotFound, "there is no "+r.Method+" "+r.URL.Path, ""))

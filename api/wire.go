@@ -96,6 +96,8 @@ type Version struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
 	File    string `json:"file"` // what the daemon was started with and reads again on SIGHUP; "" is none
+
+	Started time.Time `json:"started"`
 }
 
 // ForwardOf is s as it goes over the wire.

@@ -31,14 +31,15 @@ type PacketNode interface {
 
 // A SocketNode dials with sockets of this machine's kernel, and can do so without waiting for the answer.
 type SocketNode interface {
-	// Connect starts a TCP connection and returns its socket, which does not block and belongs to the caller. Whether the
-	// connection came about is told by the socket: it becomes writable (connect(2), EINPROGRESS). Errors are those of system
-	// calls.
+	// Connect starts a TCP connection, or connects a UDP socket, and returns the socket, which does not block and belongs to
+	// the caller. Whether a TCP connection came about is told by the socket: it becomes writable (connect(2), EINPROGRESS).
+	// Errors are those of system calls.
 	Connect(to netip.AddrPort, o ConnectOptions) (fd int, err error)
 }
 
 // ConnectOptions are how a connection is made; the zero value is the ordinary way.
 type ConnectOptions struct {
+	Packets  bool // UDP instead of TCP: the socket is connected at once, and nothing is sent
 	FastOpen bool // the first bytes go with the SYN where the target is known to take them (RFC 7413)
 }
 

@@ -37,6 +37,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	}
 	changes := r.diff(want, result)
 	if len(changes) == 0 {
+		r.resume(ctx)
 		return result
 	}
 	r.closeUnneeded(changes)
@@ -52,6 +53,7 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		l.close()
 	}
 	r.startNew(ctx, changes)
+	r.resume(ctx)
 	r.endSessions(changes)
 	r.kickNames()
 	for _, c := range changes {
@@ -210,7 +212,7 @@ func (r *Relay) endSessions(changes []*change) {
 		}
 		l.packets.review(func(fl *flow) bool {
 			t, f := r.match(l, fl.peer, fl.local)
-			return f != nil && t == fl.task && sameWay(fl.f, f)
+			return f != nil && t == fl.task && fl.staysWith(f)
 		})
 	}
 }

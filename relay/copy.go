@@ -24,7 +24,9 @@ const (
 // A half is one direction of a stream.
 type half struct {
 	dst, src net.Conn
+	other    *half
 	count    *atomic.Uint64 // bytes moved
+	passedOn atomic.Bool    // src's FIN is on its way to dst
 	splicing atomic.Bool    // count is behind, and the kernel knows by how much
 	limit    *bucket
 }
@@ -48,6 +50,7 @@ const (
 //	copying ──► src dies: drain dst, reset both ─────► the other half ends, too
 //	            dst dies: read on from dst, what it sent last ► when both are done: drain, reset both
 func carryStream(ctx context.Context, up, down *half, pool *buffers) {
+	up.other, down.other = down, up
 	done := make(chan ending)
 	go carryDown(ctx, down, pool, done)
 	first := copyHalf(ctx, up, pool)
@@ -72,8 +75,14 @@ func carryDown(ctx context.Context, h *half, pool *buffers, done chan<- ending) 
 // copyHalf moves one direction to its end and passes that end on.
 func copyHalf(ctx context.Context, h *half, pool *buffers) ending {
 	end := copyStream(ctx, h, pool)
-	if end == endedWell && closeWrite(h.dst) != nil {
-		end = targetDied
+	if end == endedWell && isDead(h.src) && !h.other.passedOn.Load() {
+		end = sourceDied // the other half's write has taken the error, and what is left looks like an orderly end
+	}
+	if end == endedWell {
+		h.passedOn.Store(true)
+		if closeWrite(h.dst) != nil {
+			end = targetDied
+		}
 	}
 	if end == sourceDied {
 		drain(h.dst)
@@ -137,10 +146,8 @@ func spliceStream(ctx context.Context, h *half) (end ending, more bool) {
 		return targetDied, false
 	case err != nil:
 		return sourceDied, false
-	case n < slice:
-		return endedWell, false
 	}
-	return endedWell, true
+	return endedWell, true // less than a slice is the end, or urgent data; a read tells
 }
 
 // closeWrite ends the direction to c. A connection that cannot end one direction alone ends both: its peer has to learn.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,11 +15,11 @@ import (
 )
 
 const (
-	// Idle times of a flow, as the kernel's conntrack has them for UDP (nf_conntrack_udp_timeout and ..._stream): 30 s until
-	// the target has answered, so that one-way floods cost little; 180 s from then on, above the 120 s that RFC 4787
-	// (REQ-5) asks of a NAT.
-	flowIdleFirst = 30 * time.Second
-	flowIdle      = 180 * time.Second
+	// Idle times of a flow that udp_idle says nothing of, as the kernel's conntrack has them for UDP (nf_conntrack_udp_timeout
+	// and ..._stream): until the target has answered, so that one-way floods cost little, and from then on, which is above the
+	// 120 s that RFC 4787 (REQ-5) asks of a NAT.
+	flowIdleFirst = forward.DefaultUDPUnanswered
+	flowIdle      = forward.DefaultUDPAnswered
 
 	// pendingMax is how many datagrams a flow holds while its target's name is looked up. A client that gets no answer
 	// sends again.
@@ -28,39 +29,100 @@ const (
 // A flowKey tells flows of one socket apart. The address that the client used is part of it: the answer has to come from
 // there.
 type flowKey struct {
-	client netip.AddrPort
-	local  netip.Addr
+	peer  netip.AddrPort
+	local netip.Addr
+	named netip.AddrPort // whom a trusted peer speaks for, perhaps itself; zero for any other peer
 }
 
 // A flow is a session of datagrams: a client and the connected socket to the target that stands for it.
+//
+//	entered ─► target dialled ─► carried ─► killed (idle, port unreachable, changed) ─► left
+//	   └─ pending datagrams ──┘
 type flow struct {
 	session
 	key    flowKey
 	socket *packetListener
-	to     netip.AddrPort // as the socket names the client, perhaps an IPv4 address in IPv6
-	from   []byte         // control message that makes an answer leave from key.local; empty where it does anyway
-	cancel context.CancelFunc
+	header []byte     // that stands in front of each datagram to the target
+	back   *wayBack   // of a socket that the engine does not read
+	direct directFlow // of one that it does
 
 	reachedAt string // guarded by task.mu
 
-	lastSeen atomic.Int64 // nanoseconds since the relay began
-	answered atomic.Bool
+	lastSeen  atomic.Int64 // nanoseconds since the relay began
+	idleAfter atomic.Int64 // nanoseconds; 0: the defaults
+	answered  atomic.Bool
 
 	mu      sync.Mutex
-	far     net.Conn // nil until dialled
+	far     farSide // nil until dialled
+	cancel  context.CancelFunc
 	ended   bool
-	pending [][]byte
+	pending []pendingPacket
+}
+
+// A wayBack is how answers reach a client.
+type wayBack struct {
+	to   netip.AddrPort // as the socket names the client, perhaps an IPv4 address in IPv6
+	from []byte         // control message that makes an answer leave from key.local; empty where it does anyway
+}
+
+// A farSide is a flow's connected socket. A datagram is one write.
+type farSide interface {
+	write(data []byte, ecn uint8) error
+	Close() error
+}
+
+type pendingPacket struct {
+	data []byte
+	ecn  uint8
+}
+
+// connFar is a connection of package net's, or of another kind of node.
+type connFar struct {
+	net.Conn
+	fl *flow
+}
+
+func (c *connFar) write(data []byte, _ uint8) error {
+	if len(c.fl.header) == 0 {
+		n, err := c.Write(data)
+		c.fl.in.Add(uint64(n))
+		return err
+	}
+	n, err := c.Write(slices.Concat(c.fl.header, data))
+	c.fl.in.Add(uint64(max(0, n-len(c.fl.header))))
+	return err
+}
+
+// goServeFlow gives a flow a goroutine, for as long as it takes to reach its target, and until its end where the engine does
+// not carry it. The flow outlives the ctx of its listener.
+func (r *Relay) goServeFlow(ctx context.Context, fl *flow) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	fl.mu.Lock()
+	if fl.cancel = cancel; fl.ended {
+		cancel()
+	}
+	fl.mu.Unlock()
+	go func() { // r.wg counts the flow already
+		defer cancel()
+		if !r.serveFlow(ctx, fl) {
+			fl.kill()
+			fl.left()
+		}
+	}()
+}
+
+// left lets go of what is held for a flow that entered.
+func (fl *flow) left() {
+	fl.task.leave(fl)
+	fl.socket.relay.held.Add(-1)
+	fl.socket.relay.wg.Done()
 }
 
 // serveFlow reaches the target and carries its answers to the client, until the flow is killed or the target says that
-// nobody is there.
-func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
-	defer fl.task.leave(fl)
-	defer fl.kill()
-	r.held.Add(1)
-	defer r.held.Add(-1)
+// nobody is there. It reports whether the engine carries the flow on.
+func (r *Relay) serveFlow(ctx context.Context, fl *flow) bool {
 	var target dialled
-	var err error = syscall.EMFILE
+	var err error = errCrowded
 	if !r.crowded() {
 		target, err = r.dialTargets(ctx, &fl.session, fl.f)
 	}
@@ -68,30 +130,38 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) {
 		if ctx.Err() == nil {
 			r.noteDial(fl.task, err)
 		}
-		return
+		return false
 	}
 	fl.reachedAt = target.where
 	fl.task.reached(&fl.session, target.target)
-	if !fl.attach(target.conn) {
-		_ = target.conn.Close()
-		return
+	if r.handOverFlow(fl, target.conn) {
+		return true
 	}
-	err = fl.answers(r, target.conn)
+	if !fl.attach(&connFar{target.conn, fl}) {
+		_ = target.conn.Close()
+		return false
+	}
+	fl.failed(fl.answers(r, target.conn))
+	return false
+}
+
+// failed notes that the target said that nobody is there.
+func (fl *flow) failed(err error) {
 	if errors.Is(err, syscall.ECONNREFUSED) && !fl.answered.Load() {
-		fl.task.refusedFlow(&fl.session, target.where)
+		fl.task.refusedFlow(&fl.session, fl.reachedAt)
 	}
 }
 
-// attach sends what has waited for the target.
-func (fl *flow) attach(far net.Conn) bool {
+// attach makes the target part of the flow and sends what has waited for it, unless the flow has ended.
+func (fl *flow) attach(far farSide) bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.ended {
 		return false
 	}
 	fl.far = far
-	for _, data := range fl.pending {
-		_ = fl.sendLocked(data) // an error comes again when reading the answer
+	for _, p := range fl.pending {
+		_ = fl.sendLocked(p.data, p.ecn) // an error comes again when reading the answer
 	}
 	fl.pending = nil
 	return true
@@ -107,27 +177,29 @@ func (fl *flow) send(data []byte, now int64) bool {
 	case fl.ended:
 		return false
 	case fl.far == nil:
-		if len(fl.pending) < pendingMax {
-			fl.pending = append(fl.pending, append([]byte(nil), data...))
-		}
+		fl.hold(data, 0)
 		return true
 	}
-	if errors.Is(fl.sendLocked(data), syscall.ECONNREFUSED) {
-		if !fl.answered.Load() {
-			fl.task.refusedFlow(&fl.session, fl.far.RemoteAddr().String())
-		}
-		return false
+	err := fl.sendLocked(data, 0)
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return true
 	}
-	return true
+	fl.failed(err)
+	return false
 }
 
-func (fl *flow) sendLocked(data []byte) error {
+// hold keeps a datagram until the target is reached. The caller holds fl.mu.
+func (fl *flow) hold(data []byte, ecn uint8) {
+	if len(fl.pending) < pendingMax {
+		fl.pending = append(fl.pending, pendingPacket{slices.Clone(data), ecn})
+	}
+}
+
+func (fl *flow) sendLocked(data []byte, ecn uint8) error {
 	if !fl.task.upload.allow(len(data)) {
 		return nil
 	}
-	n, err := fl.far.Write(data)
-	fl.in.Add(uint64(n))
-	return err
+	return fl.far.write(data, ecn)
 }
 
 // answers carries what the target sends to the client, and returns why it ended.
@@ -139,22 +211,42 @@ func (fl *flow) answers(r *Relay, far net.Conn) error {
 		if err != nil {
 			return err
 		}
-		fl.lastSeen.Store(r.now())
-		if !fl.answered.Load() {
-			fl.answered.Store(true)
-		}
-		if fl.task.download.allow(len(data)) && fl.socket.conn.writeTo(data, fl.to, fl.from) == nil {
-			fl.out.Add(uint64(len(data)))
+		fl.heard(r.now())
+		if fl.task.download.allow(len(data)) {
+			fl.answer(data)
 		}
 		in.release()
 	}
 }
 
+// answer sends one datagram to the client.
+func (fl *flow) answer(data []byte) {
+	if fl.socket.door != nil {
+		_ = fl.socket.door.answer(fl, data) // it counts
+		return
+	}
+	if fl.socket.conn.writeTo(data, fl.back.to, fl.back.from) == nil {
+		fl.out.Add(uint64(len(data)))
+	}
+}
+
+// heard notes an answer of the target.
+func (fl *flow) heard(now int64) {
+	fl.lastSeen.Store(now)
+	if !fl.answered.Load() {
+		fl.answered.Store(true)
+	}
+}
+
 // idle reports whether the flow has been quiet for too long.
 func (fl *flow) idle(now int64) bool {
-	limit := flowIdleFirst
-	if fl.answered.Load() {
+	limit := time.Duration(fl.idleAfter.Load())
+	switch {
+	case limit > 0:
+	case fl.answered.Load():
 		limit = flowIdle
+	default:
+		limit = flowIdleFirst
 	}
 	return time.Duration(now-fl.lastSeen.Load()) > limit
 }
@@ -164,8 +256,13 @@ func (fl *flow) kill() {
 	fl.socket.forget(fl)
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	if fl.ended {
+		return
+	}
 	fl.ended, fl.pending = true, nil
-	fl.cancel()
+	if fl.cancel != nil {
+		fl.cancel()
+	}
 	if fl.far != nil {
 		_ = fl.far.Close()
 	}
@@ -174,6 +271,16 @@ func (fl *flow) kill() {
 func (fl *flow) where() string { return fl.reachedAt }
 
 func (fl *flow) bytes() (in, out uint64) { return fl.in.Load(), fl.out.Load() }
+
+// staysWith reports whether the flow is carried by f just as well, and takes on from f what can change while it lives.
+func (fl *flow) staysWith(f *forward.Forward) bool {
+	trusted := fl.key.named.IsValid()
+	if !sameWay(fl.f, f) || fl.f.SendProxy != f.SendProxy || trusted != trusts(f.AcceptProxy, fl.peer) {
+		return false
+	}
+	fl.idleAfter.Store(int64(f.UDPIdle))
+	return true
+}
 
 // sameWay reports whether a flow of f is carried by g just as well: the target, and how it is picked and reached.
 func sameWay(f, g *forward.Forward) bool {

@@ -28,16 +28,28 @@ func startRelay(t *testing.T) *Relay {
 	return startRelayOn(t, host.New())
 }
 
+// startPortable runs one as other systems than Linux have it.
+func startPortable(t *testing.T) *Relay {
+	t.Helper()
+	return start(t, host.New(), Options{Portable: true})
+}
+
 func startRelayOn(t *testing.T, n node.Node) *Relay {
+	t.Helper()
+	return start(t, n, Options{})
+}
+
+func start(t *testing.T, n node.Node, o Options) *Relay {
 	t.Helper()
 	freePort(t) // the first socket of a process opens the runtime's poller, which stays
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
-	r := New(Options{Nodes: func(name string) (node.Node, error) {
+	o.Nodes = func(name string) (node.Node, error) {
 		if name != forward.Host {
 			return nil, errors.New("not known")
 		}
 		return n, nil
-	}})
+	}
+	r := New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

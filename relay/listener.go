@@ -39,6 +39,9 @@ func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
 	fail := func(err error) (*listener, error) {
 		return nil, &ListenError{Place: p.String(), Port: p.port, Err: err}
 	}
+	if inherited := r.inherited.take(p); inherited != nil {
+		return &listener{place: p, users: map[*task]bool{}, stream: inherited}, nil
+	}
 	n, err := r.nodes(p.node)
 	if err != nil {
 		return fail(err)
@@ -92,7 +95,7 @@ func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listene
 	if err != nil {
 		return nil, err
 	}
-	l.packets = &packetListener{conn: newPacketConn(conn, p.addr), flows: map[flowKey]*flow{}}
+	l.packets = newPacketListener(conn, p.addr)
 	return l, nil
 }
 
@@ -102,7 +105,7 @@ func (r *Relay) start(ctx context.Context, l *listener) {
 	l.started = true
 	switch {
 	case l.packets != nil:
-		r.wg.Go(func() { r.readPackets(ctx, l) })
+		r.startPackets(ctx, l)
 	default:
 		if l.door = r.takeOver(ctx, l); l.door == nil {
 			r.wg.Go(func() { r.acceptStreams(ctx, l) })
@@ -123,14 +126,13 @@ func (l *listener) close() {
 		_ = l.stream.Close()
 		return
 	}
-	_ = l.packets.conn.Close()
-	l.packets.review(func(*flow) bool { return false })
+	l.packets.close()
 }
 
 func (l *listener) socket() any {
 	switch {
 	case l.packets != nil:
-		return l.packets.conn
+		return l.packets.socket()
 	case l.door != nil:
 		return l.door
 	}
@@ -166,7 +168,9 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 // goServe gives a client a goroutine.
 func (r *Relay) goServe(ctx context.Context, l *listener, conn net.Conn) {
 	r.held.Add(2)
+	r.slow.Add(1)
 	r.wg.Go(func() {
+		defer r.slow.Add(-1)
 		if !r.serveStream(ctx, l, conn) {
 			r.held.Add(-2)
 		}

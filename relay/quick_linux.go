@@ -78,13 +78,18 @@ func (g *gate) slow(fd int) {
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
 // machine, and no header has to be read first.
 func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
+	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+		return nil
+	}
+	return r.socketDialer(f)
+}
+
+// socketDialer is the node that dials for f with sockets of this machine, if all of its targets are addresses.
+func (r *Relay) socketDialer(f *forward.Forward) node.SocketNode {
 	for i := range f.To {
 		if f.To[i].Host != "" || f.To[i].Path != "" {
 			return nil
 		}
-	}
-	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
-		return nil
 	}
 	n, err := r.nodes(f.DialsFrom())
 	if err != nil {
@@ -105,6 +110,8 @@ type quick struct {
 	hasty  int            // how many of order are tried for a moment, before the others get the full time
 	brief  bool           // the attempt under way is for a moment
 	far    netip.AddrPort // the address that is tried, or was reached
+
+	resumed string // where the target is, of a session that an earlier process began
 }
 
 // An attempt counts the addresses to try: those of the first target, then those of the second, …
@@ -224,7 +231,12 @@ func (q *quick) Ended(*engine.Stream) {
 	q.relay.wg.Done()
 }
 
-func (q *quick) where() string { return q.far.String() }
+func (q *quick) where() string {
+	if q.resumed != "" {
+		return q.resumed
+	}
+	return q.far.String()
+}
 
 func (q *quick) kill() { q.Kill() }
 

@@ -32,7 +32,7 @@ const (
 )
 
 // flowCheck is how often idle flows are looked for; they may live that much longer than they should.
-const flowCheck = 5 * time.Second
+const flowCheck = time.Second
 
 // ErrNoSession is the answer to Kill for a session that is not, or no longer, there.
 var ErrNoSession = errors.New("no such session")
@@ -45,6 +45,8 @@ type Options struct {
 	Nodes func(name string) (node.Node, error)
 	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
 	Portable bool
+	// Handover is what the process before this one has left, nil if there was none. The first Apply takes it over.
+	Handover *Handover
 }
 
 // A Relay carries forwards in user space. Its methods may be called from anywhere.
@@ -57,6 +59,11 @@ type Relay struct {
 	buffers buffers
 	loops   loops          // of the engine
 	wg      sync.WaitGroup // listeners, sessions, questions to targets
+
+	leaving   atomic.Bool // see Leave
+	left      atomic.Pointer[Handover]
+	inherited inherited    // guarded by applyMu
+	slow      atomic.Int64 // clients that have a goroutine
 
 	names     chan struct{} // capacity 1: there may be a name to look up
 	asking    chan struct{} // holds one for every target that is being asked how it is
@@ -80,10 +87,14 @@ func New(o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, began: time.Now(), names: make(chan struct{}, 1),
+	r := &Relay{
+		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), began: time.Now(), names: make(chan struct{}, 1),
 		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
+	if o.Handover != nil {
+		r.nextID.Store(o.Handover.NextID) // before the first client: no two sessions have one number
+	}
+	return r
 }
 
 // Run waits until ctx is done, ends every listener and session, and returns when their goroutines have ended. Forwards
@@ -101,7 +112,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-r.names:
 			names.Reset(r.lookUpNames(ctx))
 		case <-ctx.Done():
-			r.shutDown()
+			if r.leaving.Load() {
+				r.leave()
+			} else {
+				r.shutDown()
+			}
 			r.wg.Wait()
 			r.loops.stop()
 			return nil
@@ -185,7 +200,7 @@ func (r *Relay) expireFlows(now int64) {
 	}
 	r.mu.RUnlock()
 	for _, p := range sockets {
-		p.review(func(fl *flow) bool { return !fl.idle(now) })
+		p.expire(now)
 	}
 }
 

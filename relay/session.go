@@ -20,6 +20,7 @@ type session struct {
 	client  netip.AddrPort // peer, or whom a trusted peer speaks for
 	since   int64          // Unix time, nanoseconds
 	in, out atomic.Uint64  // bytes carried
+	earlier [2]uint64      // and those that an earlier process carried: from the client, from the target
 
 	// Guarded by task.mu.
 	carried bool            // the target has been reached

@@ -170,6 +170,7 @@ func (s *stream) bytes() (in, out uint64) {
 			return in, out
 		}
 		received = less(received, s.headerOut)
+		acked = lessOne(acked) // our own SYN
 	}
 	if up {
 		in = max(in, received)
@@ -185,6 +186,13 @@ func less(n uint64, header int) uint64 {
 		return 0
 	}
 	return n - uint64(header)
+}
+
+func lessOne(n uint64) uint64 {
+	if n == 0 {
+		return 0
+	}
+	return n - 1
 }
 
 // addrPort is the address of a TCP connection, zero for any other.

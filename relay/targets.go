@@ -146,6 +146,9 @@ func (t *task) refusedFlow(s *session, where string) {
 	t.mu.Lock()
 	to := s.target
 	t.mu.Unlock()
+	if to == nil {
+		return
+	}
 	t.failed(s, to, syscall.ECONNREFUSED)
 }
 

@@ -14,7 +14,7 @@ import (
 
 // maxFlows bounds the UDP flows of a forward that sets no max_connections. A datagram's sender is not proven, so anybody
 // can make up clients; each costs a socket until it has been idle for long enough.
-const maxFlows = 16384
+const maxFlows = 32768
 
 // A task is one forward in the relay, by name: it outlives changes of the forward, so that totals never go backwards.
 type task struct {
@@ -99,6 +99,26 @@ func (t *task) reached(s *session, target *forward.Target) {
 		t.logChange(g, was)
 	}
 	t.target.outcome(nil)
+}
+
+// resumed notes a session that has reached its target in an earlier process, which has counted it.
+func (t *task) resumed(s live, target *forward.Target) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := s.base()
+	b.carried, b.target = true, target
+	t.countTarget(b)
+	t.open++
+}
+
+// targetNamed is the target of f that is written like text, or a target that no forward has.
+func targetNamed(f *forward.Forward, text string) *forward.Target {
+	for i := range f.To {
+		if f.To[i].String() == text {
+			return &f.To[i]
+		}
+	}
+	return new(forward.Target)
 }
 
 // refuse counts a client that is turned away. A client that no task is to blame for is not counted.
@@ -269,7 +289,7 @@ func (t *task) appendSessions(list []forward.Session) []forward.Session {
 		}
 		list = append(list, forward.Session{
 			ID: sessionID(s.id), Forward: t.name, Network: network, Client: s.clientText(), Target: where,
-			Carried: forward.CarryRelay, Since: time.Unix(0, s.since), BytesIn: in, BytesOut: out,
+			Carried: forward.CarryRelay, Since: time.Unix(0, s.since), BytesIn: in + s.earlier[0], BytesOut: out + s.earlier[1],
 		})
 	}
 	return list

@@ -48,13 +48,6 @@ func tcpBytes(c net.Conn) (received, acked uint64, ok bool) {
 	return received, acked, true
 }
 
-func lessOne(n uint64) uint64 {
-	if n == 0 {
-		return 0
-	}
-	return n - 1
-}
-
 // isDead reports whether c was reset or given up. splice(2) does not say which of its two ends failed.
 func isDead(c net.Conn) bool {
 	info := tcpInfo(c)

@@ -52,6 +52,13 @@ func askUDP(t *testing.T, c net.Conn, text, want string) {
 	t.Fatalf("no answer %q", want)
 }
 
+// onBothPaths runs a test with a relay that uses the engine, where there is one, and with one that does not.
+func onBothPaths(t *testing.T, test func(t *testing.T, r *Relay)) {
+	t.Helper()
+	t.Run("engine", func(t *testing.T) { test(t, startRelay(t)) })
+	t.Run("portable", func(t *testing.T) { test(t, startPortable(t)) })
+}
+
 func TestUDP(t *testing.T) {
 	target := serveUDP(t, "127.0.0.1:0", "")
 	name := "localhost" + target[strings.LastIndex(target, ":"):]
@@ -64,30 +71,32 @@ func TestUDP(t *testing.T) {
 		{"to a name", "udp/127.0.0.1:PORT", name, "127.0.0.1:PORT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			port := freePort(t)
-			r := startRelay(t)
-			apply(t, r, fwd(t, "x", strings.ReplaceAll(c.listen, "PORT", port), c.to))
-			// A connected socket takes answers only from the address that it sent to.
-			conn := dial(t, "udp", strings.ReplaceAll(c.dial, "PORT", port))
-			for _, size := range []int{1, 1400, 65507} {
-				text := strings.Repeat("x", size)
-				askUDP(t, conn, text, text)
-			}
-			eventually(t, "the counts", func() bool {
-				s := r.Stats()["x"]
-				return s.Open == 1 && s.Total == 1 && s.BytesIn >= 1+1400+65507 && s.BytesOut == s.BytesIn
+			onBothPaths(t, func(t *testing.T, r *Relay) {
+				port := freePort(t)
+				apply(t, r, fwd(t, "x", strings.ReplaceAll(c.listen, "PORT", port), c.to))
+				// A connected socket takes answers only from the address that it sent to.
+				conn := dial(t, "udp", strings.ReplaceAll(c.dial, "PORT", port))
+				for _, size := range []int{1, 1400, 65507} {
+					text := strings.Repeat("x", size)
+					askUDP(t, conn, text, text)
+				}
+				eventually(t, "the counts", func() bool {
+					s := r.Stats()["x"]
+					return s.Open == 1 && s.Total == 1 && s.BytesIn >= 1+1400+65507 && s.BytesOut == s.BytesIn
+				})
+				if list := sessionsOf(r); len(list) != 1 || list[0].Network != forward.UDP || list[0].Client != conn.LocalAddr().String() {
+					t.Errorf("sessions are %+v", list)
+				}
 			})
-			if list := sessionsOf(r); len(list) != 1 || list[0].Network != forward.UDP || list[0].Client != conn.LocalAddr().String() {
-				t.Errorf("sessions are %+v", list)
-			}
 		})
 	}
 }
 
-func TestManyFlows(t *testing.T) {
+func TestManyFlows(t *testing.T) { onBothPaths(t, testManyFlows) }
+
+func testManyFlows(t *testing.T, r *Relay) {
 	target := serveUDP(t, "127.0.0.1:0", "")
 	port := freePort(t)
-	r := startRelay(t)
 	apply(t, r, fwd(t, "x", "udp/"+port, target))
 	const flows = 200
 	var wg sync.WaitGroup
@@ -106,7 +115,9 @@ func TestManyFlows(t *testing.T) {
 	}
 }
 
-func TestFlowsExpire(t *testing.T) {
+func TestFlowsExpire(t *testing.T) { onBothPaths(t, testFlowsExpire) }
+
+func testFlowsExpire(t *testing.T, r *Relay) {
 	answering := serveUDP(t, "127.0.0.1:0", "")
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +125,6 @@ func TestFlowsExpire(t *testing.T) {
 	}
 	defer silent.Close()
 	a, b := freePort(t), freePort(t)
-	r := startRelay(t)
 	apply(t, r, fwd(t, "a", "udp/"+a, answering), fwd(t, "b", "udp/"+b, silent.LocalAddr().String()))
 	askUDP(t, dial(t, "udp", "127.0.0.1:"+a), "x", "x")
 	_, _ = dial(t, "udp", "127.0.0.1:"+b).Write([]byte("x"))
@@ -135,9 +145,31 @@ func TestFlowsExpire(t *testing.T) {
 	open(0, 0)
 }
 
-func TestPortUnreachableEndsAFlow(t *testing.T) {
+func TestUDPIdle(t *testing.T) { onBothPaths(t, testUDPIdle) }
+
+func testUDPIdle(t *testing.T, r *Relay) {
+	target := serveUDP(t, "127.0.0.1:0", "")
+	port := freePort(t)
+	f := fwd(t, "x", "udp/"+port, target)
+	f.UDPIdle = time.Hour
+	apply(t, r, f)
+	askUDP(t, dial(t, "udp", "127.0.0.1:"+port), "x", "x")
+	now := r.now()
+	r.expireFlows(now + int64(time.Hour) - int64(patience))
+	if s := r.Stats()["x"]; s.Open != 1 {
+		t.Fatalf("stats are %+v; want the flow", s)
+	}
+	g := fwd(t, "x", "udp/"+port, target)
+	g.UDPIdle = time.Minute // holds for the flow that there is, too
+	apply(t, r, g)
+	r.expireFlows(now + int64(time.Minute) + int64(patience))
+	eventually(t, "the flow to end", func() bool { return r.Stats()["x"].Open == 0 })
+}
+
+func TestPortUnreachableEndsAFlow(t *testing.T) { onBothPaths(t, testPortUnreachableEndsAFlow) }
+
+func testPortUnreachableEndsAFlow(t *testing.T, r *Relay) {
 	port, dead := freePort(t), freePort(t)
-	r := startRelay(t)
 	apply(t, r, fwd(t, "x", "udp/"+port, "127.0.0.1:"+dead))
 	conn := dial(t, "udp", "127.0.0.1:"+port)
 	_, _ = conn.Write([]byte("x"))
@@ -149,10 +181,11 @@ func TestPortUnreachableEndsAFlow(t *testing.T) {
 	askUDP(t, conn, "y", "y")
 }
 
-func TestFlowsMoveAtOnce(t *testing.T) {
+func TestFlowsMoveAtOnce(t *testing.T) { onBothPaths(t, testFlowsMoveAtOnce) }
+
+func testFlowsMoveAtOnce(t *testing.T, r *Relay) {
 	one, two := serveUDP(t, "127.0.0.1:0", "1"), serveUDP(t, "127.0.0.1:0", "2")
 	port := freePort(t)
-	r := startRelay(t)
 	apply(t, r, fwd(t, "x", "udp/"+port, one))
 	conn := dial(t, "udp", "127.0.0.1:"+port)
 	askUDP(t, conn, "x", "1x")
@@ -176,12 +209,13 @@ func TestFlowsMoveAtOnce(t *testing.T) {
 	askUDP(t, conn, "x", "1x")
 }
 
-func TestFlowLimit(t *testing.T) {
+func TestFlowLimit(t *testing.T) { onBothPaths(t, testFlowLimit) }
+
+func testFlowLimit(t *testing.T, r *Relay) {
 	target := serveUDP(t, "127.0.0.1:0", "")
 	port := freePort(t)
 	f := fwd(t, "x", "udp/"+port, target)
 	f.MaxConnections = 1
-	r := startRelay(t)
 	apply(t, r, f)
 	askUDP(t, dial(t, "udp", "127.0.0.1:"+port), "x", "x")
 	_, _ = dial(t, "udp", "127.0.0.1:"+port).Write([]byte("x"))
@@ -189,13 +223,14 @@ func TestFlowLimit(t *testing.T) {
 }
 
 // TestPacketsAllocateNothing holds the way of a datagram of a known flow to no allocation, both directions together.
-func TestPacketsAllocateNothing(t *testing.T) {
+func TestPacketsAllocateNothing(t *testing.T) { onBothPaths(t, testPacketsAllocateNothing) }
+
+func testPacketsAllocateNothing(t *testing.T, r *Relay) {
 	if runtime.GOOS != "linux" {
 		t.Skip("measured with the Linux reader")
 	}
 	target := serveUDPQuietly(t)
 	port := freePort(t)
-	r := startRelay(t)
 	apply(t, r, fwd(t, "x", "udp/"+port, target))
 	conn := dial(t, "udp", "127.0.0.1:"+port)
 	data, buf := bytes.Repeat([]byte("x"), 200), make([]byte, 2048)

@@ -27,9 +27,10 @@ type engine struct {
 }
 
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
-func newEngine(nftables string, st store.Store, log *slog.Logger) *engine {
+// left is what the relay of an earlier program has left, or nil.
+func newEngine(nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
 	e := &engine{
-		relay:  relay.New(relay.Options{Log: log, Nodes: nodes()}),
+		relay:  relay.New(relay.Options{Log: log, Nodes: nodes(), Handover: left}),
 		kernel: kernel.New(kernel.Options{Table: nftables, Log: log}),
 		log:    log,
 	}

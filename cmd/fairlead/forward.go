@@ -65,7 +65,7 @@ func runForward(ctx context.Context, f *forward.Forward, screen *screen, log *sl
 		return err
 	}
 	cleanStale(log)
-	e := newEngine(kernel.ForegroundTable(), store.Memory(), log)
+	e := newEngine(kernel.ForegroundTable(), store.Memory(), nil, log)
 	// The engine outlives ctx: it has to take its rules away yet.
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

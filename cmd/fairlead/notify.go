@@ -19,6 +19,9 @@ const (
 	alive    = sdnotify.SdNotifyWatchdog
 )
 
+// reloading is what a service manager is told before the next ready.
+func reloading() string { return sdnotify.SdNotifyReloading + "\n" + sdnotify.SdNotifyMonotonicUsec() }
+
 // tell tells the service manager, if there is one.
 func (d *daemon) tell(state string) {
 	if _, err := sdnotify.SdNotify(false, state); err != nil {
@@ -29,7 +32,11 @@ func (d *daemon) tell(state string) {
 // notify feeds the watchdog of the service manager, if it has one, until ctx ends. Each time it asks the table for its
 // state first: a daemon that hangs there is not alive.
 func (d *daemon) notify(ctx context.Context) error {
-	defer d.tell(stopping)
+	defer func() {
+		if d.next.Load() == nil { // else another program goes on in this process
+			d.tell(stopping)
+		}
+	}()
 	every, err := sdnotify.SdWatchdogEnabled(false)
 	if err != nil || every == 0 {
 		<-ctx.Done()
@@ -67,7 +74,7 @@ func (d *daemon) reloads(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			d.tell(sdnotify.SdNotifyReloading + "\n" + sdnotify.SdNotifyMonotonicUsec())
+			d.tell(reloading())
 			if err := d.reload(ctx); err != nil {
 				d.log.Error("reload failed; everything stays as it was", "err", err)
 			}

@@ -80,3 +80,26 @@ func become(to target) error {
 	}
 	return errors.Join(cap.SetGroups(to.gid), cap.SetUID(to.uid))
 }
+
+// keepPrivileges has a program that this process becomes start with what this process still may do (capabilities(7),
+// ambient set).
+func keepPrivileges() error {
+	set := cap.GetProc()
+	var keep []cap.Value
+	for _, v := range needed {
+		if has, err := set.GetFlag(cap.Permitted, v); err != nil || !has {
+			continue
+		}
+		if err := set.SetFlag(cap.Inheritable, true, v); err != nil {
+			return err
+		}
+		keep = append(keep, v)
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	if err := set.SetProc(); err != nil {
+		return err
+	}
+	return cap.SetAmbient(true, keep...)
+}

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +18,7 @@ import (
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 )
 
@@ -45,7 +49,11 @@ Started as root it keeps the rights to change the network and to bind low ports,
 			if err != nil {
 				return err
 			}
-			return u.run(cmd.Context(), log)
+			next, left, err := u.run(cmd.Context(), log)
+			if err != nil || next == nil {
+				return err
+			}
+			return next.become(left)
 		},
 	}
 	registerFile(cmd, &u.file, "the file with the forwards (default "+systemFile+" if it exists)")
@@ -77,42 +85,56 @@ func (u *upFlags) load() (*config.Config, string, error) {
 	return cfg, systemFile, err
 }
 
-func (u *upFlags) run(ctx context.Context, log *slog.Logger) error {
+// run is the daemon from start to end. next is the program that goes on in its place, if there is one, with what is left.
+func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, left *relay.Handover, err error) {
+	earlier, err := inherited()
+	if err != nil {
+		return nil, nil, err
+	}
+	if earlier != nil && os.Geteuid() != 0 {
+		u.user = "" // the program before has become that user
+	}
 	cfg, file, err := u.load()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	socket, err := u.serverSocketPath()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	state, err := u.stateDir()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	ln, err := api.Listen(socket)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer ln.Close()
 	st, err := store.Open(filepath.Join(state, "fairlead.db"))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer st.Close()
 	become, err := findUser(u.user)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	become.give = func(uid, gid int) error { return errors.Join(ln.Chown(uid, gid), giveState(state, uid, gid)) }
 	if err := dropPrivileges(log, become); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if file == "" {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
-	d := &daemon{engine: newEngine("", st, log), flags: u, log: log}
-	return d.run(ctx, ln, file, cfg)
+	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log}
+	err = d.run(ctx, ln, file, cfg)
+	if binary := d.next.Load(); err == nil && binary != nil {
+		// Said again, because what they are by default depends on the user.
+		args := append(slices.Clone(os.Args), "--socket", socket, "--state", state)
+		return &successor{*binary, args}, d.relay.Left(), nil
+	}
+	return nil, nil, err
 }
 
 // A daemon is an engine with a control socket, a file and a service manager.
@@ -121,6 +143,7 @@ type daemon struct {
 	flags  *upFlags
 	log    *slog.Logger
 	server *api.Server
+	next   atomic.Pointer[string] // the program to become
 }
 
 // run carries the forwards and serves until ctx ends or a client has asked for down.
@@ -139,8 +162,8 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Wake: wakeForward, Down: d.table.Down, Log: d.log,
-		Version: api.Version{Version: version(), PID: os.Getpid(), File: file},
+		Table: d.table, Sessions: d.engine, Wake: wakeForward, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
+		Version: api.Version{Version: version(), PID: os.Getpid(), File: file, Started: time.Now()},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return d.engine.run(ctx) })

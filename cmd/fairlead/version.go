@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,15 +10,19 @@ import (
 )
 
 func newVersion(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:               "version",
 		Short:             "Print the version of this program, and of the daemon if one runs",
 		Long:              `Print the version of this program, and of the daemon if one runs: after an upgrade they differ until it is started anew.`,
-		Example:           `  fairlead version`,
+		Example:           "  fairlead version\n  fairlead version --json",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
+			if asJSON {
+				return json.NewEncoder(out).Encode(program{Version: version(), Handover: handoverFormat()})
+			}
 			fmt.Fprintf(out, "fairlead %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			c, err := g.client()
 			if err != nil {
@@ -29,6 +34,8 @@ func newVersion(g *globals) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print what this program is, as JSON")
+	return cmd
 }
 
 // stamped is what git describe said when make or a package built this; the linker sets it.

@@ -14,17 +14,23 @@ import (
 
 var _ node.SocketNode = (*Node)(nil)
 
-// Connect starts a TCP connection on a socket that does not block: it is under way, or there already, when there is no
-// error. The calls go past the scheduler, because none of them waits.
+// Connect starts a TCP connection on a socket that does not block, or connects a UDP one: it is under way, or there already,
+// when there is no error. The calls go past the scheduler, because none of them waits.
 func (n *Node) Connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
 	var sa [unix.SizeofSockaddrInet6]byte
 	family, size := putSockaddr(&sa, to)
-	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	kind := unix.SOCK_STREAM
+	if o.Packets {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), 0)
 	if errno != 0 {
 		return -1, errno
 	}
-	setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if o.FastOpen {
+	if !o.Packets {
+		setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	if o.FastOpen && !o.Packets {
 		setOption(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1) // refused: an ordinary handshake
 	}
 	_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), uintptr(size))

@@ -37,7 +37,8 @@ func New() (*Engine, error) {
 	return e, nil
 }
 
-// Close ends the loops. The listeners have been closed and the streams have ended, or are left as they are.
+// Close ends the loops. The listeners have been closed and the streams have ended, or are left as they are: then nothing
+// touches them any more, and they can be frozen.
 func (e *Engine) Close() {
 	for _, l := range e.loops {
 		l.Post(func() { l.ending.Store(true) })

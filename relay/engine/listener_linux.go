@@ -52,12 +52,30 @@ func (e *Engine) Listen(fd int, taker Taker) *Listener {
 	return ln
 }
 
+// Admit has the taker decide, soon, about a client that was accepted elsewhere.
+func (e *Engine) Admit(taker Taker, fd int, client netip.AddrPort) {
+	l := e.Loop()
+	l.Post(func() {
+		if s := taker.Take(l, fd, client); s != nil {
+			s.begin(l)
+		}
+	})
+}
+
 // FD is the listening socket, until Close.
 func (ln *Listener) FD() int { return int(ln.fd) }
 
 // Close ends accepting and closes the socket. Streams go on. It must not be called in a loop, for which it waits.
 func (ln *Listener) Close() {
+	if ln.Detach() {
+		closeFD(ln.fd)
+	}
+}
+
+// Detach is Close, but the socket stays open, with the clients that wait in its queue. It reports whether it was attached.
+func (ln *Listener) Detach() (was bool) {
 	ln.once.Do(func() {
+		was = true
 		var left sync.WaitGroup
 		for i, l := range ln.engine.loops {
 			left.Add(1)
@@ -67,8 +85,8 @@ func (ln *Listener) Close() {
 			})
 		}
 		left.Wait()
-		closeFD(ln.fd)
 	})
+	return was
 }
 
 // expire opens the door, again or for the first time.

@@ -33,7 +33,8 @@ type Loop struct {
 	timers      timers
 	again       []*Stream // that had more to do than their share of a turn
 	pipes       pipes
-	buf         []byte // of one read; what does not go out at once is copied from it
+	buf         []byte      // of one read; what does not go out at once is copied from it
+	packets     *packetGear // nil until there is a datagram
 
 	mu     sync.Mutex
 	mail   []func()
@@ -68,6 +69,9 @@ func newLoop(pipes pipes) (*Loop, error) {
 
 func (l *Loop) close() {
 	l.pipes.drop()
+	if l.packets != nil {
+		l.packets.drop()
+	}
 	closeFD(l.epoll)
 	closeFD(l.bell)
 }
@@ -144,6 +148,7 @@ func (l *Loop) run() {
 				s.handler.Ready(l, ev.Fd, ev.Events)
 			}
 		}
+		l.flushPackets()
 		l.goOn()
 		l.expire()
 		l.readMail()

@@ -178,7 +178,11 @@ func (s *Stream) forward(side int, data []byte) bool {
 func (s *Stream) takeBulk(side, n int) (got int, ok bool) {
 	from := &s.ends[side]
 	got, errno := splice(from.fd, from.pipe.w, n)
-	if errno != 0 || got <= 0 {
+	if got <= 0 || errno != 0 {
+		if errno == 0 || from.flags&careful != 0 {
+			from.flags &^= bulk // the end, or urgent data, which only a read gets past
+			return 0, true
+		}
 		return 0, s.nothing(side, errno)
 	}
 	if got < bulkRead {

@@ -57,7 +57,7 @@ type Stream struct {
 	timer  Timer
 	idle   int64 // nanoseconds without a byte after which the stream ends, 0: never
 	last   int64 // when a byte moved
-	until  int64 // draining: when to stop waiting
+	until  int64 // when to stop waiting: for the target, or for a side to take what a dead one has sent; 0 is never
 	state  state
 	broken bool // a side has died: what is left ends by a reset
 	queued bool // in Loop.again
@@ -112,6 +112,7 @@ type Options struct {
 	Idle     time.Duration // 0: forever
 	Preamble []byte        // sent to the target first, and not counted
 	Limits   [2]Limit      // of the directions that begin at each side; nil: none
+	Frozen   *Frozen       // what the stream was in another process
 }
 
 // Init makes a stream of zero value ready; it begins when a Listener's taker returns it, or by Engine.Start.
@@ -137,6 +138,9 @@ func (s *Stream) Init(o Options) {
 	if len(o.Preamble) > 0 {
 		client := &s.ends[Client]
 		client.pending, client.free = o.Preamble, uint64(len(o.Preamble))
+	}
+	if o.Frozen != nil {
+		o.Frozen.thaw(s)
 	}
 }
 
@@ -187,7 +191,7 @@ func (s *Stream) watch(l *Loop, side int) error {
 // opened starts the clocks of an open stream.
 func (s *Stream) opened(l *Loop) {
 	s.state = open
-	s.last = l.now
+	s.last, s.until = l.now, 0
 	l.timers.set(&s.timer, s, s.nextLook())
 }
 
@@ -204,6 +208,9 @@ func (s *Stream) nextLook() int64 {
 	}
 	if s.idle > 0 {
 		sooner(s.last + s.idle)
+	}
+	if s.until > 0 {
+		sooner(s.until)
 	}
 	for i := range s.ends {
 		if at := s.ends[i].resume; at > 0 {
@@ -248,6 +255,10 @@ func (s *Stream) Ready(l *Loop, fd int32, events uint32) {
 			s.sideDied(side) // it had ended its direction; now it does not take the other one any more
 		}
 		s.goOn(l)
+		if (s.broken || events&unix.EPOLLERR != 0) && s.state == open && s.until == 0 && e.flags&unixSide == 0 {
+			s.until = l.now + int64(drainTime) // this side is dead, and the other one does not take what came before
+			s.reschedule(l)
+		}
 	}
 }
 
@@ -306,6 +317,11 @@ func (s *Stream) expire(l *Loop) {
 	case draining:
 		s.drain(l)
 	case open:
+		if s.until > 0 && l.now >= s.until {
+			s.broken = true
+			s.close(l)
+			return
+		}
 		if s.idle > 0 && l.now >= s.last+s.idle {
 			s.close(l)
 			return

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay/engine"
+)
+
+// HandoverFormat is the version of Handover: a process takes what one of the same version leaves.
+const HandoverFormat = 1
+
+// A Handover is what a relay leaves to the process that comes after it, beside descriptors that stay open: listening
+// sockets with the clients in their queues, and sessions with what is on its way. It is plain data, for any encoding.
+type Handover struct {
+	Listeners []HandedListener
+	Sessions  []HandedSession
+	Clients   []HandedClient
+	NextID    uint64
+}
+
+// A HandedListener is a listening socket.
+type HandedListener struct {
+	Place HandedPlace
+	FD    int
+}
+
+// A HandedPlace is where a socket listens.
+type HandedPlace struct {
+	Node      string
+	Network   forward.Networks
+	Addr      netip.Addr
+	Port      uint16
+	Interface string
+	Path      string
+}
+
+// A HandedSession is a stream with both its connections.
+type HandedSession struct {
+	ID      uint64
+	Forward string
+	Place   HandedPlace
+	Client  netip.AddrPort // as shown
+	Peer    netip.Addr     // as admitted
+	Local   netip.Addr
+	Since   int64 // Unix time, nanoseconds
+	Target  string
+	Where   string    // the address that was dialled
+	Earlier [2]uint64 // bytes of earlier processes, by the side where they began
+	FD      [2]int    // client, target
+	Unix    [2]bool   // sockets that are not TCP
+	Frozen  engine.Frozen
+}
+
+// A HandedClient is one that was taken in and has no target yet.
+type HandedClient struct {
+	Place  HandedPlace
+	Client netip.AddrPort
+	FD     int
+}
+
+// leaveTime is how long Run waits, when it leaves, for clients that are just being dialled for: their state is in
+// goroutines and cannot be handed over.
+const leaveTime = 5 * time.Second
+
+// Descriptors is every descriptor that h speaks of.
+func (h *Handover) Descriptors() []int {
+	var fds []int
+	for _, l := range h.Listeners {
+		fds = append(fds, l.FD)
+	}
+	for _, s := range h.Sessions {
+		fds = append(fds, s.FD[0], s.FD[1])
+	}
+	for _, c := range h.Clients {
+		fds = append(fds, c.FD)
+	}
+	return fds
+}
+
+func (p place) handed() HandedPlace {
+	return HandedPlace{p.node, p.network, p.addr, p.port, p.iface, p.path}
+}
+
+func (h HandedPlace) place() place {
+	return place{node: h.Node, network: h.Network, addr: h.Addr, port: h.Port, iface: h.Interface, path: h.Path}
+}
+
+// Leave has Run, when its ctx ends, leave everything open for the next process rather than close it. Left then says what.
+func (r *Relay) Leave() { r.leaving.Store(true) }
+
+// Left is what Run has left after Leave, nil when it has not ended yet or this system cannot hand anything over.
+func (r *Relay) Left() *Handover { return r.left.Load() }

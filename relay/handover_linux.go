@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/fairlead-net/fairlead/relay/engine"
+)
+
+// CanHandOver reports whether this system hands sockets to the next process.
+const CanHandOver = true
+
+// leave takes the relay apart without closing a socket that the next process can use:
+//
+//	listeners detached ─► who is being dialled for gets there ─► loops end ─► sessions frozen
+//
+// Clients that come meanwhile wait in the queues of the listening sockets.
+func (r *Relay) leave() {
+	h := &Handover{}
+	r.applyMu.Lock()
+	r.ended = true
+	for p, l := range r.places {
+		if d, ok := l.door.(*socketDoor); ok {
+			d.Detach()
+			h.Listeners = append(h.Listeners, HandedListener{Place: p.handed(), FD: d.FD()})
+			l.door = detached{rawSocket(d.FD())}
+		}
+		if l.packets != nil {
+			l.close() // while there are loops to do it
+		}
+	}
+	r.applyMu.Unlock()
+	for end := time.Now().Add(leaveTime); r.slow.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(minPause)
+	}
+	r.loops.stop()
+	for _, t := range r.allTasks() {
+		for _, l := range t.list() {
+			switch s := l.(type) {
+			case *quick:
+				s.freeze(h)
+				r.wg.Done()
+			case *stream:
+				if s.handed != nil {
+					s.handed.freeze(h)
+					r.wg.Done()
+				}
+			}
+		}
+	}
+	h.NextID = r.nextID.Load()
+	r.shutDown() // what could not be handed over
+	r.left.Store(h)
+}
+
+// detached stands in for a door whose socket is somebody else's now.
+type detached struct{ rawSocket }
+
+func (detached) Close() error { return nil }
+
+func (d detached) SyscallConn() (syscall.RawConn, error) { return d.rawSocket, nil }
+
+// freeze writes a session down that the engine carried; its loops have ended.
+func (q *quick) freeze(h *Handover) {
+	if q.Waiting() {
+		engine.Reset(q.FD(engine.Target))
+		q.task.leave(q)
+		h.Clients = append(h.Clients, HandedClient{Place: q.place.handed(), Client: q.client, FD: q.FD(engine.Client)})
+		return
+	}
+	h.add(&q.session, &q.Stream, q.where())
+	q.task.leave(q)
+}
+
+func (s *handed) freeze(h *Handover) {
+	h.add(&s.stream.session, &s.Stream, s.stream.where())
+	s.stream.task.leave(s.stream)
+}
+
+// add writes a session down. One that cannot go on is reset.
+func (h *Handover) add(s *session, stream *engine.Stream, where string) {
+	fds := [2]int{stream.FD(engine.Client), stream.FD(engine.Target)}
+	frozen, ok := stream.Freeze()
+	if !ok {
+		for _, fd := range fds {
+			engine.Reset(fd)
+		}
+		return
+	}
+	h.Sessions = append(h.Sessions, HandedSession{
+		ID: s.id, Forward: s.task.name, Place: s.place.handed(), Client: s.client, Peer: s.peer, Local: s.local, Since: s.since,
+		Target: s.target.String(), Where: where, FD: fds, Unix: frozen.Unix, Frozen: frozen,
+		Earlier: [2]uint64{s.earlier[0] + frozen.Moved[0], s.earlier[1] + frozen.Moved[1]},
+	})
+}
+
+// inherited is what an earlier process left for this one.
+type inherited struct {
+	listeners map[place]int
+	rest      *Handover // until the first Apply
+}
+
+func inherit(h *Handover) inherited {
+	in := inherited{listeners: map[place]int{}, rest: h}
+	if h != nil {
+		for _, l := range h.Listeners {
+			in.listeners[l.Place.place()] = l.FD
+		}
+	}
+	return in
+}
+
+// take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu.
+func (in *inherited) take(p place) net.Listener {
+	fd, ok := in.listeners[p]
+	if !ok {
+		return nil
+	}
+	delete(in.listeners, p)
+	f := os.NewFile(uintptr(fd), p.String())
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
+// resume goes on with the sessions of an earlier process, after the first Apply, and closes what this one has no use for.
+func (r *Relay) resume(ctx context.Context) {
+	h := r.inherited.rest
+	if h == nil {
+		return
+	}
+	r.inherited.rest = nil
+	for p, fd := range r.inherited.listeners {
+		engine.Reset(fd)
+		if p.path != "" {
+			_ = os.Remove(p.path)
+		}
+	}
+	r.inherited.listeners = nil
+	e := r.loops.get()
+	for i := range h.Sessions {
+		s := &h.Sessions[i]
+		if e == nil || !r.resumeSession(e, s) {
+			engine.Reset(s.FD[engine.Client])
+			engine.Reset(s.FD[engine.Target])
+		}
+	}
+	for _, c := range h.Clients {
+		l := r.places[c.Place.place()]
+		if e == nil || l == nil || l.door == nil {
+			engine.Reset(c.FD)
+			continue
+		}
+		e.Admit(&gate{relay: r, listener: l, ctx: context.WithoutCancel(ctx)}, c.FD, c.Client)
+	}
+}
+
+// resumeSession reports false when no forward carries the session any more.
+func (r *Relay) resumeSession(e *engine.Engine, s *HandedSession) bool {
+	t := r.tasks[s.Forward]
+	if t == nil || !t.running {
+		return false
+	}
+	p := s.Place.place()
+	q := &quick{relay: r, resumed: s.Where}
+	q.id, q.place, q.network, q.since = s.ID, &p, p.network, s.Since
+	q.client, q.peer, q.local, q.earlier = s.Client, s.Peer, s.Local, s.Earlier
+	if !q.covered(t.f) || t.enter(q, t.f) != nil {
+		return false
+	}
+	r.held.Add(2)
+	r.wg.Add(1)
+	t.resumed(q, targetNamed(t.f, s.Target))
+	q.Init(engine.Options{
+		Owner: q, Client: s.FD[engine.Client], Target: s.FD[engine.Target], Unix: s.Unix, Idle: t.f.IdleTimeout,
+		Limits: [2]engine.Limit{&t.upload, &t.download}, Frozen: &s.Frozen,
+	})
+	e.Start(&q.Stream)
+	return true
+}
