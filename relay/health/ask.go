@@ -1,13 +1,13 @@
 package health
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -15,10 +15,8 @@ import (
 // A DialFunc connects to the target that is asked.
 type DialFunc func(ctx context.Context) (net.Conn, error)
 
-const (
-	maxHeader = 64 << 10 // bytes of an answer's header
-	maxBody   = 64 << 10 // bytes of an answer's body that are read, so that the server need not see a reset
-)
+// maxAnswer is how many bytes of an answer are read.
+const maxAnswer = 128 << 10
 
 // Ask checks a target once, as c says, and returns nil when it is well. ctx bounds it. An error of dial is returned as it
 // is; the others need no words before them.
@@ -34,35 +32,47 @@ func Ask(ctx context.Context, c forward.Check, dial DialFunc) error {
 }
 
 // get sends one GET on a connection of its own. A redirection is an answer like any other: where it leads is not the target
-// that was asked about (RFC 9110, section 15.4).
+// that was asked about (RFC 9110, section 15.4). An http.Transport would not do: it logs what a server says unasked.
 func get(ctx context.Context, c forward.Check, dial DialFunc) error {
-	var dialErr error
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-			conn, dialErr = dial(ctx)
-			return conn, dialErr
-		},
-		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
-	}
-	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Host+c.Path, nil)
 	if err != nil {
 		return err // forward.ParseCheck lets no such URL in
 	}
 	req.Header.Set("User-Agent", "fairlead")
-	resp, err := transport.RoundTrip(req)
-	switch {
-	case dialErr != nil:
-		return dialErr
-	case err != nil:
+	req.Close = true
+	conn, err := dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if err := req.Write(conn); err != nil {
 		return notHTTP(ctx, err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("it answers GET %s with %s", c.Path, status(resp.StatusCode))
+	code, err := readStatus(bufio.NewReader(io.LimitReader(conn, maxAnswer)), req)
+	switch {
+	case err != nil:
+		return notHTTP(ctx, err)
+	case code < 200 || code > 399:
+		return fmt.Errorf("it answers GET %s with %s", c.Path, status(code))
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxBody) // the status has said it; a large body is nobody's fault
 	return nil
+}
+
+// readStatus is the status of the final response (RFC 9110, section 15.2); interim ones come before it. The body is read as
+// far as the limit lets it, so that most servers need not see a reset.
+func readStatus(in *bufio.Reader, req *http.Request) (int, error) {
+	for {
+		resp, err := http.ReadResponse(in, req)
+		if err != nil {
+			return 0, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			return resp.StatusCode, nil
+		}
+	}
 }
 
 // status is a code with the words that belong to it, rather than those that the server sent.
@@ -76,18 +86,13 @@ func status(code int) string {
 // notHTTP says in a few words why a connection that came about brought no answer. What a server sent is not repeated: it
 // would end up on somebody's terminal.
 func notHTTP(ctx context.Context, err error) error {
-	var protocol textproto.ProtocolError
-	var timeout net.Error
+	var op *net.OpError
 	switch {
-	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+	case ctx.Err() != nil:
 		return errors.New("it accepts connections and does not answer GET")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("it closes the connection instead of answering GET")
-	case errors.As(err, &protocol):
-		return errors.New("it does not speak HTTP")
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	case errors.As(err, &op):
 		return fmt.Errorf("it breaks off GET: %w", op.Err)
 	}
 	return errors.New("it does not speak HTTP")

@@ -64,7 +64,7 @@ func TestAskHTTP(t *testing.T) {
 		"HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n":                                 "it answers GET /health?x=1 with 599",
 		"SSH-2.0-OpenSSH_9.6\r\n":                                                       "it does not speak HTTP",
 		"":                                                                              "it closes the connection instead of answering GET",
-		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n":        "it does not speak HTTP",
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2*maxAnswer) + "\r\n\r\n":        "it closes the connection instead of answering GET",
 		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100) + "\r\n" /* and no more */ : "it closes the connection instead of answering GET",
 	} {
 		dial := answering(t, func(c net.Conn) {
