@@ -21,8 +21,18 @@ type Forward struct {
 	Detail      string      `json:"detail"`
 	Connections Connections `json:"connections"`
 	Bytes       Bytes       `json:"bytes"`
-	Since       *time.Time  `json:"since"`   // when it came into this state; null: not known
-	Expires     *time.Time  `json:"expires"` // null: never
+	Since       *time.Time  `json:"since"`             // when it came into this state; null: not known
+	Expires     *time.Time  `json:"expires"`           // null: never
+	Targets     []Target    `json:"targets,omitempty"` // where the relay picks one of several, or checks the only one
+}
+
+// Target is how one target of a forward is doing.
+type Target struct {
+	Target string     `json:"target"` // as in to
+	State  string     `json:"state"`  // "unknown", "up", "failing", "down" or "draining"
+	Open   int        `json:"open"`   // sessions
+	Since  *time.Time `json:"since"`  // when it came into this state; null: not known
+	Why    string     `json:"why"`    // why it is failing or down, or ""
 }
 
 // Connections counts sessions. Total and Refused never go backwards while the forward exists.
@@ -104,11 +114,23 @@ func ForwardOf(s table.Status) Forward {
 	for i, t := range f.To {
 		out.To[i] = t.String()
 	}
+	for _, t := range s.Stats.Targets {
+		out.Targets = append(out.Targets, targetOf(t))
+	}
 	if s.Carried != forward.CarryAuto {
 		out.Carried = s.Carried.String()
 	}
 	if out.Detail == "" {
 		out.Detail = s.Stats.Note
+	}
+	return out
+}
+
+// targetOf is t as it goes over the wire. What matters of a target that is drained is that it is.
+func targetOf(t forward.TargetStats) Target {
+	out := Target{Target: t.Target, State: t.State, Open: t.Open, Since: timeOf(t.Since), Why: t.Why}
+	if t.Draining {
+		out.State, out.Since = "draining", nil
 	}
 	return out
 }

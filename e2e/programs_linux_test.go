@@ -213,6 +213,37 @@ to = "no-such-host.invalid:80"
 	})
 }
 
+// TestHTTPCheck has two web servers, of which one says that it is not well although it serves.
+func TestHTTPCheck(t *testing.T) {
+	lab := netlab.Gateway(t)
+	sick, well := nginx(t, lab.Server, 8080), nginx(t, lab.Server, 8081)
+	write(t, filepath.Join(filepath.Dir(well), "healthy"), "yes")
+	d := up(t, lab.Host, `
+[forward.web]
+listen = "80"
+to = ["192.168.1.10:8080", "192.168.1.10:8081"]
+check = "http://app.example/healthy"
+check_interval = "100ms"
+`)
+	d.wait("the check to fail at one server", func() bool {
+		f := d.status()["web"]
+		return f.State == "up" && strings.Contains(f.Detail, "192.168.1.10:8080 is down: it answers GET /healthy with 404 Not Found")
+	})
+	if err := os.Remove(filepath.Join(filepath.Dir(sick), "big")); err != nil { // who gets there notices
+		t.Fatal(err)
+	}
+	for range 5 {
+		if got := lab.Client.Run(t, "curl", "-sS", "-m", "5", "http://203.0.113.1/big"); len(got) != 1<<20 {
+			t.Errorf("the file came with %d bytes", len(got))
+		}
+	}
+	write(t, filepath.Join(filepath.Dir(sick), "healthy"), "yes")
+	d.wait("both to be well", func() bool { f := d.status()["web"]; return f.State == "up" && f.Detail == "" })
+	if got := d.run("status", "web"); !strings.Contains(got, "target 192.168.1.10:8080: up, 0 open, since ") {
+		t.Errorf("status says %s", got)
+	}
+}
+
 // TestDMZ gives every spare port to one host, and never one that a program of the gateway uses.
 func TestDMZ(t *testing.T) {
 	lab := netlab.Gateway(t)

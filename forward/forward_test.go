@@ -314,7 +314,7 @@ func TestWords(t *testing.T) {
 		t.Error("carry = user passed")
 	}
 	sum := forward.Stats{Open: 1, Total: 2, Refused: 3, BytesIn: 4, BytesOut: 5}.Add(forward.Stats{Open: 1, Total: 1, Refused: 1, BytesIn: 1, BytesOut: 1, Note: "x"})
-	if sum != (forward.Stats{Open: 2, Total: 3, Refused: 4, BytesIn: 5, BytesOut: 6, Note: "x"}) {
+	if !reflect.DeepEqual(sum, forward.Stats{Open: 2, Total: 3, Refused: 4, BytesIn: 5, BytesOut: 6, Note: "x"}) {
 		t.Errorf("sum %+v", sum)
 	}
 }

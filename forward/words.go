@@ -100,9 +100,21 @@ type Stats struct {
 	BytesOut uint64 // from the target to clients
 	Failing  string // why no session can be carried although the forward listens, or ""
 	Note     string // what the operator should know now ("accepting is paused: out of file descriptors"), or ""
+
+	Targets []TargetStats // how each target is doing; none where nothing depends on it
 }
 
-// Add returns the sum of s and t; the first note wins.
+// TargetStats is how one of several targets is doing, or one that is checked.
+type TargetStats struct {
+	Target   string    // as it is written
+	State    string    // "unknown", "up", "failing" (tried after the others) or "down" (not tried while another is not)
+	Draining bool      // it takes no new sessions
+	Open     int       // sessions open now
+	Since    time.Time // when it came into the state; zero: not known
+	Why      string    // why it is failing or down, or ""
+}
+
+// Add returns the sum of s and t; the first note wins, and the first list of targets.
 func (s Stats) Add(t Stats) Stats {
 	s.Open += t.Open
 	s.Total += t.Total
@@ -114,6 +126,9 @@ func (s Stats) Add(t Stats) Stats {
 	}
 	if s.Failing == "" {
 		s.Failing = t.Failing
+	}
+	if s.Targets == nil {
+		s.Targets = t.Targets
 	}
 	return s
 }

@@ -89,6 +89,7 @@ func (r *Relay) diff(want []*forward.Forward, result map[string]error, noKeep er
 		}
 		if t == nil {
 			t = newTask(f)
+			t.relay = r
 		}
 		changes = append(changes, &change{task: t, f: f, places: placesOf(f)})
 	}

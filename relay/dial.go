@@ -45,28 +45,36 @@ func (r *Relay) dialTargets(ctx context.Context, s *session, f *forward.Forward)
 	if err != nil {
 		return dialled{}, err
 	}
-	order := s.task.order(f, s.client.Addr())
-	var last error
-	var silent []forward.Target
-	for i, target := range order {
-		timeout := dialTime(f, i == len(order)-1)
-		for _, a := range addresses(target, f.TargetPort(target, s.place.port), s) {
-			conn, err := dialOne(ctx, dial, a, timeout)
-			if err == nil {
-				return dialled{conn, &order[i], reached(conn, a)}, nil
-			}
-			if ctx.Err() != nil {
-				return dialled{}, ctx.Err()
-			}
-			if isSilent(err) {
-				silent = append(silent, target)
-			}
-			last = &DialError{Target: a.String(), Err: err, silent: silent}
-			if isScarce(err) {
-				return dialled{}, last // the next one needs a descriptor, too
-			}
+	order := s.task.order(f, s.client.Addr(), s.network)
+	switch len(order) {
+	case 0:
+		return dialled{}, errDraining
+	case 1:
+		return dialTarget(ctx, dial, s, &order[0], dialTime(f, true))
+	}
+	return r.raceTargets(ctx, dial, s, order)
+}
+
+// dialTarget tries the addresses of one target in turn, each for so long, and notes it when none answers.
+func dialTarget(ctx context.Context, dial dialFunc, s *session, to *forward.Target, timeout time.Duration) (dialled, error) {
+	var last *DialError
+	for _, a := range s.addresses(to) {
+		conn, err := dialOne(ctx, dial, a, timeout)
+		if err == nil {
+			return dialled{conn, to, reached(conn, a)}, nil
+		}
+		if ctx.Err() != nil {
+			return dialled{}, ctx.Err()
+		}
+		last = &DialError{Target: a.String(), Err: err}
+		if isSilent(err) {
+			last.silent = []forward.Target{*to}
+		}
+		if isScarce(err) {
+			return dialled{}, last // the next one needs a descriptor, too
 		}
 	}
+	s.task.failed(s, to, last.Err)
 	return dialled{}, last
 }
 
@@ -135,6 +143,11 @@ func (a address) String() string {
 		return "unix:" + a.addr
 	}
 	return a.addr
+}
+
+// addresses lists what to dial for a target of the session's forward.
+func (s *session) addresses(to *forward.Target) []address {
+	return addresses(*to, s.f.TargetPort(*to, s.place.port), s)
 }
 
 // addresses lists what to dial for t, in order. A port of this host is sought on the loopback address of the client's

@@ -148,7 +148,7 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) bool {
 // failed notes that the target said that nobody is there.
 func (fl *flow) failed(err error) {
 	if errors.Is(err, syscall.ECONNREFUSED) && !fl.answered.Load() {
-		fl.task.unreachable(&DialError{Target: fl.reachedAt, Err: syscall.ECONNREFUSED})
+		fl.task.refusedFlow(&fl.session, fl.reachedAt)
 	}
 }
 

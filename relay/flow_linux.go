@@ -204,7 +204,8 @@ func (r *Relay) connectFlow(fl *flow, dialer node.SocketNode) (fd int, to netip.
 	if r.crowded() {
 		return -1, to, nil, errCrowded
 	}
-	order := fl.task.order(fl.f, fl.client.Addr())
+	order := fl.task.order(fl.f, fl.client.Addr(), forward.UDP)
+	err = errDraining
 	for i := range order {
 		target = &order[i]
 		to = netip.AddrPortFrom(target.Addr, fl.f.TargetPort(*target, fl.place.port))
@@ -218,6 +219,7 @@ func (r *Relay) connectFlow(fl *flow, dialer node.SocketNode) (fd int, to netip.
 		if err == nil {
 			return fd, to, target, nil
 		}
+		fl.task.failed(&fl.session, target, err)
 		if err = (&DialError{Target: to.String(), Err: err}); isScarce(err) {
 			break
 		}

@@ -241,7 +241,7 @@ func TestBalance(t *testing.T) {
 	f := fwd(t, "x", "80", targets...)
 	task := newTask(f)
 	client := netip.MustParseAddr("198.51.100.7")
-	first := func() string { return task.order(f, client)[0].String() }
+	first := func() string { return task.order(f, client, forward.TCP)[0].String() }
 
 	for range 3 {
 		if got := first(); got != targets[0] {
@@ -255,7 +255,7 @@ func TestBalance(t *testing.T) {
 		}
 	}
 	f.Balance = forward.BalanceLeast
-	task.perTarget = map[forward.Target]int{f.To[0]: 2, f.To[1]: 1, f.To[3]: 1}
+	task.targets[0].open, task.targets[1].open, task.targets[3].open = 2, 1, 1
 	if got := first(); got != targets[2] {
 		t.Errorf("least goes to %s, want %s", got, targets[2])
 	}
@@ -267,7 +267,7 @@ func TestBalance(t *testing.T) {
 	const clients = 4000
 	for i := range clients {
 		client = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-		was, is := first(), task.order(fewer, client)[0].String()
+		was, is := first(), task.order(fewer, client, forward.TCP)[0].String()
 		share[was]++
 		if was != targets[3] && was != is {
 			moved++

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -106,6 +107,8 @@ type quick struct {
 	dialer node.SocketNode
 	order  []forward.Target // in which they are tried
 	next   attempt
+	hasty  int            // how many of order are tried for a moment, before the others get the full time
+	brief  bool           // the attempt under way is for a moment
 	far    netip.AddrPort // the address that is tried, or was reached
 
 	refused bool   // counted as such
@@ -119,8 +122,9 @@ type attempt struct{ target, address int }
 func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.Stream {
 	q.relay.held.Add(2)
 	q.relay.wg.Add(1)
-	q.order = q.task.order(q.f, q.client.Addr())
-	far, timeout, err := q.connect(nil)
+	q.order = q.task.order(q.f, q.client.Addr(), forward.TCP)
+	q.hasty = len(q.order)
+	far, timeout, err := q.connect(errDraining)
 	if err == nil {
 		o := engine.Options{
 			Owner: q, Loop: loop, Client: fd, Target: far, Timeout: timeout, Unix: [2]bool{q.place.path != ""},
@@ -159,13 +163,35 @@ func (q *quick) connect(last error) (fd int, timeout time.Duration, err error) {
 		if last = (&DialError{Target: q.far.String(), Err: err}); isScarce(err) {
 			return -1, 0, last // the next one needs a descriptor, too
 		}
+		q.failed(err)
 	}
 	return -1, 0, last
 }
 
-// timeout is how long an attempt may take: the last target's longer than one that another can stand in for.
+// timeout is how long an attempt may take. While there is another target, that is only its client's patience: a target that
+// is dead without a word is to cost a moment.
 func (q *quick) timeout() time.Duration {
-	return dialTime(q.f, q.next.target == len(q.order)-1)
+	last := q.next.target == len(q.order)-1
+	full := dialTime(q.f, last)
+	q.brief = false
+	if last || q.next.target >= q.hasty {
+		return full
+	}
+	patience := q.task.patience(&q.order[q.next.target])
+	q.brief = patience < full
+	return min(patience, full)
+}
+
+// failed notes what became of the attempt. A target that was only given a moment comes again after all the others, for the
+// case that none of them answers either.
+func (q *quick) failed(err error) {
+	to := &q.order[q.next.target]
+	if q.brief && isTimeout(err) {
+		q.order = append(slices.Clip(q.order), *to)
+	}
+	if q.next.address == len(q.addresses(to)) {
+		q.task.failed(&q.session, to, err)
+	}
 }
 
 // addresses are those of a target, in the order in which they are tried.
@@ -190,6 +216,7 @@ func (q *quick) Connected(*engine.Stream) {
 
 // Failed goes on to the next address.
 func (q *quick) Failed(_ *engine.Stream, cause error) (int, time.Duration) {
+	q.failed(cause)
 	fd, timeout, err := q.connect(&DialError{Target: q.far.String(), Err: cause})
 	if err != nil {
 		q.fail(err)

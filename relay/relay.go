@@ -28,6 +28,7 @@ const (
 	keyListen  = "listen"
 	keyClient  = "client"
 	keyTarget  = "target"
+	keyState   = "state"
 	keyError   = "err"
 )
 
@@ -61,7 +62,7 @@ type Relay struct {
 	buffers buffers
 	loops   loops          // of the engine
 	magic   magicSender    // of wakers
-	wg      sync.WaitGroup // listeners and sessions
+	wg      sync.WaitGroup // listeners, sessions, questions to targets
 
 	leaving   atomic.Bool // see Leave
 	left      atomic.Pointer[Handover]
@@ -69,6 +70,7 @@ type Relay struct {
 	slow      atomic.Int64 // clients that have a goroutine
 
 	names     chan struct{} // capacity 1: there may be a name to look up
+	asking    chan struct{} // holds one for every target that is being asked how it is
 	held      atomic.Int64  // descriptors of sessions: two a stream, one a flow
 	listening atomic.Int64  // descriptors of listeners
 	anyBroken atomic.Bool   // some listener has ended by itself since the last Apply
@@ -93,7 +95,7 @@ func New(o Options) *Relay {
 	r := &Relay{
 		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
 		began: time.Now(), names: make(chan struct{}, 1),
-		tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
+		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 	if o.Handover != nil {
 		r.nextID.Store(o.Handover.NextID) // before the first client: no two sessions have one number

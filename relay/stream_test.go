@@ -199,7 +199,7 @@ func TestFailover(t *testing.T) {
 	if got, err := readAll(t, dial(t, "tcp", "127.0.0.1:"+port)); got != "second" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if s := r.Stats()["x"]; s.Refused != 0 || s.Note != "" {
+	if s := r.Stats()["x"]; s.Refused != 0 || !strings.HasPrefix(s.Note, "1 of 2 targets: 127.0.0.1:"+dead+" is failing: connection refused (since ") {
 		t.Errorf("stats are %+v", s)
 	}
 }

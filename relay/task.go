@@ -18,7 +18,8 @@ const maxFlows = 32768
 
 // A task is one forward in the relay, by name: it outlives changes of the forward, so that totals never go backwards.
 type task struct {
-	name string
+	name  string
+	relay *Relay // which asks the targets; nil: nobody does
 
 	// Guarded by Relay.applyMu.
 	running bool             // its listeners are open and clients reach it
@@ -26,20 +27,19 @@ type task struct {
 	places  []place          // of f; none when not running
 
 	refused  atomic.Uint64
-	turn     atomic.Uint64 // round-robin
-	upload   bucket        // from clients
-	download bucket        // to clients
+	upload   bucket // from clients
+	download bucket // to clients
 
 	mu        sync.Mutex
 	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
 	perSource map[netip.Addr]*source
-	perTarget map[forward.Target]int
-	open      int    // sessions that reached their target
-	total     uint64 // ever
-	in, out   uint64 // carried by sessions that have ended
-	highIn    uint64 // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
+	targets   []*target // in the order of f.To; nil where nothing depends on what is known of them
+	open      int       // sessions that reached their target
+	total     uint64    // ever
+	in, out   uint64    // carried by sessions that have ended
+	highIn    uint64    // the most that Stats has said: what TCP reports of a live session may be a little ahead of the copy
 	highOut   uint64
 	wakers    wakers
 	heard     map[forward.Target]*atomic.Int64 // see rousing; nil without wake
@@ -49,10 +49,14 @@ type task struct {
 }
 
 func newTask(f *forward.Forward) *task {
-	return &task{
+	t := &task{
 		name: f.Name, f: f, target: nameOf(f),
-		sessions: map[uint64]live{}, perSource: map[netip.Addr]*source{}, perTarget: map[forward.Target]int{},
+		sessions: map[uint64]live{}, perSource: map[netip.Addr]*source{}, targets: targetsOf(f, nil),
 	}
+	for _, g := range t.targets {
+		g.draining = f.Draining(g.Target)
+	}
+	return t
 }
 
 // The ways in which a session is not taken in.
@@ -92,6 +96,11 @@ func (t *task) reached(s *session, target *forward.Target) {
 	t.open++
 	t.total++
 	t.dialNote = ""
+	if g := t.known(target); g != nil && s.network != forward.UDP { // a datagram's target has not answered yet
+		was := g.record.State()
+		g.record.Reached(time.Now())
+		t.logChange(g, was)
+	}
 	t.target.outcome(nil)
 	t.awoken(*target)
 }
@@ -142,8 +151,8 @@ func (t *task) leave(l live) {
 	t.leaveSource(s.client.Addr())
 	if s.carried {
 		t.open--
-		if len(t.perTarget) > 0 {
-			countDown(t.perTarget, *s.target)
+		if g := t.known(s.target); g != nil && g.open > 0 {
+			g.open--
 		}
 	}
 	in, out := l.bytes()
@@ -187,15 +196,17 @@ func (t *task) leaveSource(addr netip.Addr) {
 }
 
 func (t *task) countTarget(s *session) {
-	if len(t.f.To) > 1 {
-		t.perTarget[*s.target]++
+	if g := t.known(s.target); g != nil {
+		g.open++
 	}
 }
 
 // recount counts the live sessions anew, for a forward that may need what the one before did not. The caller holds t.mu.
 func (t *task) recount() {
 	clear(t.perSource)
-	clear(t.perTarget)
+	for _, g := range t.targets {
+		g.open = 0
+	}
 	for _, l := range t.sessions {
 		s := l.base()
 		t.countSource(s)
@@ -224,7 +235,9 @@ func (t *task) change(f *forward.Forward) {
 	if n := nameOf(f); n.host != t.target.host {
 		t.target = n
 	}
+	was := t.f
 	t.f, t.endNote, t.heard = f, "", nil
+	t.setTargets(was, f)
 	t.recount()
 }
 
@@ -238,6 +251,9 @@ func (t *task) listenerEnded(p place, err error) {
 func (t *task) remove() []live {
 	t.mu.Lock()
 	t.gone = true
+	for _, g := range t.targets {
+		g.stop()
+	}
 	t.mu.Unlock()
 	return t.list()
 }
@@ -269,10 +285,11 @@ func (t *task) stats() forward.Stats {
 		in += counts[id].in
 		out += counts[id].out
 	}
+	targets, note, down := t.targetStats(time.Now())
 	t.highIn, t.highOut = max(t.highIn, in), max(t.highOut, out)
 	return forward.Stats{
 		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
-		Note: cmp.Or(t.endNote, t.wakeNote(), t.dialNote), Failing: t.failing(),
+		Note: cmp.Or(t.endNote, t.wakeNote(), note, t.dialNote), Failing: cmp.Or(t.failing(), down), Targets: targets,
 	}
 }
 

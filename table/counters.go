@@ -41,10 +41,11 @@ var legNames = [legs]string{"kernel", "relay", "lo4", "lo6"}
 type meter struct {
 	leg        leg
 	base, last totals
-	open       int    // as of reading
-	note       string // as of reading
-	failing    string // as of reading
-	reading    uint64 // when it was last read
+	open       int                   // as of reading
+	note       string                // as of reading
+	failing    string                // as of reading
+	targets    []forward.TargetStats // as of reading
+	reading    uint64                // when it was last read
 }
 
 // totals are what only grows: sessions, refused clients, bytes in, bytes out.
@@ -123,13 +124,16 @@ func (c *counters) enter(k meterKey, s forward.Stats) {
 	raw := totalsOf(s)
 	m := t.meter(k.leg)
 	if m == nil {
-		if raw == (totals{}) && s.Open == 0 && s.Note == "" && s.Failing == "" {
+		if raw == (totals{}) && s.Open == 0 && s.Note == "" && s.Failing == "" && s.Targets == nil {
 			return
 		}
 		t.meters = append(t.meters, meter{leg: k.leg})
 		m = &t.meters[len(t.meters)-1]
 	}
 	m.open, m.note, m.failing, m.reading = s.Open, s.Note, s.Failing, c.n
+	if m.targets = nil; k.leg == legRelay { // a companion has but a part of the sessions
+		m.targets = s.Targets
+	}
 	if m.last == raw {
 		return
 	}
@@ -173,7 +177,7 @@ func (m *meter) fold() {
 	for i := range m.base {
 		m.base[i] += m.last[i]
 	}
-	m.last, m.open, m.note, m.failing = totals{}, 0, "", ""
+	m.last, m.open, m.note, m.failing, m.targets = totals{}, 0, "", "", nil
 }
 
 // of is the sum over the legs of name, as of the last reading.
@@ -190,7 +194,7 @@ func (c *counters) of(name string) forward.Stats {
 			Total: m.base[0] + m.last[0], Refused: m.base[1] + m.last[1], BytesIn: m.base[2] + m.last[2], BytesOut: m.base[3] + m.last[3],
 		}
 		if m.reading == c.n {
-			s.Open, s.Note, s.Failing = m.open, m.note, m.failing
+			s.Open, s.Note, s.Failing, s.Targets = m.open, m.note, m.failing, m.targets
 		}
 		sum = sum.Add(s)
 	}

@@ -20,7 +20,8 @@ func newStatus(g *globals) *cobra.Command {
 		Use:   "status [NAME...] [--json] [--watch]",
 		Short: "Show every forward: state, carrier and why, sessions, bytes",
 		Long: `Show what the daemon carries: the state of each forward, what carries it and why, its sessions and the bytes in (to the
-target) and out (to the clients). What needs attention stands on a line below.`,
+target) and out (to the clients). What needs attention stands on a line below. Of forwards that are named and have several
+targets, or a check, each target has a line, too.`,
 		Example: `  fairlead status
   fairlead status web game --watch
   fairlead status --json | jq -r '.forwards[] | select(.state == "failed") | .name'`,
@@ -40,7 +41,7 @@ target) and out (to the clients). What needs attention stands on a line below.`,
 						Forwards []api.Forward `json:"forwards"`
 					}{list})
 				}
-				return printStatus(w, list)
+				return printStatus(w, list, names)
 			}
 			if watch {
 				return repeat(cmd.Context(), cmd.OutOrStdout(), show)
@@ -53,7 +54,8 @@ target) and out (to the clients). What needs attention stands on a line below.`,
 	return cmd
 }
 
-func printStatus(w io.Writer, list []api.Forward) error {
+// printStatus shows each target of a forward, too, when forwards are named: of many forwards that would be too much.
+func printStatus(w io.Writer, list []api.Forward, names []string) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "there are no forwards; `fairlead add` adds one, or `fairlead apply` a file of them")
 		return err
@@ -70,11 +72,28 @@ func printStatus(w io.Writer, list []api.Forward) error {
 		if f.Detail != "" {
 			g.note(plain(f.Detail))
 		}
+		if len(names) > 0 {
+			noteTargets(g, f.Targets)
+		}
 		if f.Expires != nil {
 			g.note("expires " + f.Expires.Local().Format("2006-01-02 15:04:05"))
 		}
 	}
 	return g.print(w)
+}
+
+// noteTargets puts a line for each target under a forward.
+func noteTargets(g *grid, targets []api.Target) {
+	for _, t := range targets {
+		line := fmt.Sprintf("target %s: %s, %d open", plain(t.Target), t.State, t.Open)
+		if t.Since != nil {
+			line += ", since " + t.Since.Local().Format(time.DateTime)
+		}
+		if t.Why != "" {
+			line += ": " + plain(t.Why)
+		}
+		g.note(line)
+	}
 }
 
 // repeat shows something every second until ctx ends, on a terminal in place of what was there before.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/table"
 )
@@ -56,6 +57,46 @@ func TestPlain(t *testing.T) {
 	if got := plain("a\x1b[2Jb\u009bc\nü"); got != "a?[2Jb?c?ü" {
 		t.Errorf("%q", got)
 	}
+}
+
+func TestStatusOfTargets(t *testing.T) {
+	f := fwdWithTargets()
+	for _, tt := range []struct {
+		names []string
+		want  []string
+	}{
+		{nil, nil},
+		{[]string{"web"}, []string{
+			"  target 192.0.2.1:80: up, 2 open",
+			"  target 192.0.2.2:80: down, 0 open, since ", "connection refused",
+			"  target 192.0.2.3:80: draining, 1 open",
+		}},
+	} {
+		var out bytes.Buffer
+		if err := printStatus(&out, []api.Forward{f}, tt.names); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("status of %v lacks %q:\n%s", tt.names, want, &out)
+			}
+		}
+		if tt.names == nil && strings.Contains(out.String(), "target ") {
+			t.Errorf("the status of all names targets:\n%s", &out)
+		}
+	}
+}
+
+// fwdWithTargets is a forward as the daemon shows it, with a target of each kind.
+func fwdWithTargets() api.Forward {
+	return api.ForwardOf(table.Status{
+		Forward: &forward.Forward{Name: "web"}, Carried: forward.CarryRelay, State: forward.StateUp,
+		Stats: forward.Stats{Targets: []forward.TargetStats{
+			{Target: "192.0.2.1:80", State: "up", Open: 2},
+			{Target: "192.0.2.2:80", State: "down", Since: time.Unix(1e9, 0), Why: "connection refused"},
+			{Target: "192.0.2.3:80", State: "up", Open: 1, Draining: true, Since: time.Unix(1e9, 0)},
+		}},
+	})
 }
 
 func TestScreen(t *testing.T) {
