@@ -57,5 +57,18 @@ func (e *Engine) Start(s *Stream) {
 	l.Post(func() { s.begin(l) })
 }
 
+// lighter is l, or another loop that has so much less to do that it pays to wake it. The kernel wakes whichever loop waits
+// for clients, often the same, and connections that live for long would stay together there.
+func (e *Engine) lighter(l *Loop) *Loop {
+	mine := l.load.Load()
+	least, bar := l, mine-mine/8-2
+	for _, other := range e.loops {
+		if n := other.load.Load(); n < bar {
+			least, bar = other, n
+		}
+	}
+	return least
+}
+
 // Loop is the loops in turn.
 func (e *Engine) Loop() *Loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }

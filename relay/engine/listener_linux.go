@@ -131,8 +131,14 @@ func (d *door) Ready(l *Loop, _ int32, _ uint32) {
 			d.failed(l, errno)
 			return
 		}
-		if s := d.taker.Take(l, int(fd), client); s != nil {
+		to := d.engine.lighter(l)
+		s := d.taker.Take(to, int(fd), client)
+		switch {
+		case s == nil:
+		case to == l:
 			s.begin(l)
+		default:
+			to.Post(func() { s.begin(to) })
 		}
 	}
 }

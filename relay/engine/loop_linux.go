@@ -39,6 +39,7 @@ type Loop struct {
 	mu     sync.Mutex
 	mail   []func()
 	rung   bool
+	load   atomic.Int32 // streams
 	ending atomic.Bool
 }
 

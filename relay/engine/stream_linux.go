@@ -168,6 +168,7 @@ func (s *Stream) Kill() {
 // begin puts the stream into its loop.
 func (s *Stream) begin(l *Loop) {
 	s.last, s.young, s.begun = l.now, true, true
+	l.load.Add(1)
 	err := s.watch(l, Client)
 	if err == nil {
 		err = s.watch(l, Target)
@@ -389,6 +390,7 @@ func (s *Stream) close(l *Loop) {
 		return
 	}
 	s.state = ended
+	l.load.Add(-1)
 	l.timers.clear(&s.timer)
 	for i := range s.ends {
 		e := &s.ends[i]
