@@ -216,16 +216,6 @@ func (t *task) recount() {
 	}
 }
 
-// countDown takes one from what m has of k, if it has any.
-func countDown[K comparable](m map[K]int, k K) {
-	switch n := m[k]; {
-	case n > 1:
-		m[k] = n - 1
-	case n == 1:
-		delete(m, k)
-	}
-}
-
 // change puts f in place of what the task carried, for sessions to come.
 func (t *task) change(f *forward.Forward) {
 	t.upload.setRate(f.Bandwidth)
