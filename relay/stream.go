@@ -176,8 +176,7 @@ func (s *stream) bytes() (in, out uint64) {
 		if acked, received, ok = tcpBytes(far); !ok { // seen from the other side
 			return in, out
 		}
-		received = less(received, s.headerOut)
-		acked = lessOne(acked) // our own SYN
+		received = less(lessOne(received), s.headerOut) // our own SYN was acknowledged, too
 	}
 	if up {
 		in = max(in, received)
