@@ -21,6 +21,10 @@ func TestUpgrade(t *testing.T) {
 listen = "tcp/9000"
 to = "192.168.1.10:8080"
 carry = "relay"
+[forward.datagrams]
+listen = "udp/9003"
+to = "192.168.1.10:8080"
+carry = "relay"
 [forward.named]
 listen = "tcp/9001"
 to = "name.invalid:8080"
@@ -32,6 +36,7 @@ to = "192.168.1.10:8080"
 	talks := []*talk{
 		dial(t, lab.Client, "tcp"+at+"9000"), dial(t, lab.Client, "tcp"+at+"9000"),
 		dial(t, lab.Client, "tcp"+at+"9002"), dial(t, lab.Client, "udp"+at+"9002"),
+		dial(t, lab.Client, "udp"+at+"9003"),
 	}
 	for _, k := range talks {
 		k.say()
@@ -89,6 +94,9 @@ to = "192.168.1.10:8080"
 		f := d.status()["relayed"]
 		return f.Connections.Total == uint64(calls.Load())+2 && f.Connections.Open == 2 && f.Connections.Refused == 0
 	})
+	if list := d.sessions("datagrams"); len(list) != 1 || list[0].Bytes.In == 0 || d.status()["datagrams"].Connections.Total != 1 {
+		t.Errorf("flows: %+v", list)
+	}
 	if list := d.sessions("relayed"); len(list) != 2 || list[0].Bytes.In == 0 {
 		t.Errorf("sessions: %+v", list)
 	}

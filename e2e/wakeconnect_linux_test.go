@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,11 @@ const wakeOnConnectFile = `
 [forward.nas]
 listen = "8445"
 to = "192.168.1.10:8080"
+wake = "` + sleeperMAC + `"
+wake_timeout = "1m"
+[forward.game]
+listen = "udp/8447"
+to = "192.168.1.10:9090"
 wake = "` + sleeperMAC + `"
 wake_timeout = "1m"
 [forward.dead]
@@ -121,4 +127,26 @@ func TestWakeOnConnect(t *testing.T) {
 	if f := d.status()["dead"]; !strings.Contains(f.Detail, "target 192.168.1.99:8080: magic packets were sent, and it was not up within 2s: ") || f.Connections.Refused != 1 {
 		t.Errorf("a host that never wakes: %+v", f)
 	}
+}
+
+// TestWakeByDatagram has a client of UDP come to a host that sleeps: its first datagram is answered, though it was sent
+// before the host was up.
+func TestWakeByDatagram(t *testing.T) {
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:9090")
+	d := up(t, lab.Host, wakeOnConnectFile)
+	fallAsleep(t, lab.Server)
+	k := dial(t, lab.Client, "udp/"+netlab.RouterWAN4+":8447")
+	word := "first"
+	if _, err := io.WriteString(k.conn, word); err != nil {
+		t.Fatal(err)
+	}
+	d.wait("the target is being woken", func() bool { return strings.Contains(d.status()["game"].Detail, "waking 192.168.1.10 (") })
+	<-wakeByMagic(t, lab.Server)
+	_ = k.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 2048)
+	if n, err := k.conn.Read(buf); err != nil || !strings.Contains(string(buf[:n]), word) {
+		t.Errorf("got %q, %v", buf[:n], err)
+	}
+	d.wait("nobody is being woken", func() bool { return d.status()["game"].Detail == "" })
 }

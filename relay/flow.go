@@ -52,6 +52,8 @@ type flow struct {
 	idleAfter atomic.Int64 // nanoseconds; 0: the defaults
 	answered  atomic.Bool
 
+	rousing *rousing // of a target that may be asleep; nil: of no other; set before far
+
 	mu      sync.Mutex
 	far     farSide // nil until dialled
 	cancel  context.CancelFunc
@@ -134,15 +136,35 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) bool {
 	}
 	fl.reachedAt = target.where
 	fl.task.reached(&fl.session, target.target)
-	if r.handOverFlow(fl, target.conn) {
+	if len(fl.f.Wake.MACs) == 0 && r.handOverFlow(fl, target.conn) {
 		return true
 	}
+	fl.rousing = r.rouse(ctx, &fl.session, *target.target)
+	defer fl.rousing.end()
 	if !fl.attach(&connFar{target.conn, fl}) {
 		_ = target.conn.Close()
 		return false
 	}
-	fl.failed(fl.answers(r, target.conn))
-	return false
+	for {
+		err := fl.answers(r, target.conn)
+		again, wait, ok := fl.rousing.lost(ctx, err, r.now())
+		if !ok || !sleep(ctx, wait) {
+			fl.failed(err)
+			return false
+		}
+		fl.resend(again)
+	}
+}
+
+// resend sends datagrams again that the network did not deliver.
+func (fl *flow) resend(list [][]byte) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for _, data := range list {
+		if !fl.ended {
+			_ = fl.far.write(data, 0) // an error comes again when reading the answer
+		}
+	}
 }
 
 // failed notes that the target said that nobody is there.
@@ -199,6 +221,7 @@ func (fl *flow) sendLocked(data []byte, ecn uint8) error {
 	if !fl.upload.allow(len(data)) {
 		return nil
 	}
+	fl.rousing.keep(data)
 	return fl.far.write(data, ecn)
 }
 
@@ -211,7 +234,9 @@ func (fl *flow) answers(r *Relay, far net.Conn) error {
 		if err != nil {
 			return err
 		}
-		fl.heard(r.now())
+		now := r.now()
+		fl.heard(now)
+		fl.rousing.answered(now)
 		if fl.download.allow(len(data)) {
 			fl.answer(data)
 		}

@@ -164,11 +164,24 @@ func (g *packetGate) send(loop *engine.Loop, fl *flow, packets []*engine.Packet,
 
 // begin makes a flow of what came from a client, or returns nil.
 func (g *packetGate) begin(loop *engine.Loop, o origin, from engine.Address) *flow {
-	r := g.relay
+	fl := g.newFlow(o, from)
+	if fl == nil {
+		return nil
+	}
+	if dialer := g.relay.socketDialer(fl.f); dialer != nil && len(fl.f.Wake.MACs) == 0 {
+		g.open(loop, fl, dialer)
+	} else {
+		g.relay.goServeFlow(g.ctx, fl)
+	}
+	return fl
+}
+
+// newFlow enters a flow that has no socket towards its target yet, or returns nil.
+func (g *packetGate) newFlow(o origin, from engine.Address) *flow {
 	if !o.client.IsValid() && o.key.peer.Addr().Zone() != "" {
 		o.client = engine.Named(o.key.peer)
 	}
-	fl := r.newFlow(g.listener, o)
+	fl := g.relay.newFlow(g.listener, o)
 	if fl == nil {
 		return nil
 	}
@@ -176,11 +189,6 @@ func (g *packetGate) begin(loop *engine.Loop, o origin, from engine.Address) *fl
 	d.fl, d.client = fl, from
 	d.up = engine.Way{Prefix: fl.header, Sent: &fl.in, Whole: &d.upWhole}
 	d.down = engine.Way{To: &d.client, Local: fl.local, Sent: &fl.out, Whole: &d.downWhole}
-	if dialer := r.socketDialer(fl.f); dialer != nil {
-		g.open(loop, fl, dialer)
-	} else {
-		r.goServeFlow(g.ctx, fl)
-	}
 	return fl
 }
 

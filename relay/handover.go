@@ -17,6 +17,7 @@ type Handover struct {
 	Listeners []HandedListener
 	Sessions  []HandedSession
 	Clients   []HandedClient
+	Flows     []HandedFlow
 	NextID    uint64
 }
 
@@ -61,6 +62,19 @@ type HandedClient struct {
 	FD     int
 }
 
+// A HandedFlow is a UDP flow with its connected socket.
+type HandedFlow struct {
+	Place    HandedPlace
+	Peer     netip.AddrPort // whom datagrams come from
+	Local    netip.Addr     // and where they come to
+	From     []byte         // the peer as the kernel writes it
+	Target   string
+	Where    string    // the address that was dialled
+	Answered bool      // by the target
+	Earlier  [2]uint64 // bytes so far: from the client, from the target
+	FD       int
+}
+
 // leaveTime is how long Run waits, when it leaves, for clients that are just being dialled for: their state is in
 // goroutines and cannot be handed over.
 const leaveTime = 5 * time.Second
@@ -76,6 +90,9 @@ func (h *Handover) Descriptors() []int {
 	}
 	for _, c := range h.Clients {
 		fds = append(fds, c.FD)
+	}
+	for _, f := range h.Flows {
+		fds = append(fds, f.FD)
 	}
 	return fds
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/relay/engine"
 )
 
@@ -29,7 +31,8 @@ func (r *Relay) leave() {
 			l.door = detached{rawSocket(d.FD())}
 		}
 		if l.packets != nil {
-			l.close() // while there are loops to do it
+			h.addPackets(p, l.packets)
+			l.close() // while there are loops to do it; what is handed over are duplicates
 		}
 	}
 	r.applyMu.Unlock()
@@ -97,6 +100,71 @@ func (h *Handover) add(s *session, stream *engine.Stream, where string) {
 	})
 }
 
+// addPackets writes a UDP socket down, and the flows of its clients. Those whose datagrams begin with a header are left out:
+// the next datagram says all that is needed.
+func (h *Handover) addPackets(at place, p *packetListener) {
+	g, ok := p.door.(*packetGate)
+	if !ok {
+		return
+	}
+	fd, err := duplicate(g)
+	if err != nil {
+		return
+	}
+	h.Listeners = append(h.Listeners, HandedListener{Place: at.handed(), FD: fd})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, fl := range p.flows {
+		if fd, ok := fl.socketForNext(key); ok {
+			h.Flows = append(h.Flows, HandedFlow{
+				Place: at.handed(), Peer: key.peer, Local: key.local, From: fl.direct.client.Bytes(), FD: fd,
+				Target: fl.target.String(), Where: fl.reachedAt, Answered: fl.answered.Load(),
+				Earlier: [2]uint64{fl.earlier[0] + fl.in.Load(), fl.earlier[1] + fl.out.Load()},
+			})
+		}
+	}
+}
+
+// socketForNext is a duplicate of the flow's socket, if the engine has one and another process can go on with it.
+func (fl *flow) socketForNext(key flowKey) (fd int, ok bool) {
+	fl.mu.Lock()
+	far := fl.far
+	fl.mu.Unlock()
+	if _, direct := far.(*directFlow); !direct || key != (flowKey{peer: key.peer, local: key.local}) {
+		return -1, false
+	}
+	fl.task.mu.Lock()
+	defer fl.task.mu.Unlock()
+	if fl.target == nil {
+		return -1, false
+	}
+	fd, err := fl.direct.Duplicate()
+	return fd, err == nil
+}
+
+// resumeFlow goes on with a flow, or closes its socket when no forward carries it any more.
+func (r *Relay) resumeFlow(s *HandedFlow) {
+	l := r.places[s.Place.place()]
+	if l == nil || l.packets == nil {
+		_ = unix.Close(s.FD)
+		return
+	}
+	g, ok := l.packets.door.(*packetGate)
+	if !ok {
+		_ = unix.Close(s.FD)
+		return
+	}
+	fl := g.newFlow(origin{key: flowKey{peer: s.Peer, local: s.Local}}, engine.AddressOf(s.From))
+	if fl == nil {
+		_ = unix.Close(s.FD)
+		return
+	}
+	fl.reachedAt, fl.earlier = s.Where, s.Earlier
+	fl.answered.Store(s.Answered)
+	fl.task.resumed(fl, targetNamed(fl.f, s.Target))
+	fl.direct.begin(g, nil, s.FD)
+}
+
 // inherited is what an earlier process left for this one.
 type inherited struct {
 	listeners map[place]int
@@ -129,6 +197,22 @@ func (in *inherited) take(p place) net.Listener {
 	return l
 }
 
+// takePackets is take for UDP.
+func (in *inherited) takePackets(p place) net.PacketConn {
+	fd, ok := in.listeners[p]
+	if !ok {
+		return nil
+	}
+	delete(in.listeners, p)
+	f := os.NewFile(uintptr(fd), p.String())
+	defer f.Close()
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil
+	}
+	return c
+}
+
 // resume goes on with the sessions of an earlier process, after the first Apply, and closes what this one has no use for.
 func (r *Relay) resume(ctx context.Context) {
 	h := r.inherited.rest
@@ -150,6 +234,9 @@ func (r *Relay) resume(ctx context.Context) {
 			engine.Reset(s.FD[engine.Client])
 			engine.Reset(s.FD[engine.Target])
 		}
+	}
+	for i := range h.Flows {
+		r.resumeFlow(&h.Flows[i])
 	}
 	for _, c := range h.Clients {
 		l := r.places[c.Place.place()]

@@ -19,4 +19,6 @@ func inherit(*Handover) inherited { return inherited{} }
 
 func (*inherited) take(place) net.Listener { return nil }
 
+func (*inherited) takePackets(place) net.PacketConn { return nil }
+
 func (*Relay) resume(context.Context) {}

@@ -39,6 +39,11 @@ func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
 	fail := func(err error) (*listener, error) {
 		return nil, &ListenError{Place: p.String(), Port: p.port, Err: err}
 	}
+	if p.network == forward.UDP {
+		if inherited := r.inherited.takePackets(p); inherited != nil {
+			return &listener{place: p, users: map[*task]bool{}, packets: newPacketListener(inherited, p.addr)}, nil
+		}
+	}
 	if inherited := r.inherited.take(p); inherited != nil {
 		return &listener{place: p, users: map[*task]bool{}, stream: inherited}, nil
 	}

@@ -191,13 +191,27 @@ func burstText(round, i, k, size int) []byte {
 	return []byte(strings.Repeat(text, size/len(text)+1)[:size])
 }
 
-// TestLeaveWithFlows holds a relay that leaves its sockets to the next process to ending its flows, for which it needs the
-// loops that it ends.
-func TestLeaveWithFlows(t *testing.T) {
-	onBothPaths(t, func(t *testing.T, r *Relay) {
-		port := freePort(t)
-		apply(t, r, fwd(t, "x", "udp/"+port, serveUDP(t, "127.0.0.1:0", "")), fwd(t, "y", "udp/"+freePort(t), "127.0.0.1:1"))
-		askUDP(t, dial(t, "udp", "127.0.0.1:"+port), "x", "x")
-		r.Leave() // the end of the test looks for what is left
-	})
+// TestHandoverOfFlows lets relays follow each other while a client of UDP talks on.
+func TestHandoverOfFlows(t *testing.T) {
+	port := freePort(t)
+	f := fwd(t, "x", "udp/"+port, serveUDP(t, "127.0.0.1:0", ""))
+	l := newLife(t, nil, f)
+	c := dial(t, "udp", "127.0.0.1:"+port)
+	askUDP(t, c, "before", "before")
+	target := sessionsOf(l.Relay)[0].Target
+	for range 10 {
+		l = newLife(t, l.leave(t), f)
+		askUDP(t, c, "after", "after")
+	}
+	list := sessionsOf(l.Relay)
+	if len(list) != 1 || list[0].Target != target || list[0].BytesIn != uint64(len("before")+10*len("after")) {
+		t.Errorf("sessions %+v", list)
+	}
+	if s := l.Stats()["x"]; s.Total != 0 || s.Open != 1 {
+		t.Errorf("the last life counts %+v", s)
+	}
+	l.end()
+	if err := <-l.done; err != nil {
+		t.Error(err)
+	}
 }

@@ -51,8 +51,12 @@ func nodes() func(string) (node.Node, error) {
 // run runs the table and the carriers until ctx ends. What the kernel carries stays there.
 func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
-	tasks.Go(func() error { return e.relay.Run(ctx) })
-	tasks.Go(func() error { return e.table.Run(ctx) })
+	counting, counted := context.WithCancel(context.WithoutCancel(ctx)) // the table's last reading is of a relay that has ended
+	tasks.Go(func() error {
+		defer counted()
+		return e.relay.Run(ctx)
+	})
+	tasks.Go(func() error { return e.table.Run(counting) })
 	return errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 }
 

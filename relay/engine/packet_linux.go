@@ -66,6 +66,15 @@ func (a *Address) AddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(ip, bigEndian(in.Port))
 }
 
+// Bytes is the address as AddressOf reads it.
+func (a *Address) Bytes() []byte { return a.raw[:a.size] }
+
+// AddressOf is what Bytes wrote.
+func AddressOf(b []byte) (a Address) {
+	a.size = uint8(copy(a.raw[:], b))
+	return a
+}
+
 // is6 reports whether datagrams to the address go by IPv6: not those to an IPv4 address in IPv6.
 func (a *Address) is6() bool {
 	in := (*unix.RawSockaddrInet6)(unsafe.Pointer(&a.raw))
@@ -86,6 +95,16 @@ type packetSocket struct {
 	mu     sync.RWMutex
 	fd     int32 // -1: closed; written in the loop that reads
 	v6peer bool  // of a connected socket
+}
+
+// Duplicate is another descriptor of the socket, for another process. It may be called from anywhere.
+func (s *packetSocket) Duplicate() (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return -1, unix.EBADF
+	}
+	return unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
 }
 
 func (s *packetSocket) close(l *Loop) {
