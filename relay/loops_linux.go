@@ -65,6 +65,10 @@ func (s rawSocket) Control(f func(fd uintptr)) error { f(uintptr(s)); return nil
 func (rawSocket) Read(func(fd uintptr) bool) error  { return syscall.EINVAL }
 func (rawSocket) Write(func(fd uintptr) bool) error { return syscall.EINVAL }
 
+// fastOpenQueue is how many clients may wait whose first bytes came with the SYN and whose address is not proven yet (RFC 7413,
+// section 5.1).
+const fastOpenQueue = 256
+
 // takeOver has the engine accept the clients of l where that is a socket of this machine's kernel; nil: it is not. The
 // listener of package net is closed, because the runtime would be woken for every client, too.
 func (r *Relay) takeOver(ctx context.Context, l *listener) door {
@@ -87,6 +91,11 @@ func (r *Relay) takeOver(ctx context.Context, l *listener) door {
 	}
 	_ = l.stream.Close()
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // those that are accepted inherit it
+	for t := range l.users {
+		if t.f.FastOpen { // refused, or switched off by net.ipv4.tcp_fastopen: an ordinary handshake
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
+		}
+	}
 	d.Listener = e.Listen(fd, &gate{relay: r, listener: l, ctx: ctx})
 	return d
 }
