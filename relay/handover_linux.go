@@ -183,34 +183,26 @@ func inherit(h *Handover) inherited {
 
 // take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu.
 func (in *inherited) take(p place) net.Listener {
-	fd, ok := in.listeners[p]
-	if !ok {
-		return nil
-	}
-	delete(in.listeners, p)
-	f := os.NewFile(uintptr(fd), p.String())
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil
-	}
+	l, _ := openInherited(in, p, net.FileListener)
 	return l
 }
 
 // takePackets is take for UDP.
 func (in *inherited) takePackets(p place) net.PacketConn {
+	c, _ := openInherited(in, p, net.FilePacketConn)
+	return c
+}
+
+// openInherited makes a socket of package net's out of the one at p; the zero S when there is none.
+func openInherited[S any](in *inherited, p place, open func(*os.File) (S, error)) (s S, err error) {
 	fd, ok := in.listeners[p]
 	if !ok {
-		return nil
+		return s, nil
 	}
 	delete(in.listeners, p)
 	f := os.NewFile(uintptr(fd), p.String())
 	defer f.Close()
-	c, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil
-	}
-	return c
+	return open(f)
 }
 
 // resume goes on with the sessions of an earlier process, after the first Apply, and closes what this one has no use for.

@@ -52,8 +52,11 @@ func (e *Engine) Close() {
 
 // Start begins a stream that no Listener took in.
 func (e *Engine) Start(s *Stream) {
-	l := e.Loop()
-	s.loop.Store(l)
+	l := s.loop.Load()
+	if l == nil {
+		l = e.Loop()
+		s.loop.Store(l)
+	}
 	l.Post(func() { s.begin(l) })
 }
 

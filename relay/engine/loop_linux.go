@@ -111,6 +111,9 @@ func (l *Loop) Add(fd int32, events uint32, h Handler) error {
 
 // Forget makes the events of fd nobody's. It is enough before a close, which also takes fd out of the kernel's list.
 func (l *Loop) Forget(fd int32) {
+	if int(fd) >= len(l.slots) {
+		return // it was never added
+	}
 	l.slots[fd].handler = nil
 	l.slots[fd].generation++
 }

@@ -63,6 +63,7 @@ type Stream struct {
 	queued bool // in Loop.again
 	young  bool // the kernel does not look after it yet
 	begun  bool
+	killed atomic.Bool // by Kill, perhaps before it began
 }
 
 type state uint8
@@ -151,8 +152,9 @@ func (s *Stream) Moved(side int) uint64 { return s.ends[side].moved.Load() }
 // FD is the descriptor of a side, for the owner's use in the loop.
 func (s *Stream) FD(side int) int { return int(s.ends[side].fd) }
 
-// Kill resets both sides, soon. It may be called from anywhere, once the stream has a loop.
+// Kill resets both sides, soon, or as soon as the stream begins. It may be called from anywhere.
 func (s *Stream) Kill() {
+	s.killed.Store(true)
 	l := s.loop.Load()
 	if l == nil {
 		return
@@ -169,6 +171,11 @@ func (s *Stream) Kill() {
 func (s *Stream) begin(l *Loop) {
 	s.last, s.young, s.begun = l.now, true, true
 	l.load.Add(1)
+	if s.killed.Load() { // while it was on its way to this loop
+		s.broken = true
+		s.close(l)
+		return
+	}
 	err := s.watch(l, Client)
 	if err == nil {
 		err = s.watch(l, Target)
