@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unique"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -31,7 +32,7 @@ const (
 type flowKey struct {
 	peer  netip.AddrPort
 	local netip.Addr
-	named netip.AddrPort // whom a trusted peer speaks for, perhaps itself; zero for any other peer
+	named unique.Handle[netip.AddrPort] // whom a trusted peer speaks for, perhaps itself; zero for any other peer
 }
 
 // A flow is a session of datagrams: a client and the connected socket to the target that stands for it.
@@ -299,7 +300,7 @@ func (fl *flow) bytes() (in, out uint64) { return fl.in.Load(), fl.out.Load() }
 
 // staysWith reports whether the flow is carried by f just as well, and takes on from f what can change while it lives.
 func (fl *flow) staysWith(f *forward.Forward) bool {
-	trusted := fl.key.named.IsValid()
+	trusted := fl.key.named != (unique.Handle[netip.AddrPort]{})
 	if !sameWay(fl.f, f) || fl.f.SendProxy != f.SendProxy || trusted != trusts(f.AcceptProxy, fl.peer) {
 		return false
 	}

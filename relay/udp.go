@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/pires/go-proxyproto"
 
@@ -134,8 +135,8 @@ func (r *Relay) flowOf(l *listener, o *origin, data []byte) (*flow, []byte) {
 		r.log.Debug("datagram refused", keyForward, t.name, keyClient, o.key.peer.String(), keyError, err)
 		return nil, nil
 	}
-	if o.key.named = o.key.peer; h.client.IsValid() {
-		o.key.named, o.client, o.dest = h.client, h.client, h.dest
+	if o.key.named = unique.Make(o.key.peer); h.client.IsValid() {
+		o.key.named, o.client, o.dest = unique.Make(h.client), h.client, h.dest
 	}
 	o.tlvs = h.tlvs
 	if payload == nil {
