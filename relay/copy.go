@@ -9,13 +9,6 @@ import (
 )
 
 const (
-	// bulkRead is how much has to be there at once for a stream to count as bulk. Smaller pieces go through a buffer, which
-	// takes two system calls; a splice takes four and a pipe.
-	bulkRead = 16 << 10
-	// spliceSlice is how much a bulk stream moves by splice before it has to show again that it is one: an idle connection
-	// is to hold no pipe.
-	spliceSlice = 4 << 20
-
 	// drainTime bounds how long a reset is held back for bytes that are still on their way to the peer, who would lose them.
 	drainTime = time.Second
 	drainStep = 2 * time.Millisecond
@@ -27,7 +20,6 @@ type half struct {
 	other    *half
 	count    *atomic.Uint64 // bytes moved
 	passedOn atomic.Bool    // src's FIN is on its way to dst
-	splicing atomic.Bool    // count is behind, and the kernel knows by how much
 	limit    *limit
 }
 
@@ -92,12 +84,10 @@ func copyHalf(ctx context.Context, h *half, pool *buffers) ending {
 	return end
 }
 
-// copyStream moves what src sends to dst. Small pieces go through a buffer that is held only while it is in use; once a
-// stream shows that it is bulk, and both ends are sockets that can, the bytes stay in the kernel.
+// copyStream moves what src sends to dst, through a buffer that is held only while it is in use.
 func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 	r := newReader(h.src, pool)
 	defer r.release()
-	canSplice := splices(h.dst, h.src)
 	for {
 		limit := bufferSize
 		if slice := h.limit.Slice(); slice > 0 {
@@ -120,35 +110,7 @@ func copyStream(ctx context.Context, h *half, pool *buffers) ending {
 		case err != nil:
 			return sourceDied
 		}
-		if canSplice && n >= min(bulkRead, limit) {
-			if end, more := spliceStream(ctx, h); !more {
-				return end
-			}
-		}
 	}
-}
-
-// spliceStream moves one slice inside the kernel, and reports whether the stream goes on. A *net.TCPConn splices from an
-// *io.LimitedReader around a socket; any other wrapper would make it copy.
-func spliceStream(ctx context.Context, h *half) (end ending, more bool) {
-	slice := int64(spliceSlice)
-	if limited := h.limit.Slice(); limited > 0 {
-		slice = int64(limited)
-	}
-	h.limit.await(ctx, slice)
-	from := io.LimitedReader{R: h.src, N: slice}
-	h.splicing.Store(true)
-	n, err := h.dst.(*net.TCPConn).ReadFrom(&from)
-	h.count.Add(uint64(n))
-	h.splicing.Store(false)
-	h.limit.Pay(n - slice)
-	switch {
-	case err != nil && isDead(h.dst):
-		return targetDied, false
-	case err != nil:
-		return sourceDied, false
-	}
-	return endedWell, true // less than a slice is the end, or urgent data; a read tells
 }
 
 // closeWrite ends the direction to c. A connection that cannot end one direction alone ends both: its peer has to learn.

@@ -63,7 +63,6 @@ func start(t *testing.T, n node.Node, o Options) *Relay {
 		case <-time.After(patience):
 			t.Fatal("Run did not return")
 		}
-		runtime.GC() // pipes of splice are closed by a cleanup
 		eventually(t, "goroutines and descriptors to go", func() bool {
 			runtime.GC()
 			return runtime.NumGoroutine() <= goroutines+1 && openFiles(t) <= files

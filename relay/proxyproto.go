@@ -137,19 +137,18 @@ func (h proxyHeader) format(version int) ([]byte, error) {
 	return h.extensions.appendTo(raw)
 }
 
-// sendProxyHeader sends a header to the target and returns how many bytes that took.
-func sendProxyHeader(target net.Conn, version int, h proxyHeader) (int, error) {
+func sendProxyHeader(target net.Conn, version int, h proxyHeader) error {
 	raw, err := h.format(version)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := target.SetWriteDeadline(time.Now().Add(proxyHeaderTime)); err != nil {
-		return 0, err
+		return err
 	}
 	if _, err := target.Write(raw); err != nil {
-		return 0, err
+		return err
 	}
-	return len(raw), target.SetWriteDeadline(time.Time{})
+	return target.SetWriteDeadline(time.Time{})
 }
 
 // sameFamily writes an IPv4 address as IPv6 when the other one is IPv6: a header has one family for both.

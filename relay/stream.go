@@ -21,9 +21,6 @@ type stream struct {
 
 	reachedAt string // as people see it; guarded by task.mu
 
-	headerIn  int // bytes of the PROXY protocol header taken from the client
-	headerOut int // and of the one sent to the target
-
 	mu     sync.Mutex
 	far    net.Conn // to the target; nil until it is dialled
 	handed *handed  // to the engine, which has both connections now
@@ -77,13 +74,14 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 // admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. said
 // becomes what a trusted peer says of its client; which forward it is depends on the connection itself.
 func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHeader) *forward.Forward {
+	introduced := false // by a PROXY protocol header
 	for {
 		t, f := r.match(l, s.peer, s.local)
 		if f == nil {
 			t.refuse()
 			return nil
 		}
-		if s.headerIn == 0 && trusts(f.AcceptProxy, s.peer) {
+		if !introduced && trusts(f.AcceptProxy, s.peer) {
 			stop := context.AfterFunc(ctx, func() { _ = s.near.Close() })
 			h, err := acceptProxyHeader(s.near)
 			if !stop() || err != nil {
@@ -91,7 +89,7 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHe
 				r.log.Debug("client refused", keyForward, t.name, keyClient, s.peer.String(), keyError, err)
 				return nil
 			}
-			if s.headerIn = h.size; h.client.IsValid() {
+			if introduced = true; h.client.IsValid() {
 				s.client, said.client, said.dest = h.client, h.client, h.dest
 			}
 			said.extensions = h.extensions
@@ -127,12 +125,10 @@ func (s *stream) attach(d dialled, f *forward.Forward, said proxyHeader) error {
 	if f.SendProxy == 0 {
 		return nil
 	}
-	n, err := sendProxyHeader(d.conn, f.SendProxy, said)
-	if err != nil {
+	if err := sendProxyHeader(d.conn, f.SendProxy, said); err != nil {
 		reset(d.conn)
 		return &DialError{Target: d.where, Err: err}
 	}
-	s.headerOut = n
 	return nil
 }
 
@@ -153,7 +149,6 @@ func (s *stream) kill() {
 	}
 }
 
-// bytes asks the kernel only for a direction that is inside a splice; otherwise the count is exact.
 func (s *stream) bytes() (in, out uint64) {
 	s.mu.Lock()
 	handed := s.handed
@@ -161,44 +156,7 @@ func (s *stream) bytes() (in, out uint64) {
 	if handed != nil {
 		return handed.bytes()
 	}
-	in, out = s.in.Load(), s.out.Load()
-	up, down := s.up.splicing.Load(), s.down.splicing.Load()
-	if !up && !down {
-		return in, out
-	}
-	received, acked, ok := tcpBytes(s.near)
-	if ok {
-		received = less(received, s.headerIn)
-	} else {
-		s.mu.Lock()
-		far := s.far
-		s.mu.Unlock()
-		if acked, received, ok = tcpBytes(far); !ok { // seen from the other side
-			return in, out
-		}
-		received = less(lessOne(received), s.headerOut) // our own SYN was acknowledged, too
-	}
-	if up {
-		in = max(in, received)
-	}
-	if down {
-		out = max(out, acked)
-	}
-	return in, out
-}
-
-func less(n uint64, header int) uint64 {
-	if n < uint64(header) {
-		return 0
-	}
-	return n - uint64(header)
-}
-
-func lessOne(n uint64) uint64 {
-	if n == 0 {
-		return 0
-	}
-	return n - 1
+	return s.in.Load(), s.out.Load()
 }
 
 // addrPort is the address of a TCP connection, zero for any other.
