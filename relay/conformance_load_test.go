@@ -90,7 +90,7 @@ func taken(floods []*flood) int64 {
 // buffer each, others do not notice, and nothing is lost when the reading begins.
 func neverReading(t *testing.T, g *rig) {
 	const (
-		n          = 200
+		n          = 60        // each fills 8 MB of the kernel's buffers, and TCP may be given no more than 2 GB (tcp_mem)
 		eachMayUse = 128 << 10 // bytes
 		base       = 8 << 20   // what a process gathers by the way
 	)
@@ -131,8 +131,8 @@ func neverReading(t *testing.T, g *rig) {
 	g.ends(t, n+1)
 }
 
-// shrink takes most of the kernel's buffers from e. It would let the sockets of 200 stuck sessions grow until TCP is out of
-// memory (tcp_mem), and that stalls everybody.
+// shrink takes most of the kernel's buffers from e. It would let the sockets of stuck sessions grow until TCP is out of memory
+// (tcp_mem), and that stalls everybody.
 func shrink(e *end) {
 	c := e.Conn.(interface {
 		SetReadBuffer(n int) error
