@@ -39,6 +39,10 @@ func (b *bench) up(ctx context.Context, n *netlab.Node, config string) (*daemon,
 	if b.fairlead == "" {
 		return nil, errNoFairlead
 	}
+	return b.upProgram(ctx, b.fairlead, n, config)
+}
+
+func (b *bench) upProgram(ctx context.Context, program string, n *netlab.Node, config string) (*daemon, error) {
 	dir, err := os.MkdirTemp(b.dir, "up-")
 	if err != nil {
 		return nil, err
@@ -58,7 +62,7 @@ func (b *bench) up(ctx context.Context, n *netlab.Node, config string) (*daemon,
 	if err := os.Chmod(filepath.Join(dir, "notify"), 0o666); err != nil {
 		return nil, err
 	}
-	d := &daemon{program: b.fairlead, node: n, socket: filepath.Join(dir, "fairlead.sock")}
+	d := &daemon{program: program, node: n, socket: filepath.Join(dir, "fairlead.sock")}
 	d.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 1,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -12,6 +12,7 @@ type kernelSetup struct {
 	name     string
 	forwards int
 	rules    func(*gateway, int) string // by hand; nil: fairlead
+	program  string                     // else this fairlead
 	gateway  *gateway
 	daemon   *daemon // nil: rules by hand
 	err      error   // why it could not be set up
@@ -25,10 +26,12 @@ func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 	f := b.newField(h)
 	setups := []*kernelSetup{{name: oneRule, forwards: 1, rules: nftRules}}
 	for _, n := range []int{1, 10_000, 60_000} {
-		if b.fairlead == "" {
-			break
+		if b.fairlead != "" {
+			setups = append(setups, &kernelSetup{name: "fairlead, " + counted(n), forwards: n, program: b.fairlead})
 		}
-		setups = append(setups, &kernelSetup{name: "fairlead, " + counted(n), forwards: n})
+		if b.beside != "" {
+			setups = append(setups, &kernelSetup{name: besideName + ", " + counted(n), forwards: n, program: b.beside})
+		}
 	}
 	setups = append(setups,
 		&kernelSetup{name: "one nft map, 60,000 entries", forwards: 60_000, rules: nftMap},
@@ -39,7 +42,7 @@ func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 			s.gateway.Nft(h, s.rules(s.gateway, s.forwards))
 			continue
 		}
-		if s.daemon, s.err = b.up(ctx, s.gateway.Node, kernelForwards(s.gateway, s.forwards)); s.err != nil {
+		if s.daemon, s.err = b.upProgram(ctx, s.program, s.gateway.Node, kernelForwards(s.gateway, s.forwards)); s.err != nil {
 			continue
 		}
 		h.Cleanup(func() { s.daemon.resume(); _ = s.daemon.Stop() })
@@ -56,7 +59,7 @@ func (b *bench) kernelCarrier(ctx context.Context, h *harness) error {
 		},
 	}
 	for _, s := range setups {
-		if s.rules == nil {
+		if s.program != "" && s.program != b.beside {
 			table.Targets = append(table.Targets, Target{Row: s.name, By: []string{oneRule}, Min: 0.95})
 		}
 	}

@@ -26,6 +26,8 @@ type options struct {
 	out      string
 	quick    bool
 	fairlead string
+	beside   string
+	titles   string
 	limit    time.Duration
 }
 
@@ -44,6 +46,8 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "two rounds of half a second, to see whether everything works; figures are worth little")
 	flag.StringVar(&o.fairlead, "fairlead", "",
 		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
+	flag.StringVar(&o.beside, "beside", "", "measure this fairlead, too: the `program` before a change beside the one after it")
+	flag.StringVar(&o.titles, "tables", "", "of the relay's workloads only those whose titles have this `text` in them")
 	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {

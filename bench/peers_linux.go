@@ -42,6 +42,9 @@ const (
 	haproxySplice = "haproxy, splice"
 )
 
+// besideName is the row of the fairlead that -beside names.
+const besideName = "fairlead, beside"
+
 // peers are those beside whom fairlead is measured, nginx first.
 var peers = []string{"nginx", "haproxy", haproxyLarge, haproxySplice}
 
@@ -63,7 +66,10 @@ func (b *bench) allRelays() []relay {
 		{haproxySplice, 7400, bulk, startHAProxy("", splice)},
 	}
 	if b.fairlead != "" {
-		relays = append(relays, relay{"fairlead", 7300, nil, startFairleadRelay})
+		relays = append(relays, relay{"fairlead", 7300, nil, startFairleadRelay(b.fairlead)})
+	}
+	if b.beside != "" {
+		relays = append(relays, relay{besideName, 7700, nil, startFairleadRelay(b.beside)})
 	}
 	return relays
 }
@@ -196,19 +202,21 @@ func relayForwards(g *gateway, base, forwards int) string {
 	return text
 }
 
-func startFairleadRelay(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
-	d, err := b.up(ctx, g.Node, relayForwards(g, base, forwards))
-	if err != nil {
-		return nil, err
+func startFairleadRelay(program string) startFunc {
+	return func(ctx context.Context, b *bench, g *gateway, base, forwards int) (*runningRelay, error) {
+		d, err := b.upProgram(ctx, program, g.Node, relayForwards(g, base, forwards))
+		if err != nil {
+			return nil, err
+		}
+		r := &runningRelay{d.Process, func() { _ = d.Stop() }}
+		want := forwards
+		if forwards == relayed {
+			want += load.CountPort - load.UDPPort + 1
+		}
+		if err := d.carried(ctx, want, "relay"); err != nil {
+			r.stop()
+			return nil, err
+		}
+		return r, nil
 	}
-	r := &runningRelay{d.Process, func() { _ = d.Stop() }}
-	want := forwards
-	if forwards == relayed {
-		want += load.CountPort - load.UDPPort + 1
-	}
-	if err := d.carried(ctx, want, "relay"); err != nil {
-		r.stop()
-		return nil, err
-	}
-	return r, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/bench/load"
@@ -45,10 +46,15 @@ func (b *bench) relays(ctx context.Context, h *harness) error {
 	short := b.cut(4, 8)
 	short.seconds = max(short.seconds, 0.1)
 	for _, w := range workloads(f) {
+		if !strings.Contains(w.table.Title, b.titles) {
+			continue
+		}
 		w.table.Notes = append(w.table.Notes, fmt.Sprintf("%d slices of %.3g s each, by turns", short.rounds, short.seconds))
 		short.work(ctx, f, g, stands, w)
 	}
-	b.idle(ctx, f, g)
+	if b.titles == "" {
+		b.idle(ctx, f, g)
+	}
 	return nil
 }
 

@@ -61,6 +61,11 @@ func run(ctx context.Context, o options) error {
 	if b.fairlead, err = o.program(ctx); err != nil {
 		return err
 	}
+	if b.beside != "" {
+		if b.beside, err = filepath.Abs(b.beside); err != nil {
+			return err
+		}
+	}
 	sections := []struct {
 		key, title string
 		measure    func(context.Context, *harness) error

@@ -10,20 +10,38 @@ import (
 // An Index finds the forward that a packet belongs to, the most specific first, and refuses two forwards that claim the
 // same traffic. The zero Index is empty and ready; concurrent reads are safe, writes are not.
 type Index struct {
-	exact      map[claimKey]*Forward // PortExact and PortAll: one owner a key
-	ranges     map[claimKey][]owned  // PortRange: ascending, disjoint
-	shapes     map[Shape]int         // claims of each shape
-	order      []Shape               // the keys of shapes, the most specific first
-	interfaces map[string]int        // claims of each interface
+	fields     map[fieldKey]*field
+	last       [2]lastField         // by V6: neighbours in a file often differ in the port alone
+	exact      map[portKey]*Forward // PortExact
+	shapes     map[Shape]int        // fields of each shape
+	order      []Shape              // the keys of shapes, the most specific first
+	interfaces map[string]int       // fields of each interface
 }
 
-type claimKey struct {
+// A fieldKey is a claim but for its port. A field is who owns which port of it.
+type fieldKey struct {
 	Shape
-	network   Networks
-	from      netip.Prefix
-	addr      netip.Addr
-	iface     string
-	exactPort uint16
+	network Networks
+	from    netip.Prefix
+	addr    netip.Addr
+	iface   string
+}
+
+type field struct {
+	claims int
+	ranges []owned  // PortRange: ascending, disjoint
+	all    *Forward // PortAll
+}
+
+// A lastField is the one that was written last.
+type lastField struct {
+	key   fieldKey
+	field *field
+}
+
+type portKey struct {
+	field *field
+	port  uint16
 }
 
 type owned struct {
@@ -49,41 +67,82 @@ func (e *TieError) Error() string {
 func (x *Index) Add(f *Forward) error {
 	for c := range f.Claims {
 		if other := x.owner(c); other != nil {
+			x.remove(f, c)
 			return &TieError{Name: f.Name, Other: other.Name, Claim: c}
 		}
+		x.enter(f, c)
 	}
-	if x.exact == nil {
-		x.exact, x.ranges = map[claimKey]*Forward{}, map[claimKey][]owned{}
-		x.shapes, x.interfaces = map[Shape]int{}, map[string]int{}
+	return nil
+}
+
+func (x *Index) owner(c Claim) *Forward {
+	if d := x.find(keyOf(c)); d != nil {
+		return x.ownerIn(d, c.Ports, c.Range)
 	}
-	for c := range f.Claims {
-		k := keyOf(c)
-		if c.Ports == PortRange {
-			at, _ := searchRange(x.ranges[k], c.Range)
-			x.ranges[k] = slices.Insert(x.ranges[k], at, owned{c.Range, f})
-		} else {
-			x.exact[k] = f
+	return nil
+}
+
+func (x *Index) enter(f *Forward, c Claim) {
+	k := keyOf(c)
+	d := x.find(k)
+	if d == nil {
+		if x.fields == nil {
+			x.fields, x.exact = map[fieldKey]*field{}, map[portKey]*Forward{}
+			x.shapes, x.interfaces = map[Shape]int{}, map[string]int{}
 		}
+		d = new(field)
+		x.fields[k] = d
 		x.count(c.Shape, 1)
 		if c.ByInput {
 			x.interfaces[c.Interface]++
 		}
 	}
-	return nil
+	x.last[b2i(k.V6)] = lastField{k, d}
+	d.claims++
+	switch c.Ports {
+	case PortExact:
+		x.exact[portKey{d, c.Range.First}] = f
+	case PortRange:
+		at, _ := searchRange(d.ranges, c.Range)
+		d.ranges = slices.Insert(d.ranges, at, owned{c.Range, f})
+	case PortAll:
+		d.all = f
+	}
+}
+
+// find looks at the field that was written last first.
+func (x *Index) find(k fieldKey) *field {
+	if last := &x.last[b2i(k.V6)]; last.field != nil && last.key == k {
+		return last.field
+	}
+	return x.fields[k]
 }
 
 // Remove takes f out again. f must be a forward that Add took.
-func (x *Index) Remove(f *Forward) {
+func (x *Index) Remove(f *Forward) { x.remove(f, Claim{}) }
+
+// remove takes the claims of f out that come before end, or all where there is no such claim.
+func (x *Index) remove(f *Forward, end Claim) {
 	for c := range f.Claims {
-		k := keyOf(c)
-		if c.Ports == PortRange {
-			x.ranges[k] = slices.DeleteFunc(x.ranges[k], func(o owned) bool { return o.f == f && o.Range == c.Range })
-			if len(x.ranges[k]) == 0 {
-				delete(x.ranges, k)
-			}
-		} else {
-			delete(x.exact, k)
+		if c == end {
+			return
 		}
+		k := keyOf(c)
+		d := x.find(k)
+		switch c.Ports {
+		case PortExact:
+			delete(x.exact, portKey{d, c.Range.First})
+		case PortRange:
+			at, _ := searchRange(d.ranges, c.Range)
+			d.ranges = slices.Delete(d.ranges, at, at+1)
+		case PortAll:
+			d.all = nil
+		}
+		if d.claims--; d.claims > 0 {
+			continue
+		}
+		delete(x.fields, k)
+		x.last[b2i(k.V6)] = lastField{}
 		x.count(c.Shape, -1)
 		if c.ByInput {
 			if x.interfaces[c.Interface]--; x.interfaces[c.Interface] == 0 {
@@ -124,7 +183,7 @@ func (x *Index) Candidates(p Packet) iter.Seq[*Forward] {
 			if err != nil {
 				continue
 			}
-			k := claimKey{Shape: s, network: p.Network, from: from}
+			k := fieldKey{Shape: s, network: p.Network, from: from}
 			if s.ByAddr {
 				k.addr = p.Addr
 			}
@@ -135,10 +194,14 @@ func (x *Index) Candidates(p Packet) iter.Seq[*Forward] {
 	}
 }
 
-func (x *Index) eachInterface(k claimKey, p Packet, yield func(*Forward) bool) bool {
+func (x *Index) eachInterface(k fieldKey, p Packet, yield func(*Forward) bool) bool {
 	offer := func(iface string) bool {
 		k.iface = iface
-		f := x.lookup(k, p.Port)
+		d := x.fields[k]
+		if d == nil {
+			return true
+		}
+		f := x.ownerIn(d, k.Ports, Range{p.Port, p.Port})
 		return f == nil || !f.Admits(p.Client) || yield(f)
 	}
 	switch {
@@ -155,26 +218,16 @@ func (x *Index) eachInterface(k claimKey, p Packet, yield func(*Forward) bool) b
 	return true
 }
 
-func (x *Index) lookup(k claimKey, port uint16) *Forward {
-	switch k.Ports {
-	case PortRange:
-		if at, found := searchRange(x.ranges[k], Range{port, port}); found {
-			return x.ranges[k][at].f
-		}
-		return nil
+// ownerIn is who has a port of r in d, if anybody.
+func (x *Index) ownerIn(d *field, kind PortKind, r Range) *Forward {
+	switch kind {
 	case PortExact:
-		k.exactPort = port
+		return x.exact[portKey{d, r.First}]
+	case PortAll:
+		return d.all
 	}
-	return x.exact[k]
-}
-
-func (x *Index) owner(c Claim) *Forward {
-	k := keyOf(c)
-	if c.Ports != PortRange {
-		return x.exact[k]
-	}
-	if at, found := searchRange(x.ranges[k], c.Range); found {
-		return x.ranges[k][at].f
+	if at, found := searchRange(d.ranges, r); found {
+		return d.ranges[at].f
 	}
 	return nil
 }
@@ -192,7 +245,7 @@ func searchRange(list []owned, r Range) (int, bool) {
 	})
 }
 
-// count adds n to the claims of shape s, and keeps order in step.
+// count adds n to the fields of shape s, and keeps order in step.
 func (x *Index) count(s Shape, n int) {
 	before := x.shapes[s]
 	x.shapes[s] = before + n
@@ -206,10 +259,6 @@ func (x *Index) count(s Shape, n int) {
 	}
 }
 
-func keyOf(c Claim) claimKey {
-	k := claimKey{Shape: c.Shape, network: c.Network, from: c.From, addr: c.Addr, iface: c.Interface}
-	if c.Ports == PortExact {
-		k.exactPort = c.Range.First
-	}
-	return k
+func keyOf(c Claim) fieldKey {
+	return fieldKey{Shape: c.Shape, network: c.Network, from: c.From, addr: c.Addr, iface: c.Interface}
 }

@@ -11,7 +11,10 @@ func attr(kind uint16, value []byte) []byte { return appendAttr(nil, kind, value
 func appendAttr(b []byte, kind uint16, value []byte) []byte {
 	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(value)))
 	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, value...)
+	return pad(append(b, value...))
+}
+
+func pad(b []byte) []byte {
 	for len(b)%4 != 0 {
 		b = append(b, 0)
 	}
@@ -32,7 +35,7 @@ func concat(parts ...[]byte) []byte {
 	return out
 }
 
-// openAttr begins a nested attribute in b; closeAttr fills in its length. Long lists are built in place this way.
+// openAttr begins a nested attribute in b; closeAttr fills in the length of any. Long lists are built in place this way.
 func openAttr(b []byte, kind uint16) ([]byte, int) {
 	return append(b, 0, 0, byte0(kind|nestedFlag), byte1(kind|nestedFlag)), len(b)
 }

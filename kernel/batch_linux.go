@@ -42,14 +42,19 @@ func (b *batch) addTable() { b.addTableCalled(layout) }
 
 // addTableCalled declares the table with a comment.
 func (b *batch) addTableCalled(text string) {
-	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, str(1, b.table), attr(6, comment(text)))
+	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, str(1, b.table), appendComment(nil, 6, text))
 }
 
 func (b *batch) deleteTable() { b.add(unix.NFT_MSG_DELTABLE, 0, str(1, b.table)) }
 
-// comment is user data that nft(8) shows as a comment: type 0, length, text with a closing zero.
-func comment(text string) []byte {
-	return append(append([]byte{0, byte(len(text) + 1)}, text...), 0)
+// appendComment adds user data that nft(8) shows as a comment: type 0, length, text with a closing zero.
+func appendComment(buf []byte, kind uint16, text string) []byte {
+	at := len(buf)
+	buf = appendAttr(buf, kind, nil)
+	buf = append(buf, 0, byte(len(text)+1))
+	buf = append(append(buf, text...), 0)
+	closeAttr(buf, at)
+	return pad(buf)
 }
 
 func (b *batch) addChain(c chain) {
@@ -169,7 +174,7 @@ func appendElement(buf []byte, e element, whole bool) []byte {
 		if e.data != nil {
 			buf = appendKey(buf, 2, e.set.trim(e.set.data(), e.data))
 		}
-		buf = appendAttr(buf, 6, comment(e.owner))
+		buf = appendComment(buf, 6, e.owner)
 		if e.counted != (counter{}) {
 			buf = append(buf, nested(7, str(1, "counter"), nested(2, be64(1, e.counted.bytes), be64(2, e.counted.packets)))...)
 		}

@@ -168,8 +168,9 @@ func compileTarget(f *forward.Forward, t forward.Target, m match, id setID, yiel
 
 // translation is what map id yields for target t and its port.
 func (id setID) translation(t forward.Target, port uint16) []byte {
-	var data []byte
-	for _, fd := range id.data() {
+	fields := id.data()
+	data := make([]byte, 0, id.width(fields))
+	for _, fd := range fields {
 		if fd == fieldAddr {
 			data = append(data, t.Addr.AsSlice()...)
 		} else {
@@ -181,9 +182,13 @@ func (id setID) translation(t forward.Target, port uint16) []byte {
 
 func newElement(id setID, owner string, m match, data []byte) element {
 	fields := id.key()
-	e := element{set: id, data: data, owner: owner, key: make([]byte, 0, id.width(fields))}
+	e := element{set: id, data: data, owner: owner}
+	width := id.width(fields)
 	if id.interval() {
-		e.keyEnd = make([]byte, 0, id.width(fields))
+		both := make([]byte, 2*width)
+		e.key, e.keyEnd = both[:0:width], both[width:width]
+	} else {
+		e.key = make([]byte, 0, width)
 	}
 	add := func(first, last []byte) {
 		e.key = appendPadded(e.key, first)
@@ -240,11 +245,7 @@ func protocolNumber(n forward.Networks) byte {
 }
 
 func appendPadded(b, part []byte) []byte {
-	b = append(b, part...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
+	return pad(append(b, part...))
 }
 
 // checkCarriable says why the kernel cannot carry f, or nil. The planner asks the same before; this holds for any caller.

@@ -124,10 +124,15 @@ const (
 	fieldSlot // drawn by the rule: which of several targets
 )
 
+// maxFields is more than any key has.
+const maxFields = 8
+
 // key is the parts of the set's key in order. The protocol is the rule's to match; it only fills a key that would be empty,
 // or a range of a single part, which the kernel knows another way to write.
-func (id setID) key() []field {
-	var out []field
+func (id setID) key() []field { return id.appendKey(make([]field, 0, maxFields)) }
+
+// appendKey is apart from key so that the list can stay on the stack of who asks: it is asked for every element.
+func (id setID) appendKey(out []field) []field {
 	if id.role == roleCount {
 		out = append(out, fieldDirection)
 	}
@@ -159,14 +164,16 @@ func (id setID) key() []field {
 func (id setID) data() []field {
 	switch id.role {
 	case roleDNAT:
-		return []field{fieldAddr, fieldPort}
+		return dataAddrPort[:]
 	case roleDNATAddr:
-		return []field{fieldAddr}
+		return dataAddrPort[:1]
 	case roleRedirect:
-		return []field{fieldPort}
+		return dataAddrPort[1:]
 	}
 	return nil
 }
+
+var dataAddrPort = [...]field{fieldAddr, fieldPort}
 
 // A dataType is a type of nftables: its name in the language, its number in netlink (nft's enum datatypes) and its size.
 type dataType struct {

@@ -62,11 +62,21 @@ func (b *batch) writeStructure(ch *change) {
 	}
 }
 
-// eachSet calls yield for the elements of one set after the other, in the order of the sets.
+// eachSet calls yield for the elements of one set after the other, in the order of the sets. Elements of one set that stand
+// together already are not copied.
 func eachSet(list []element, yield func(setID, []element)) {
 	by := map[setID][]element{}
-	for _, e := range list {
-		by[e.set] = append(by[e.set], e)
+	for len(list) > 0 {
+		id, n := list[0].set, 1
+		for n < len(list) && list[n].set == id {
+			n++
+		}
+		if by[id] == nil {
+			by[id] = list[:n:n]
+		} else {
+			by[id] = append(by[id], list[:n]...)
+		}
+		list = list[n:]
 	}
 	for _, id := range sortedSets(maps.Keys(by)) {
 		yield(id, by[id])

@@ -33,7 +33,8 @@ type PacketNode interface {
 type SocketNode interface {
 	// Connect starts a TCP connection, or connects a UDP socket, and returns the socket, which does not block and belongs to
 	// the caller. Whether a TCP connection came about is told by the socket: it becomes writable (connect(2), EINPROGRESS).
-	// Errors are those of system calls.
+	// The handshake's last segment is then held back for bytes to go with; a caller without any sets TCP_QUICKACK, or the
+	// target learns of the connection up to 200 ms later (TCP_DELACK_MAX). Errors are those of system calls.
 	Connect(to netip.AddrPort, o ConnectOptions) (fd int, err error)
 }
 

@@ -219,7 +219,7 @@ func (s *Stream) nothing(side int, errno syscall.Errno) bool {
 		return false
 	case 0:
 		from.flags |= done
-		if to.flags&done == 0 || !s.broken {
+		if !to.ended() && (to.flags&done == 0 || !s.broken) { // when both have ended, closing says it
 			if shutdownWrite(to.fd) != 0 {
 				s.sideDied(1 - side)
 			}

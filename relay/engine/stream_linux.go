@@ -291,6 +291,9 @@ func (s *Stream) connecting(l *Loop, side int, events uint32) {
 	}
 	s.opened(l)
 	s.owner.Connected(s)
+	if client := &s.ends[Client]; client.flags&readable == 0 && !client.holds() {
+		acknowledge(s.ends[Target].fd) // no bytes go now that the handshake's last segment could go with
+	}
 	s.goOn(l)
 }
 

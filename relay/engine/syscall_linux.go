@@ -53,6 +53,9 @@ func setOption(fd int32, level, name, value int) {
 	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
 }
 
+// acknowledge sends at once what acknowledgement the kernel holds back, see tcp(7), TCP_QUICKACK.
+func acknowledge(fd int32) { setOption(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
+
 // resetOnClose makes close send a RST (RFC 9293, section 3.6.2) where fd is TCP.
 func resetOnClose(fd int32) {
 	linger := unix.Linger{Onoff: 1}
