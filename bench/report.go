@@ -40,7 +40,6 @@ type Table struct {
 type Row struct {
 	Name   string
 	Values []float64 // NaN: that round failed
-	Beside []float64 // of the baseline (Table.Against[0]), measured beside each of Values; empty: as they come in its row
 	P99    []float64 // milliseconds, NaN like Values; no number in it where single operations are not timed
 	Errors uint64
 	Error  string // one of them, or why a round failed
@@ -107,9 +106,6 @@ func (t *Table) finish() {
 
 // ratio is that of a row by another.
 func (t *Table) ratio(r *Row, by string) float64 {
-	if by == t.Against[0] && len(r.Beside) > 0 {
-		return ratio(r.Values, r.Beside)
-	}
 	return ratio(r.Values, t.row(by).Values)
 }
 
@@ -223,8 +219,7 @@ func (r *Row) MarshalJSON() ([]byte, error) {
 		P99    *float64            `json:"p99_ms,omitempty"`
 		Ratios map[string]*float64 `json:"ratios,omitempty"`
 		Rounds numbers             `json:"rounds"`
-		Beside numbers             `json:"baseline_beside,omitempty"`
 		Errors uint64              `json:"errors,omitempty"`
 		Error  string              `json:"error,omitempty"`
-	}{r.Name, number(median(r.Values)), number(spread(r.Values)), number(median(r.P99)), ratios, r.Values, r.Beside, r.Errors, r.Error})
+	}{r.Name, number(median(r.Values)), number(spread(r.Values)), number(median(r.P99)), ratios, r.Values, r.Errors, r.Error})
 }

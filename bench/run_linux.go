@@ -220,29 +220,6 @@ func (b *bench) compare(ctx context.Context, t *Table, contestants []contestant)
 	}
 }
 
-// compareWith is compare for small differences: each contestant is measured beside the baseline, by turns before and after it,
-// and compared with that one measurement of it.
-func (b *bench) compareWith(ctx context.Context, t *Table, baseline contestant, others []contestant) {
-	b.report.Tables = append(b.report.Tables, t)
-	t.row(baseline.name)
-	for _, c := range others {
-		t.row(c.name)
-	}
-	for round := range b.rounds {
-		for _, i := range turns(round, len(others)) {
-			c := others[i]
-			first, second := baseline, c
-			if round%2 == 1 {
-				first, second = c, baseline
-			}
-			if b.measure(ctx, t, first) && b.measure(ctx, t, second) {
-				base := t.row(baseline.name).Values
-				t.row(c.name).Beside = append(t.row(c.name).Beside, base[len(base)-1])
-			}
-		}
-	}
-}
-
 // measure adds a value to the contestant's row, and reports whether it did: what was cut short is no result.
 func (b *bench) measure(ctx context.Context, t *Table, c contestant) bool {
 	if ctx.Err() != nil {

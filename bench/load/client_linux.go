@@ -24,7 +24,7 @@ func Run() error {
 	if err := in.Decode(&s); err != nil {
 		return fmt.Errorf("spec of the load: %w", err)
 	}
-	if len(s.Targets) == 0 || s.Workers < 1 || s.Size < 1 {
+	if len(s.Targets)+len(s.Groups) == 0 || s.Workers < 1 || s.Size < 1 {
 		return errors.New("spec of the load: it needs targets, workers and a size")
 	}
 	out := json.NewEncoder(os.Stdout)
@@ -61,6 +61,7 @@ type client struct {
 	all      uint64 // of Bulk: bytes, of before and after as well
 	errors   uint64
 	err      error
+	groups   []group
 	done     atomic.Bool
 }
 
@@ -82,12 +83,17 @@ func (s *Spec) measure() (Result, error) {
 	for i := range clients {
 		clients[i] = &client{spec: s, from: from, by: from.Add(s.Time)}
 	}
-	for i := range s.Workers {
-		to, err := sockaddr(s.Targets[i%len(s.Targets)])
-		if err != nil {
+	for i, c := range clients {
+		for j := i; j < s.Workers && len(s.Targets) > 0; j += n {
+			to, err := sockaddr(s.Targets[j%len(s.Targets)])
+			if err != nil {
+				return Result{}, err
+			}
+			c.to = append(c.to, to)
+		}
+		if err := c.prepareGroups(i, n); err != nil {
 			return Result{}, err
 		}
-		clients[i%n].to = append(clients[i%n].to, to)
 	}
 	ended := make(chan struct{}, n)
 	for _, c := range clients {
@@ -107,7 +113,9 @@ func (s *Spec) measure() (Result, error) {
 		case <-limit:
 		}
 	}
-	return sum(clients, s.Time), nil
+	r := sum(clients, s.Time)
+	r.Groups = s.sumGroups(clients)
+	return r, nil
 }
 
 func sum(clients []*client, in time.Duration) Result {

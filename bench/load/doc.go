@@ -56,6 +56,23 @@ type Spec struct {
 	Tally    string   // of OneWay: the file that the server was told to count in
 	Warm     time.Duration
 	Time     time.Duration // what is counted, after Warm
+	Groups   [][]string    // of Connect and Close, instead of Targets: these take turns, as long as Turn each, in another order each round
+	Turn     time.Duration // Time is a whole number of rounds of them
+}
+
+// turns is how many turns there are, and rounds how often each group has one.
+func (s *Spec) turns() int  { return int(s.Time / s.Turn) }
+func (s *Spec) rounds() int { return s.turns() / len(s.Groups) }
+
+// group is whose turn it is. Every other round is backwards and each begins with another group, so that a machine that becomes
+// slower or faster does so for all.
+func (s *Spec) group(turn int) int {
+	n := len(s.Groups)
+	round, place := turn/n, turn%n
+	if round%2 == 1 {
+		place = n - 1 - place
+	}
+	return (round + place) % n
 }
 
 // A Result is what came of it, as one line of JSON on standard output.
@@ -67,6 +84,15 @@ type Result struct {
 	Error   string        // one of them
 	P50     time.Duration // of an operation; zero where a single one is not timed
 	P99     time.Duration
+	Groups  []GroupResult // of Spec.Groups
+}
+
+// A GroupResult is what came of one group of targets. An operation counts for the turn in which it began.
+type GroupResult struct {
+	Counts []uint64 // by round
+	P99    time.Duration
+	Errors uint64
+	Error  string
 }
 
 // Rate is the count by the second.

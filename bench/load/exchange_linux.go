@@ -11,7 +11,6 @@ import (
 //
 //	connecting ──► waiting ──► done: Connect resets and Close closes, and both connect anew; Request waits again
 type exchange struct {
-	to      *unix.RawSockaddrInet4
 	fd      int // -1: none
 	waiting bool
 	missing int // bytes of the answer
@@ -31,10 +30,10 @@ func (c *client) exchanges() error {
 		return err
 	}
 	buf := make([]byte, c.spec.Size)
-	all := make([]exchange, len(c.to))
+	all := make([]exchange, c.connections())
 	var broken []int // to be connected anew
 	for i := range all {
-		all[i] = exchange{to: c.to[i], fd: -1}
+		all[i].fd = -1
 		broken = append(broken, i)
 	}
 	for next := (time.Time{}); ; {
@@ -44,7 +43,7 @@ func (c *client) exchanges() error {
 		}
 		if len(broken) > 0 && now.After(next) {
 			for _, i := range broken {
-				if err := all[i].connect(p, i); err != nil {
+				if err := c.connect(p, &all[i], i); err != nil {
 					return err
 				}
 			}
@@ -54,6 +53,7 @@ func (c *client) exchanges() error {
 			i := int(ev.Fd)
 			if err := c.step(p, &all[i], i, buf); err != nil {
 				c.failed(err)
+				c.failedInGroup(all[i].began, err)
 				reset(all[i].fd)
 				all[i].fd = -1
 				broken = append(broken, i)
@@ -73,14 +73,14 @@ func (c *client) exchanges() error {
 }
 
 // connect begins a connection. It is watched by edges: one when it is there, one when the answer is.
-func (e *exchange) connect(p *poller, id int) error {
+func (c *client) connect(p *poller, e *exchange, id int) error {
 	fd, errno := socket(unix.SOCK_STREAM | unix.SOCK_NONBLOCK)
 	if errno != 0 {
 		return check("socket", errno)
 	}
 	e.fd, e.waiting, e.began = fd, false, time.Now()
 	// A connection that fails at once is reported by the poller like one that fails later.
-	_ = connect(fd, e.to)
+	_ = connect(fd, c.target(id, e.began))
 	return check("epoll_ctl", p.add(fd, id, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLET))
 }
 
@@ -104,6 +104,7 @@ func (c *client) step(p *poller, e *exchange, id int, buf []byte) error {
 		return c.step(p, e, id, buf)
 	}
 	c.finished(time.Now(), e.began, 1)
+	c.finishedInGroup(e.began)
 	switch c.spec.Kind {
 	case Request:
 		e.began = time.Now()
@@ -113,7 +114,7 @@ func (c *client) step(p *poller, e *exchange, id int, buf []byte) error {
 	default:
 		reset(e.fd)
 	}
-	return e.connect(p, id)
+	return c.connect(p, e, id)
 }
 
 func (c *client) send(e *exchange, buf []byte) error {
