@@ -138,7 +138,7 @@ func leavingRules(sets []setID) []rule {
 	if slices.ContainsFunc(sets, func(id setID) bool { return id.role == roleKeep || id.role == roleRewrite }) {
 		return []rule{{ifDNAT(), decide}}
 	}
-	return []rule{{ifDNAT(), ifSameInterface(sameInterfaces), decide}, {ifDNAT(), ifFromThisHost(), decide}}
+	return []rule{{ifNotDNAT(), accept()}, {ifSameInterface(sameInterfaces), decide}, {ifSentHere(), decide}}
 }
 
 func sourceRules(sets []setID) []rule {

@@ -36,6 +36,7 @@ const (
 	ctSrcIP6    = 21
 	ctDstIP6    = 22
 
+	metaIIF     = 4
 	metaIIFName = 6
 	metaOIFName = 7
 	metaNFProto = 15
@@ -213,6 +214,17 @@ func ifDirection(d byte) statement {
 // ifDNAT matches packets of sessions whose destination was rewritten.
 func ifDNAT() statement {
 	return statement{"ct status dnat", concat(ct(ctStatus, -1, reg32), bitwise(reg32, native32(statusDstNAT)), compare(reg32, cmpNeq, native32(0)))}
+}
+
+// ifNotDNAT matches packets of all other sessions.
+func ifNotDNAT() statement {
+	return statement{"ct status ! dnat", concat(ct(ctStatus, -1, reg32), bitwise(reg32, native32(statusDstNAT)), compare(reg32, cmpEq, native32(0)))}
+}
+
+// ifSentHere matches packets that this host sends of itself: they came in by no interface. It takes less than a look at the
+// routing tables (ifFromThisHost).
+func ifSentHere() statement {
+	return statement{"iif 0", concat(meta(metaIIF, reg32), compare(reg32, cmpEq, native32(0)))}
 }
 
 // loadKey puts the key of set id into registers from reg32 on. Packet roles read the packet; session roles read the
