@@ -68,6 +68,7 @@ func (d *daemon) reloads(ctx context.Context) error {
 	}
 	d.log.Info("ready", "file", d.server.Version.File, "forwards", d.table.Len())
 	d.tell(ready)
+	d.started()
 	cleanStale(d.log)
 	for {
 		select {

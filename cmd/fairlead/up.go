@@ -94,6 +94,8 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if earlier != nil && os.Geteuid() != 0 {
 		u.user = "" // the program before has become that user
 	}
+	collectAsBefore := collectLess()
+	defer collectAsBefore()
 	cfg, file, err := u.load()
 	if err != nil {
 		return nil, nil, err
@@ -127,7 +129,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if file == "" {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
-	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log}
+	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log, started: collectAsBefore}
 	err = d.run(ctx, ln, file, cfg)
 	if binary := d.next.Load(); err == nil && binary != nil {
 		// Said again, because what they are by default depends on the user.
@@ -140,10 +142,11 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 // A daemon is an engine with a control socket, a file and a service manager.
 type daemon struct {
 	*engine
-	flags  *upFlags
-	log    *slog.Logger
-	server *api.Server
-	next   atomic.Pointer[string] // the program to become
+	flags   *upFlags
+	log     *slog.Logger
+	server  *api.Server
+	started func()                 // called once all is applied
+	next    atomic.Pointer[string] // the program to become
 }
 
 // run carries the forwards and serves until ctx ends or a client has asked for down.
