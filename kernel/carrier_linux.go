@@ -33,7 +33,10 @@ type Carrier struct {
 	elements   map[setID]int                 // how many elements each set has
 	index      forward.Index                 // of carried
 	interfaces []string                      // elements of the set of interfaces
-	purges     sync.WaitGroup                // goroutines that end stale sessions
+	late       late                          // forwards whose stale sessions are to be ended
+	purges     sync.WaitGroup                // the goroutine that does, if there is one
+	closing    chan struct{}                 // closed by Close
+	close      func()                        // closes closing
 	counted    map[string]*reading           // the last reading, for a table that somebody else removed
 }
 
@@ -48,7 +51,11 @@ type Options struct {
 
 // New returns a carrier that has not looked at the kernel yet.
 func New(o Options) *Carrier {
-	c := &Carrier{table: o.Table, log: o.Log, elements: map[setID]int{}}
+	closing := make(chan struct{})
+	c := &Carrier{
+		table: o.Table, log: o.Log, elements: map[setID]int{},
+		closing: closing, close: sync.OnceFunc(func() { close(closing) }),
+	}
 	if c.table == "" {
 		c.table = DefaultTable
 	}
@@ -116,6 +123,7 @@ func (c *Carrier) withSocket(fn func(*nlSocket) error) error {
 
 // Close gives back what the carrier holds in this process. What it has in the kernel stays.
 func (c *Carrier) Close() error {
+	c.close()
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()

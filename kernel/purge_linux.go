@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -13,7 +16,7 @@ import (
 // of this host are left alone, and so are those of a forward whose target changed: they finish where they began.
 //
 // The walk through conntrack takes as long as its hash table is large (10 ms on a big machine). What a removed forward
-// leaves must be gone when it is reported removed; what an added one finds may take that moment longer.
+// leaves must be gone when it is reported removed; what an added one finds is looked for a moment later.
 func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
 		return
@@ -23,6 +26,11 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 		c.report(0, err)
 		return
 	}
+	if len(ch.removed)+len(ch.goneTargets) == 0 {
+		c.purgeLater(ch.added, here)
+		return
+	}
+	c.late.forget(ch.removed)
 	p := purger{here: here, now: map[string]*forward.Forward{}, gone: ch.goneTargets, former: c.former}
 	for _, f := range ch.added {
 		p.now[f.Name] = f
@@ -30,19 +38,71 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if err := errors.Join(index(&p.before, ch.removed), index(&p.after, ch.added)); err != nil {
 		c.log.Error("a changed forward claims what another does", "error", err)
 	}
-	if len(ch.removed)+len(ch.goneTargets) > 0 {
-		c.report(p.run(nl))
+	c.report(p.run(nl))
+}
+
+// lateBy is how long added forwards are gathered, so that many which come one by one cost a few walks and not one each.
+const lateBy = 100 * time.Millisecond
+
+// late is the forwards that were added and have not been looked after yet.
+type late struct {
+	mu      sync.Mutex
+	added   []*forward.Forward
+	here    map[netip.Addr]bool
+	running bool // a goroutine will
+}
+
+// purgeLater has a goroutine end what added forwards find.
+func (c *Carrier) purgeLater(added []*forward.Forward, here map[netip.Addr]bool) {
+	c.late.mu.Lock()
+	defer c.late.mu.Unlock()
+	c.late.added, c.late.here = append(c.late.added, added...), here
+	if c.late.running {
 		return
 	}
-	own, err := openNetlink() // here, because the goroutine's thread may be in another network namespace
+	nl, err := openNetlink() // here, because the goroutine's thread may be in another network namespace
 	if err != nil {
+		c.late.added = nil
 		c.report(0, err)
 		return
 	}
+	c.late.running = true
 	c.purges.Go(func() {
-		n, err := p.run(own)
-		c.report(n, errors.Join(err, own.Close()))
+		for added, here := c.late.wait(c.closing); added != nil; added, here = c.late.wait(c.closing) {
+			p := purger{here: here}
+			err := index(&p.after, added)
+			n, runErr := p.run(nl)
+			c.report(n, errors.Join(err, runErr))
+		}
+		c.report(0, nl.Close())
 	})
+}
+
+// wait takes what has been added a moment from now, or as soon as the carrier closes; nil is the end of the goroutine.
+func (l *late) wait(closing <-chan struct{}) ([]*forward.Forward, map[netip.Addr]bool) {
+	select {
+	case <-time.After(lateBy):
+	case <-closing:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	added := l.added
+	l.added, l.running = nil, added != nil
+	return added, l.here
+}
+
+// forget takes out what is no longer carried.
+func (l *late) forget(removed []*forward.Forward) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.added) == 0 {
+		return
+	}
+	gone := make(map[*forward.Forward]bool, len(removed))
+	for _, f := range removed {
+		gone[f] = true
+	}
+	l.added = slices.DeleteFunc(l.added, func(f *forward.Forward) bool { return gone[f] })
 }
 
 func (c *Carrier) report(ended int, err error) {
