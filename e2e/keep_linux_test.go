@@ -101,7 +101,7 @@ func TestKeepByRelay(t *testing.T) {
 		if got := c.from.Run(t, "curl", append([]string{"-sS", "-m", "5"}, strings.Fields(c.args)...)...); got != "ok\n" {
 			t.Errorf("%s: got %q", c.args, got)
 		}
-		if got := read(t, log); !strings.HasPrefix(got, c.seen) {
+		if got := logged(t, log); !strings.HasPrefix(got, c.seen) {
 			t.Errorf("%s: nginx saw %q, expected %s", c.args, got, c.seen)
 		}
 	}
@@ -110,7 +110,7 @@ func TestKeepByRelay(t *testing.T) {
 	if got := lab.Client.Feed(t, request, "socat", "-t5", "-", "TCP4:203.0.113.1:8082,bind=203.0.113.20"); !strings.HasSuffix(got, "ok\n") {
 		t.Errorf("through a proxy: got %q", got)
 	}
-	if got := read(t, log); got != "198.51.100.7 5555\n" {
+	if got := logged(t, log); got != "198.51.100.7 5555\n" {
 		t.Errorf("through a proxy: nginx saw %q", got)
 	}
 	for _, network := range []string{"tcp", "udp"} {

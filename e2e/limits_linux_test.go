@@ -54,7 +54,7 @@ send_proxy = "v2"
 		if got := lab.Client.Run(t, "curl", args...); got != "ok\n" {
 			t.Errorf("%v: got %q", c.args, got)
 		}
-		if got := read(t, log); !strings.Contains(got, c.seen) {
+		if got := logged(t, log); !strings.Contains(got, c.seen) {
 			t.Errorf("%v: nginx was told %q, expected %s", c.args, got, c.seen)
 		}
 	}

@@ -51,6 +51,13 @@ func read(t *testing.T, file string) string {
 	return string(b)
 }
 
+// logged is what nginx has written to its log since that was emptied. It writes a line after it has answered.
+func logged(t *testing.T, log string) string {
+	t.Helper()
+	waitFor(t, "a line in nginx's log", func() bool { return strings.HasSuffix(read(t, log), "\n") })
+	return read(t, log)
+}
+
 const gatewayFile = `
 [forward.web]
 listen = "0.0.0.0:80"
@@ -86,7 +93,7 @@ func TestGateway(t *testing.T) {
 		if got := lab.Client.Run(t, "curl", "-sS", "-m", "5", url); got != "hello from server\n" {
 			t.Errorf("%s: got %q", url, got)
 		}
-		if got := strings.TrimSpace(read(t, log)); !strings.Contains(got, seen) {
+		if got := strings.TrimSpace(logged(t, log)); !strings.Contains(got, seen) {
 			t.Errorf("%s: nginx saw %q, expected %s", url, got, seen)
 		}
 	}
@@ -146,7 +153,7 @@ func TestOneArmed(t *testing.T) {
 		if got := lab.Client.Run(t, "curl", "-sS", "-m", "5", url); got != "hello from server\n" {
 			t.Errorf("%s: got %q", url, got)
 		}
-		if got := strings.TrimSpace(read(t, log)); got != seen {
+		if got := strings.TrimSpace(logged(t, log)); got != seen {
 			t.Errorf("%s: nginx saw %q, expected %s", url, got, seen)
 		}
 	}
