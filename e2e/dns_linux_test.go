@@ -32,6 +32,7 @@ func dnsmasq(t *testing.T, n *netlab.Node, port int) {
 // TestDNS has dig and dnsperf ask a name server behind the relay, which is what clients of DNS do: one question by UDP, again
 // by TCP when the answer was cut short, and large answers in fragments.
 func TestDNS(t *testing.T) {
+	needs(t, "dnsmasq", "dig", "dnsperf")
 	lab := netlab.Gateway(t)
 	dnsmasq(t, lab.Server, 5353)
 	d := up(t, lab.Host, `
@@ -107,5 +108,5 @@ udp_idle = "1s"
 		}
 	}
 	d.letsGo(before)
-	d.endsLike()
+	d.endsAsNew()
 }

@@ -63,6 +63,7 @@ func keepCalling(t *testing.T, from *netlab.Node, network, addr string) *caller 
 // TestFloodedTCP has hping3 throw packets at an open port that belong to no connection, and SYNs whose sender does not exist.
 // None becomes a session, and those who talk and those who call do not notice.
 func TestFloodedTCP(t *testing.T) {
+	needs(t, "hping3")
 	lab := netlab.Gateway(t)
 	lab.Server.Echo(t, "[::]:8080")
 	d := up(t, lab.Host, "[forward.web]\nlisten = \"80\"\nto = \"192.168.1.10:8080\"\ncarry = \"relay\"\n")
@@ -95,13 +96,14 @@ func TestFloodedTCP(t *testing.T) {
 			t.Errorf("no %s in:\n%s", want, counters)
 		}
 	}
-	d.endsLike()
+	d.endsAsNew()
 }
 
 // TestFloodedUDP has hping3 make up senders of datagrams. Each is a flow of its own, which costs a socket until it was idle for
 // long enough, so a forward has a bound: max_connections, or 32,768. At the bound newcomers are refused, known flows go on, and
 // another forward does not notice.
 func TestFloodedUDP(t *testing.T) {
+	needs(t, "hping3")
 	const bound, made = 1000, 4000
 	lab := netlab.Gateway(t)
 	lab.Server.Echo(t, "[::]:8080")
@@ -151,5 +153,5 @@ udp_idle = "2500ms"
 			t.Errorf("a newcomer after the flood: %v", err)
 		}
 	}
-	d.endsLike()
+	d.endsAsNew()
 }

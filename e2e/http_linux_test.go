@@ -48,6 +48,7 @@ func random(seed uint64, n int) (data, sum string) {
 // TestWrk has wrk ask nginx for files as fast as it can, on connections that stay and on one for each request. No request
 // fails, every body is right, and nginx and the relay count what wrk counts.
 func TestWrk(t *testing.T) {
+	needs(t, "wrk")
 	const connections = 32
 	lab := netlab.Gateway(t)
 	log := nginx(t, lab.Server, 8080)
@@ -89,7 +90,8 @@ func TestWrk(t *testing.T) {
 			t.Errorf("%s %v: %d responses came, nginx served %d", c.path, c.args, came, served)
 		}
 		sessions = d.status()["web"].Connections.Total - sessions
-		least, most := uint64(connections), uint64(connections+2) // wrk tries the address, too
+		// wrk tries the address, too, and nginx ends a connection after 1,000 requests.
+		least, most := uint64(connections), uint64(connections+2+served/1000)
 		if c.args != nil {
 			least, most = uint64(came), uint64(served+connections+2)
 		}
@@ -102,5 +104,5 @@ func TestWrk(t *testing.T) {
 	if f := d.status()["web"]; f.Connections.Refused != 0 {
 		t.Errorf("counts %+v", f.Connections)
 	}
-	d.endsLike()
+	d.endsAsNew()
 }

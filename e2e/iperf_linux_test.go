@@ -64,5 +64,5 @@ func TestIperf(t *testing.T) {
 		}
 	}
 	d.letsGo(before)
-	d.endsLike()
+	d.endsAsNew()
 }

@@ -10,6 +10,7 @@ import (
 
 // TestScanned has nmap look at the relay's ports in every way it knows: it finds what is there, and nothing of it stays.
 func TestScanned(t *testing.T) {
+	needs(t, "nmap")
 	lab := netlab.Gateway(t)
 	nginx(t, lab.Server, 8080)
 	lab.Peer.Echo(t, "[::]:9000")
@@ -76,5 +77,5 @@ carry = "relay"
 	if got := lab.Client.Run(t, "curl", "-sS", "-m", "5", "http://203.0.113.1/"); got != "hello from server\n" {
 		t.Errorf("after the scans: got %q", got)
 	}
-	d.endsLike()
+	d.endsAsNew()
 }

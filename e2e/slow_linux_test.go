@@ -11,6 +11,7 @@ import (
 // TestSlowClients has slowhttptest open sessions by the hundred that send headers or bodies drop by drop, or read so. Each
 // costs the relay its two descriptors; a limit holds them back, idle_timeout ends those that pause, and who is quick is served.
 func TestSlowClients(t *testing.T) {
+	needs(t, "slowhttptest")
 	const most = 50
 	lab := netlab.Gateway(t)
 	log := nginx(t, lab.Server, 8080)
@@ -68,5 +69,5 @@ idle_timeout = "1s"
 	t.Logf("slow sessions: %v; the daemon had %+v", seen, during)
 	d.letsGo(before)
 	quick("80")
-	d.endsLike()
+	d.endsAsNew()
 }

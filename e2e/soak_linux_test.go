@@ -112,7 +112,7 @@ udp_idle = "1s"
 	if carried < s.bytes.Load() {
 		t.Errorf("%d bytes were compared, and the relay counts %d", s.bytes.Load(), carried)
 	}
-	d.endsLike()
+	d.endsAsNew()
 }
 
 // A soaker does the jobs of TestSoak. Each takes its own connection and checks all that comes.
