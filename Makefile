@@ -17,7 +17,7 @@ TARGETS  ?= linux/amd64 linux/arm64 linux/arm/7 linux/mipsle/softfloat darwin/am
 RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./store/... ./table/... ./api/... ./cmd/...
 
 # What the tests in network namespaces run beside our own code.
-NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc
+NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf
 
 .PHONY: all build
 all build:

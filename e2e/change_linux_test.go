@@ -89,24 +89,7 @@ func TestApplyLosesNothing(t *testing.T) {
 	for _, k := range append(talks, changedTCP, changedUDP) {
 		k.say()
 	}
-	stop, stopped := make(chan struct{}), make(chan int)
-	go func() {
-		words := 0
-		for {
-			select {
-			case <-stop:
-				stopped <- words
-				return
-			default:
-			}
-			for _, k := range talks {
-				if err := k.trySay(); err != nil {
-					t.Errorf("%s lost word %d: %v", k.name, k.n, err)
-				}
-				words++
-			}
-		}
-	}()
+	stop := keepTalking(t, talks...)
 	before := d.status()
 	for _, target := range []string{"192.168.1.20:8080", "192.168.1.10:8080", "192.168.1.20:8080"} {
 		d.write(manyForwards(1000, func(i int) string {
@@ -119,8 +102,7 @@ func TestApplyLosesNothing(t *testing.T) {
 			t.Errorf("apply says %q", out)
 		}
 	}
-	close(stop)
-	t.Logf("%d words said while the file was applied three times", <-stopped)
+	t.Logf("%d words said while the file was applied three times", stop())
 	changedTCP.say() // finishes where it began
 	changedUDP.say()
 	got, err := lab.Client.Call(t.Context(), "tcp", netlab.RouterWAN4+":10500")

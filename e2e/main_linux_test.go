@@ -110,6 +110,19 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// needs skips a test where a program is not installed, or fails it where nothing may be skipped.
+func needs(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv(netlab.RequireEnv) == "require" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+}
+
 // A forwardStatus is one entry of `fairlead status --json`, spelled as DESIGN fixes it.
 type forwardStatus struct {
 	Name, Origin, Listen, At, Via, Carried, Why, State, Detail string

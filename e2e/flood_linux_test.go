@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/internal/netlab"
+)
+
+// hping sends packets to the router's outer address, from a host of the LAN, and returns when all are sent. Each flood is the
+// number of packets, how far they are apart and what they are, in hping3's words; all run at the same time.
+func hping(t *testing.T, from *netlab.Node, floods ...string) {
+	t.Helper()
+	var all []*netlab.Process
+	for _, flood := range floods {
+		args := append([]string{"-q"}, strings.Fields(flood)...)
+		all = append(all, from.Start(t, "hping3", append(args, netlab.RouterWAN4)...))
+	}
+	for i, p := range all {
+		_ = p.Wait(t.Context()) // its status says whether there were answers
+		want, _ := strconv.Atoi(strings.Fields(floods[i])[1])
+		sent, _ := strconv.Atoi(regexp.MustCompile(`(\d+) packets tra`).FindStringSubmatch(p.Output() + "0 packets tra")[1])
+		if sent < want/4 { // one takes another's answers for its own, and stops before it has sent as many as it was told
+			t.Fatalf("hping3 %s:\n%s", floods[i], p.Output())
+		}
+	}
+}
+
+// A caller begins one session after the other, until it is told to stop.
+type caller struct {
+	stop    func() // returns when the other fields stand still
+	calls   int
+	slowest time.Duration
+}
+
+func keepCalling(t *testing.T, from *netlab.Node, network, addr string) *caller {
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &caller{stop: func() { cancel(); wg.Wait() }}
+	t.Cleanup(c.stop)
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			if _, err := from.Call(t.Context(), network, addr); err != nil {
+				t.Errorf("call %d of %s/%s, after %v: %v", c.calls, network, addr, time.Since(began), err)
+				return
+			}
+			c.slowest = max(c.slowest, time.Since(began))
+			c.calls++
+			time.Sleep(5 * time.Millisecond) // or it runs out of ports
+		}
+	})
+	return c
+}
+
+// TestFloodedTCP has hping3 throw packets at an open port that belong to no connection, and SYNs whose sender does not exist.
+// None becomes a session, and those who talk and those who call do not notice.
+func TestFloodedTCP(t *testing.T) {
+	needs(t, "hping3")
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8080")
+	d := up(t, lab.Host, "[forward.web]\nlisten = \"80\"\nto = \"192.168.1.10:8080\"\ncarry = \"relay\"\n")
+	k := dial(t, lab.Client, "tcp/"+netlab.RouterWAN4+":80")
+	k.say()
+	before := d.holds()
+	stop := keepTalking(t, k)
+	calls := keepCalling(t, lab.Client, "tcp", netlab.RouterWAN4+":80")
+	client := k.conn.LocalAddr().(*net.TCPAddr)
+	into := fmt.Sprintf("-p 80 -k -a %s -s %d ", client.IP, client.Port) // the talk itself
+	const few = "-c 500 -i u1000 "
+	hping(t, lab.Peer,
+		"-c 10000 -i u100 -p 80 -S --rand-source",
+		few+"-p 80 -R", few+"-p 80 -F", few+"-p 80 -A", few+"-p 80 -F -P -U", few+"-p 80 -S -A", few+"-p 80",
+		few+"-p 80 -R --rand-source", few+"-p 80 -A --rand-source -d 1000",
+		few+into+"-R", few+into+"-S", few+into+"-A -d 100", few+into+"-F -P -U")
+	words := stop()
+	calls.stop()
+	t.Logf("%d words and %d calls, the slowest of which took %v", words, calls.calls, calls.slowest)
+	k.say()
+	k.conn.Close()
+	d.letsGo(before)
+	if f := d.status()["web"]; f.Connections.Total != uint64(calls.calls)+1 || f.Connections.Refused != 0 {
+		t.Errorf("counts %+v, after %d calls and a talk", f.Connections, calls.calls)
+	}
+	// What the kernel did about it shows that the packets arrived: more SYNs than its queue takes, and some inside the talk.
+	counters := lab.Host.Run(t, "nstat", "-az", "TcpExtSyncookiesSent", "TcpExtTCPChallengeACK")
+	for _, want := range []string{"SyncookiesSent", "ChallengeACK"} {
+		if !regexp.MustCompile(want + ` +[1-9]`).MatchString(counters) {
+			t.Errorf("no %s in:\n%s", want, counters)
+		}
+	}
+	d.endsAsNew()
+}
+
+// TestFloodedUDP has hping3 make up senders of datagrams. Each is a flow of its own, which costs a socket until it was idle for
+// long enough, so a forward has a bound: max_connections, or 32,768. At the bound newcomers are refused, known flows go on, and
+// another forward does not notice.
+func TestFloodedUDP(t *testing.T) {
+	needs(t, "hping3")
+	const bound, made = 1000, 4000
+	lab := netlab.Gateway(t)
+	lab.Server.Echo(t, "[::]:8080")
+	d := up(t, lab.Host, fmt.Sprintf(`
+[forward.bounded]
+listen = "udp/9000"
+to = "192.168.1.10:8080"
+max_connections = %d
+udp_idle = "2500ms"
+[forward.free]
+listen = "udp/9001"
+to = "192.168.1.10:8080"
+carry = "relay"
+udp_idle = "2500ms"
+`, bound))
+	d.expect("bounded relay up", "free relay up")
+	at := "udp/" + netlab.RouterWAN4
+	talks := []*talk{dial(t, lab.Client, at+":9000"), dial(t, lab.Client, at+":9001")}
+	for _, k := range talks {
+		k.say()
+	}
+	before := d.holds()
+	stop := keepTalking(t, talks...)
+	hping(t, lab.Peer,
+		fmt.Sprintf("-c %d -i u100 --udp -p 9000 --rand-source -d 100", made),
+		fmt.Sprintf("-c %d -i u100 --udp -p 9001 --rand-source -d 0", made))
+	during := d.holds()
+	all := d.status()
+	t.Logf("%d words said; bounded has %+v, free has %+v, the daemon %+v", stop(), all["bounded"].Connections, all["free"].Connections, during)
+	if f := all["bounded"].Connections; f.Open != bound || f.Refused == 0 {
+		t.Errorf("bounded counts %+v", f)
+	}
+	// Senders that no host can have are dropped by the kernel.
+	if f := all["free"].Connections; f.Open < made/2 || f.Open > made+1 || f.Refused != 0 {
+		t.Errorf("free counts %+v", f)
+	}
+	if most := before.sockets + bound + made; during.sockets > most {
+		t.Errorf("%d sockets, expected %d at most", during.sockets, most)
+	}
+	for _, k := range talks {
+		k.say()
+		k.conn.Close()
+	}
+	d.letsGo(before)
+	for _, port := range []string{":9000", ":9001"} {
+		if _, err := lab.Client.Call(t.Context(), "udp", netlab.RouterWAN4+port); err != nil {
+			t.Errorf("a newcomer after the flood: %v", err)
+		}
+	}
+	d.endsAsNew()
+}
