@@ -114,8 +114,18 @@ func (m *manager) taken() int {
 	return m.removed
 }
 
-// start starts a process of the daemon, with what is stored and a descriptor that it has no use for.
+// start starts a process of the daemon and waits until it serves.
 func (m *manager) start(d *daemon) {
+	m.t.Helper()
+	d.proc = m.launch(d)
+	d.wait("the daemon has seen to its forwards", func() bool {
+		out, err := d.try("status", "--json")
+		return err == nil && !strings.Contains(out, "not carried yet")
+	})
+}
+
+// launch starts a process of the daemon, with what is stored and a descriptor that it has no use for.
+func (m *manager) launch(d *daemon) *netlab.Process {
 	m.t.Helper()
 	cmd := d.node.Command(context.Background(), "sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary},
 		d.args("up", "-c", d.file(), "--log-level", "debug")...)...)
@@ -141,11 +151,7 @@ func (m *manager) start(d *daemon) {
 			m.t.Logf("a daemon wrote:\n%s", proc.Output())
 		}
 	})
-	d.proc = proc
-	d.wait("the daemon has seen to its forwards", func() bool {
-		out, err := d.try("status", "--json")
-		return err == nil && !strings.Contains(out, "not carried yet")
-	})
+	return proc
 }
 
 // stop ends the process and reports whether it has left something.
@@ -215,7 +221,7 @@ func TestRestart(t *testing.T) {
 	m := newManager(t)
 	d := &daemon{t: t, node: lab.Host, dir: t.TempDir()}
 	path := filepath.Join(d.dir, "listen")
-	d.write(`[forward.relayed]
+	text := `[forward.relayed]
 listen = "tcp/9000"
 to = "192.168.1.10:8080"
 carry = "relay"
@@ -226,7 +232,8 @@ carry = "relay"
 [forward.local]
 listen = "unix:` + path + `"
 to = "192.168.1.10:8080"
-`)
+`
+	d.write(text)
 	m.start(d)
 	at := "/" + netlab.RouterWAN4 + ":"
 	local, err := net.Dial("unix", path)
@@ -276,6 +283,15 @@ to = "192.168.1.10:8080"
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if round == 2 { // a process that does not come up takes nothing with it
+			d.write("nonsense = 1")
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			if err := m.launch(d).Wait(ctx); err == nil || ctx.Err() != nil {
+				t.Errorf("with a bad file the daemon ends with %v", err)
+			}
+			cancel()
+			d.write(text)
 		}
 		m.start(d)
 		if d.proc.Pid() == pid || m.taken() != round+1 || !strings.Contains(d.proc.Output(), "not for this program") {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,6 +59,22 @@ func TestParcel(t *testing.T) {
 		}
 		_ = unix.Close(parcel)
 	}
+}
+
+// TestParcelOfMany makes a parcel as big as the unit's LimitNOFILE= has it at most.
+func TestParcelOfMany(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: the descriptors on their way are more than RLIMIT_NOFILE")
+	}
+	_, w := pipes(t, 1)
+	defer closeAll(w)
+	began := time.Now()
+	parcel, err := pack(slices.Repeat(w, 524288))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("packed in %v", time.Since(began))
+	_ = unix.Close(parcel)
 }
 
 // TestParcelDropped closes what nobody has taken out.
