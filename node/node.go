@@ -33,8 +33,7 @@ type PacketNode interface {
 type SocketNode interface {
 	// Connect starts a TCP connection, or connects a UDP socket, and returns the socket, which does not block and belongs to
 	// the caller. Whether a TCP connection came about is told by the socket: it becomes writable (connect(2), EINPROGRESS).
-	// The handshake's last segment is then held back for bytes to go with; a caller without any sets TCP_QUICKACK, or the
-	// target learns of the connection up to 200 ms later (TCP_DELACK_MAX). Errors are those of system calls.
+	// Errors are those of system calls.
 	Connect(to netip.AddrPort, o ConnectOptions) (fd int, err error)
 }
 
@@ -53,6 +52,9 @@ type ConnectOptions struct {
 	// is free. Zero leaves both to the system.
 	From     netip.AddrPort
 	FastOpen bool // the first bytes go with the SYN where the target is known to take them (RFC 7413)
+	// HoldACK holds the last segment of the handshake back for the first bytes to go with, as long as TCP_DELACK_MAX (200 ms).
+	// A caller who finds himself without any sets TCP_QUICKACK, and it goes at once.
+	HoldACK bool
 }
 
 // A Binder is a Node that can open its listeners under conditions that an address does not express.

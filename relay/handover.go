@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"fmt"
+	"iter"
 	"net/netip"
 	"time"
 
@@ -9,7 +11,7 @@ import (
 )
 
 // HandoverFormat is the version of Handover: a process takes what one of the same version leaves.
-const HandoverFormat = 1
+const HandoverFormat = 2
 
 // A Handover is what a relay leaves to the process that comes after it, beside descriptors that stay open: listening
 // sockets with the clients in their queues, and sessions with what is on its way. It is plain data, for any encoding.
@@ -82,19 +84,47 @@ const leaveTime = 5 * time.Second
 // Descriptors is every descriptor that h speaks of.
 func (h *Handover) Descriptors() []int {
 	var fds []int
-	for _, l := range h.Listeners {
-		fds = append(fds, l.FD)
-	}
-	for _, s := range h.Sessions {
-		fds = append(fds, s.FD[0], s.FD[1])
-	}
-	for _, c := range h.Clients {
-		fds = append(fds, c.FD)
-	}
-	for _, f := range h.Flows {
-		fds = append(fds, f.FD)
+	for fd := range h.descriptors() {
+		fds = append(fds, *fd)
 	}
 	return fds
+}
+
+// Renumber has h speak of other descriptors, given in the order of Descriptors: the same sockets by the numbers that they
+// have in another process.
+func (h *Handover) Renumber(fds []int) error {
+	if want := len(h.Descriptors()); want != len(fds) {
+		return fmt.Errorf("there are %d descriptors, and %d are spoken of", len(fds), want)
+	}
+	for fd := range h.descriptors() {
+		*fd, fds = fds[0], fds[1:]
+	}
+	return nil
+}
+
+func (h *Handover) descriptors() iter.Seq[*int] {
+	return func(yield func(*int) bool) {
+		for i := range h.Listeners {
+			if !yield(&h.Listeners[i].FD) {
+				return
+			}
+		}
+		for i := range h.Sessions {
+			if s := &h.Sessions[i]; !yield(&s.FD[0]) || !yield(&s.FD[1]) {
+				return
+			}
+		}
+		for i := range h.Clients {
+			if !yield(&h.Clients[i].FD) {
+				return
+			}
+		}
+		for i := range h.Flows {
+			if !yield(&h.Flows[i].FD) {
+				return
+			}
+		}
+	}
 }
 
 func (p place) handed() HandedPlace {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"os"
 	"syscall"
@@ -70,6 +71,7 @@ func (d detached) SyscallConn() (syscall.RawConn, error) { return d.rawSocket, n
 func (q *quick) freeze(h *Handover) {
 	if q.Waiting() {
 		engine.Reset(q.FD(engine.Target))
+		engine.ResetOnClose(q.FD(engine.Client), true) // as a session's, see engine.Stream.Freeze
 		q.task.leave(q)
 		h.Clients = append(h.Clients, HandedClient{Place: q.place.handed(), Client: q.client, FD: q.FD(engine.Client)})
 		return
@@ -181,10 +183,21 @@ func inherit(h *Handover) inherited {
 	return in
 }
 
-// take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu.
+// take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu. A unix socket whose file has
+// gone is not taken: no client finds it any more. (systemd clears directories of a service between two processes.)
 func (in *inherited) take(p place) net.Listener {
+	if fd, ok := in.listeners[p]; ok && p.path != "" && !hasSocketFile(p.path) {
+		delete(in.listeners, p)
+		_ = unix.Close(fd)
+		return nil
+	}
 	l, _ := openInherited(in, p, net.FileListener)
 	return l
+}
+
+func hasSocketFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSocket != 0
 }
 
 // takePackets is take for UDP.
@@ -236,6 +249,7 @@ func (r *Relay) resume(ctx context.Context) {
 			engine.Reset(c.FD)
 			continue
 		}
+		engine.ResetOnClose(c.FD, false)
 		e.Admit(&gate{relay: r, listener: l, ctx: context.WithoutCancel(ctx)}, c.FD, c.Client)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/host"
@@ -104,5 +106,51 @@ func TestHandover(t *testing.T) {
 	l.end()
 	if err := <-l.done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHandoverResets has sockets that nobody goes on with be reset rather than closed in order, and only those.
+func TestHandoverResets(t *testing.T) {
+	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
+	port := freePort(t)
+	f := fwd(t, "x", port, target)
+	l := newLife(t, nil, f)
+	stay, other := dial(t, "tcp", "127.0.0.1:"+port), dial(t, "tcp", "127.0.0.1:"+port)
+	ask(t, stay, "before")
+	ask(t, other, "before")
+	left := l.leave(t)
+	if len(left.Sessions) != 2 {
+		t.Fatalf("%d sessions are left", len(left.Sessions))
+	}
+	resets := func(fd int) bool {
+		on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LINGER) // of two ints the first
+		if err != nil {
+			t.Fatal(err)
+		}
+		return on != 0
+	}
+	for _, s := range left.Sessions {
+		for _, fd := range s.FD {
+			if !resets(fd) {
+				t.Errorf("descriptor %d would be closed in order", fd)
+			}
+		}
+	}
+	l = newLife(t, left, f)
+	ask(t, stay, "after")
+	ask(t, other, "after")
+	for _, s := range left.Sessions {
+		for _, fd := range s.FD {
+			if resets(fd) {
+				t.Errorf("descriptor %d is still one that is reset", fd)
+			}
+		}
+	}
+	left = l.leave(t)
+	for _, fd := range left.Descriptors() {
+		_ = unix.Close(fd)
+	}
+	if _, err := stay.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("a session that nobody goes on with ends with %v", err)
 	}
 }

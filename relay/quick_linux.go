@@ -156,7 +156,7 @@ func (q *quick) connect(last error) (fd int, timeout time.Duration, err error) {
 		}
 		q.far = to[q.next.address]
 		q.next.address++
-		fd, err := q.dialer.Connect(q.far, node.ConnectOptions{From: q.from(q.f), FastOpen: q.f.FastOpen})
+		fd, err := q.dialer.Connect(q.far, node.ConnectOptions{From: q.from(q.f), FastOpen: q.f.FastOpen, HoldACK: true})
 		if err == nil {
 			return fd, q.timeout(), nil
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"syscall"
@@ -12,14 +13,14 @@ import (
 	"github.com/fairlead-net/fairlead/relay"
 )
 
-// handoverEnv names the descriptor of a file in memory that says what an earlier program left open.
+// handoverEnv names the descriptor of a manifest whose own descriptors are open in this process.
 const handoverEnv = "FAIRLEAD_HANDOVER"
 
-// inherited reads what an earlier program left, nil if there was none.
-func inherited() (*relay.Handover, error) {
+// inherited is what an earlier program has left, in this process or with the service manager; nil if there is nothing.
+func inherited(log *slog.Logger) (*relay.Handover, error) {
 	text := os.Getenv(handoverEnv)
 	if text == "" {
-		return nil, nil
+		return withdraw(log), nil
 	}
 	_ = os.Unsetenv(handoverEnv)
 	fd, err := strconv.Atoi(text)
@@ -28,9 +29,9 @@ func inherited() (*relay.Handover, error) {
 	}
 	f := os.NewFile(uintptr(fd), "handover")
 	defer f.Close()
-	h := new(relay.Handover)
-	if err := json.NewDecoder(f).Decode(h); err != nil {
-		return nil, fmt.Errorf("what the program before left: %w", err)
+	h, err := readManifest(f)
+	if err != nil {
+		return nil, err
 	}
 	for _, fd := range h.Descriptors() {
 		unix.CloseOnExec(fd)
@@ -38,21 +39,15 @@ func inherited() (*relay.Handover, error) {
 	return h, nil
 }
 
-// become runs the successor in this process, with what the relay has left. It returns only if it fails; then all is lost
-// that was left, and the service manager starts anew.
+// become runs the successor in this process, with what the relay has left. It returns only if it fails.
 func (s successor) become(h *relay.Handover) error {
-	fd, err := unix.MemfdCreate("fairlead-handover", 0)
+	f, err := writeManifest(h)
 	if err != nil {
-		return fmt.Errorf("handover: %w", err)
+		return err
 	}
-	f := os.NewFile(uintptr(fd), "handover")
-	if err := json.NewEncoder(f).Encode(h); err != nil {
-		return fmt.Errorf("handover: %w", err)
-	}
-	if _, err := f.Seek(0, 0); err != nil {
-		return fmt.Errorf("handover: %w", err)
-	}
-	for _, fd := range h.Descriptors() {
+	defer f.Close()
+	manifest := int(f.Fd())
+	for _, fd := range append(h.Descriptors(), manifest) {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return fmt.Errorf("handover: descriptor %d: %w", fd, err)
 		}
@@ -60,6 +55,45 @@ func (s successor) become(h *relay.Handover) error {
 	if err := keepPrivileges(); err != nil {
 		return fmt.Errorf("handover: %w", err)
 	}
-	env := append(os.Environ(), handoverEnv+"="+strconv.Itoa(fd))
+	env := append(os.Environ(), handoverEnv+"="+strconv.Itoa(manifest))
 	return fmt.Errorf("running %s: %w", s.binary, syscall.Exec(s.binary, s.args, env)) //nolint:gosec // it is the daemon's user who asked
+}
+
+// writeManifest writes down what is left, in a file in memory: the format, and then everything.
+func writeManifest(h *relay.Handover) (*os.File, error) {
+	fd, err := unix.MemfdCreate("fairlead-handover", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("handover: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "handover")
+	enc := json.NewEncoder(f)
+	err = enc.Encode(relay.HandoverFormat)
+	if err == nil {
+		err = enc.Encode(h)
+	}
+	if err == nil {
+		_, err = f.Seek(0, 0)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("handover: %w", err)
+	}
+	return f, nil
+}
+
+// readManifest reads what an earlier program has written down. The descriptors are numbered as in that one.
+func readManifest(f *os.File) (*relay.Handover, error) {
+	dec := json.NewDecoder(f)
+	var format int
+	if err := dec.Decode(&format); err != nil {
+		return nil, fmt.Errorf("what the program before left: %w", err)
+	}
+	if format != relay.HandoverFormat {
+		return nil, fmt.Errorf("the program before left format %d, and this one takes over %d", format, relay.HandoverFormat)
+	}
+	h := new(relay.Handover)
+	if err := dec.Decode(h); err != nil {
+		return nil, fmt.Errorf("what the program before left: %w", err)
+	}
+	return h, nil
 }

@@ -36,7 +36,8 @@ func newUp(g *globals) *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Run the daemon in the foreground until SIGTERM or Ctrl-C. It carries the forwards of the file and those that were added to
 it, and answers the other commands at the control socket. SIGHUP makes it read the file again. It tells systemd when it is
-ready. Forwards that the kernel carries go on while it is stopped; "fairlead down" takes them away.
+ready, and leaves it the sessions of the relay for the process that comes next: "systemctl restart" ends none. Forwards that
+the kernel carries go on while it is stopped; "fairlead down" takes them away.
 
 Started as root it keeps the rights to change the network and to bind low ports, and drops all others.`,
 		Example: `  fairlead up
@@ -50,10 +51,11 @@ Started as root it keeps the rights to change the network and to bind low ports,
 				return err
 			}
 			next, left, err := u.run(cmd.Context(), log)
-			if err != nil || next == nil {
-				return err
+			if next != nil {
+				err = next.become(left) // which returns only if it fails
 			}
-			return next.become(left)
+			deposit(left, log)
+			return err
 		},
 	}
 	registerFile(cmd, &u.file, "the file with the forwards (default "+systemFile+" if it exists)")
@@ -85,15 +87,9 @@ func (u *upFlags) load() (*config.Config, string, error) {
 	return cfg, systemFile, err
 }
 
-// run is the daemon from start to end. next is the program that goes on in its place, if there is one, with what is left.
+// run is the daemon from start to end. left is what it leaves open, nil when it has closed everything, and next the program that
+// goes on with that in its place, nil when there is none.
 func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, left *relay.Handover, err error) {
-	earlier, err := inherited()
-	if err != nil {
-		return nil, nil, err
-	}
-	if earlier != nil && os.Geteuid() != 0 {
-		u.user = "" // the program before has become that user
-	}
 	collectAsBefore := collectLess()
 	defer collectAsBefore()
 	cfg, file, err := u.load()
@@ -118,6 +114,13 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 		return nil, nil, err
 	}
 	defer st.Close()
+	earlier, err := inherited(log) // late: what the service manager keeps is still there after a start that failed before
+	if err != nil {
+		return nil, nil, err
+	}
+	if earlier != nil && os.Geteuid() != 0 {
+		u.user = "" // the program before has become that user
+	}
 	become, err := findUser(u.user)
 	if err != nil {
 		return nil, nil, err
@@ -130,13 +133,16 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
 	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log, started: collectAsBefore}
+	if canDeposit() {
+		d.relay.Leave()
+	}
 	err = d.run(ctx, ln, file, cfg)
 	if binary := d.next.Load(); err == nil && binary != nil {
 		// Said again, because what they are by default depends on the user.
 		args := append(slices.Clone(os.Args), "--socket", socket, "--state", state)
-		return &successor{*binary, args}, d.relay.Left(), nil
+		next = &successor{*binary, args}
 	}
-	return nil, nil, err
+	return next, d.relay.Left(), err
 }
 
 // A daemon is an engine with a control socket, a file and a service manager.

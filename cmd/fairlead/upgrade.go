@@ -121,7 +121,7 @@ func canTakeOver(ctx context.Context, binary, file string) error {
 
 func refuseUpgrade(binary, format string, args ...any) error {
 	return advise(fmt.Errorf("%s cannot stand in: "+format, append([]any{binary}, args...)...),
-		"the daemon runs on as before; restart it to change to this program, which ends the relay's sessions")
+		"the daemon runs on as before; restart it to change to this program, which ends the relay's sessions unless it understands them")
 }
 
 // withStderr adds what a program said before it failed.

@@ -37,7 +37,9 @@ func connect(to netip.AddrPort, o node.ConnectOptions) (int, error) {
 	}
 	if !o.Packets {
 		setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		setOption(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) // see node.SocketNode
+	}
+	if o.HoldACK && !o.Packets {
+		setOption(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	}
 	if o.FastOpen && !o.Packets {
 		setOption(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1) // refused: an ordinary handshake

@@ -1,7 +1,8 @@
 package engine
 
 // Freeze takes an open stream out of a closed engine. Its descriptors are no longer the stream's; the owner is told nothing.
-// It reports false for a stream that has no two connected sockets, or is about to be reset.
+// Whoever closes them without having gone on with the stream resets it: an orderly end would pass for the whole of what was
+// sent. It reports false for a stream that has no two connected sockets, or is about to be reset.
 func (s *Stream) Freeze() (Frozen, bool) {
 	var f Frozen
 	if s.state != open || s.broken {
@@ -19,6 +20,9 @@ func (s *Stream) Freeze() (Frozen, bool) {
 			}
 			f.Pending[side] = append(f.Pending[side], held...)
 		}
+	}
+	for side := range s.ends {
+		ResetOnClose(s.FD(side), true)
 	}
 	s.state = ended
 	return f, true
@@ -46,6 +50,7 @@ func (f *Frozen) thaw(s *Stream) {
 	for side := range s.ends {
 		e := &s.ends[side]
 		e.pending, e.free = f.Pending[side], f.Free[side]
+		ResetOnClose(s.FD(side), false)
 		if f.Done[side] {
 			e.flags |= done
 		}

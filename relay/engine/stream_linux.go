@@ -414,7 +414,7 @@ func (s *Stream) close(l *Loop) {
 			continue
 		}
 		if s.broken && e.flags&(dead|unixSide) == 0 {
-			resetOnClose(e.fd)
+			ResetOnClose(int(e.fd), true)
 		}
 		l.Forget(e.fd)
 		closeFD(e.fd)

@@ -56,9 +56,12 @@ func setOption(fd int32, level, name, value int) {
 // acknowledge sends at once what acknowledgement the kernel holds back, see tcp(7), TCP_QUICKACK.
 func acknowledge(fd int32) { setOption(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
 
-// resetOnClose makes close send a RST (RFC 9293, section 3.6.2) where fd is TCP.
-func resetOnClose(fd int32) {
-	linger := unix.Linger{Onoff: 1}
+// ResetOnClose makes close send a RST (RFC 9293, section 3.6.2) where fd is TCP, or takes that back.
+func ResetOnClose(fd int, on bool) {
+	var linger unix.Linger
+	if on {
+		linger.Onoff = 1
+	}
 	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
 		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
 }
@@ -141,6 +144,6 @@ func bigEndian(port uint16) uint16 {
 
 // Reset closes a socket, by a reset where it is TCP.
 func Reset(fd int) {
-	resetOnClose(int32(fd))
+	ResetOnClose(fd, true)
 	closeFD(int32(fd))
 }
