@@ -83,8 +83,8 @@ func (b *batch) addRules(c chain) {
 	}
 }
 
-// addSet declares set id. A concatenated key of ranges also says how long its fields are.
-func (b *batch) addSet(id setID) {
+// addSet declares set id for n elements. A concatenated key of ranges also says how long its fields are.
+func (b *batch) addSet(id setID, n int) {
 	var flags uint32
 	key := id.key()
 	attrs := [][]byte{str(1, b.table), str(2, id.name()), be32(4, typeNumber(id, key)), be32(5, uint32(id.size(key)))}
@@ -103,6 +103,9 @@ func (b *batch) addSet(id setID) {
 			lengths = append(lengths, nested(1, be32(1, uint32(id.dataType(f).size))))
 		}
 		attrs = append(attrs, nested(9, nested(2, lengths...)))
+	}
+	if size := id.capacity(n); size > 0 {
+		attrs = append(attrs, nested(9, be32(1, uint32(size))))
 	}
 	if slices.Contains(key, fieldSlot) {
 		attrs = append(attrs, attr(13, id.userData()))

@@ -158,6 +158,12 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 		if err == nil {
 			break
 		}
+		if errors.Is(err, unix.ENFILE) && !change.fresh {
+			if change, err = c.enlarge(s, change); err != nil {
+				return err
+			}
+			continue
+		}
 		if culprit == "" || ctx.Err() != nil {
 			return err
 		}
@@ -193,7 +199,7 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 		return "", nil
 	}
 	var refused *KernelError
-	if !errors.As(err, &refused) || len(ch.add) == 0 {
+	if !errors.As(err, &refused) || len(ch.add) == 0 || errors.Is(err, unix.ENFILE) {
 		return "", err
 	}
 	// Once more with a message for each element: then the number of the refused message leads to the forward.

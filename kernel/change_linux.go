@@ -169,13 +169,28 @@ func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*c
 	if len(want) == 0 {
 		return ch, nil
 	}
+	return ch, c.compose(s, ch, rs)
+}
+
+// compose has the table made from nothing.
+func (c *Carrier) compose(s *nlSocket, ch *change, rs *Ruleset) error {
 	ch.fresh = true
 	for _, id := range rs.sets {
 		ch.add = append(ch.add, rs.elements[id]...)
 	}
 	c.restoreCounters(ch.add)
 	ch.setInterfaces(nil)
-	return ch, ch.setStructure(s, c.table, map[setID]int{})
+	return ch.setStructure(s, c.table, map[setID]int{})
+}
+
+// enlarge is ch by way of a table that is made anew, because a set of the one there is cannot take what shall be added.
+func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	rs, _ := Compile(c.table, ch.want, nil)
+	larger := &change{want: ch.want, removed: ch.removed, added: ch.added, goneTargets: ch.goneTargets, dropTable: true}
+	return larger, c.compose(s, larger, rs)
 }
 
 func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {

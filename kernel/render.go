@@ -42,6 +42,9 @@ func (rs *Ruleset) writeSet(out *bufio.Writer, id setID) {
 		kind, declared = "map", declared+" : "+types(id, id.data())
 	}
 	fmt.Fprintf(out, "\n\t%s %s {\n\t\t%s %s\n", kind, id.name(), word, declared)
+	if size := id.capacity(len(rs.elements[id])); size > 0 {
+		fmt.Fprintf(out, "\t\tsize %d\n", size)
+	}
 	if id.interval() {
 		fmt.Fprintf(out, "\t\tflags interval\n")
 	}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -123,6 +124,16 @@ const (
 	fieldTarget
 	fieldSlot // drawn by the rule: which of several targets
 )
+
+// capacity is how many elements set id is declared to hold when it is made for n, 0 where that is left open. A set that knows
+// takes its elements in half the time; one that becomes too small is made anew (ENFILE).
+func (id setID) capacity(n int) int {
+	const many = 1024
+	if n < many || id.interval() {
+		return 0
+	}
+	return 2 << bits.Len(uint(n))
+}
 
 // maxFields is more than any key has.
 const maxFields = 8

@@ -52,7 +52,7 @@ func (b *batch) writeStructure(ch *change) {
 		}
 	}
 	for _, id := range ch.setsNew {
-		b.addSet(id)
+		b.addSet(id, ch.counts[id])
 	}
 	for _, c := range wanted {
 		b.addChain(c)
