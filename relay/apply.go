@@ -154,7 +154,9 @@ func (r *Relay) commit(changes []*change) (unused []*listener) {
 		if l.pickBlame(); len(l.users) == 0 {
 			unused = append(unused, l)
 			delete(r.places, p)
+			continue
 		}
+		l.wishesChanged()
 	}
 	return unused
 }

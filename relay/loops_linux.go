@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay/engine"
 )
 
@@ -91,13 +92,31 @@ func (r *Relay) takeOver(ctx context.Context, l *listener) door {
 	}
 	_ = l.stream.Close()
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // those that are accepted inherit it
-	for t := range l.users {
-		if t.f.FastOpen { // refused, or switched off by net.ipv4.tcp_fastopen: an ordinary handshake
-			_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, fastOpenQueue)
-		}
-	}
+	l.offerFastOpen(fd)
 	d.Listener = e.Listen(fd, &gate{relay: r, listener: l, ctx: ctx})
 	return d
+}
+
+// wishesChanged is called when other forwards than before use l.
+func (l *listener) wishesChanged() {
+	if d, ok := l.door.(*socketDoor); ok {
+		l.offerFastOpen(d.FD())
+	}
+}
+
+// offerFastOpen has the listening socket take bytes with the SYN while a forward that uses it wants that. Where the system
+// refuses, or has it switched off (net.ipv4.tcp_fastopen), there is an ordinary handshake.
+func (l *listener) offerFastOpen(fd int) {
+	if l.place.network != forward.TCP {
+		return
+	}
+	queue := 0
+	for t := range l.users {
+		if t.f.FastOpen {
+			queue = fastOpenQueue
+		}
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, queue)
 }
 
 // duplicate is another descriptor of a socket of package net's.

@@ -11,6 +11,8 @@ func (*loops) stop() {}
 
 func (*Relay) takeOver(context.Context, *listener) door { return nil }
 
+func (*listener) wishesChanged() {}
+
 func (*Relay) handOver(*stream) bool { return false }
 
 // handed is a stream that the engine carries: here there is none.

@@ -128,7 +128,7 @@ func (q *quick) begin(loop *engine.Loop, fd int, dest netip.AddrPort) *engine.St
 	if err == nil {
 		o := engine.Options{
 			Owner: q, Loop: loop, Client: fd, Target: far, Timeout: timeout, Unix: [2]bool{q.place.path != ""},
-			Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.upload, &q.download},
+			FastOpen: q.f.FastOpen, Idle: q.f.IdleTimeout, Limits: [2]engine.Limit{&q.upload, &q.download},
 		}
 		if q.f.SendProxy != 0 {
 			o.Preamble, err = proxyHeader{client: q.client, dest: dest}.format(q.f.SendProxy)

@@ -99,6 +99,7 @@ const (
 	bulk                       // the last read was large
 	splices                    // bytes from here can stay in the kernel
 	unixSide                   // not TCP
+	deferred                   // connects with its first bytes
 	done                       // nothing more comes from here: its end has been passed on
 	dead                       // takes nothing more, either
 )
@@ -111,6 +112,7 @@ type Options struct {
 	Target   int           // a connect may be under way
 	Unix     [2]bool       // which sides are unix sockets
 	Timeout  time.Duration // for the connect; 0: the target has answered already
+	FastOpen bool          // the connect may wait for the first bytes (TCP_FASTOPEN_CONNECT)
 	Idle     time.Duration // 0: forever
 	Preamble []byte        // sent to the target first, and not counted
 	Limits   [2]Limit      // of the directions that begin at each side; nil: none
@@ -136,6 +138,9 @@ func (s *Stream) Init(o Options) {
 		if !o.Unix[1-side] {
 			e.flags |= splices // splice(2) of Go's and of ours: into TCP
 		}
+	}
+	if o.FastOpen {
+		s.ends[Target].flags |= deferred
 	}
 	if len(o.Preamble) > 0 {
 		client := &s.ends[Client]
@@ -292,9 +297,22 @@ func (s *Stream) connecting(l *Loop, side int, events uint32) {
 	s.opened(l)
 	s.owner.Connected(s)
 	if client := &s.ends[Client]; client.flags&readable == 0 && !client.holds() {
-		acknowledge(s.ends[Target].fd) // no bytes go now that the handshake's last segment could go with
+		s.connectEmpty()
 	}
 	s.goOn(l)
+}
+
+// connectEmpty goes on with a handshake that waits for bytes to go with it when there are none: with its last segment, and with
+// its first, which TCP Fast Open holds back until a write.
+func (s *Stream) connectEmpty() {
+	target := &s.ends[Target]
+	acknowledge(target.fd)
+	if target.flags&deferred == 0 {
+		return
+	}
+	if _, errno := write(target.fd, nil); errno != 0 && errno != unix.EINPROGRESS {
+		s.refused(Client, errno)
+	}
 }
 
 // failed goes on to the next attempt, if the owner has one.

@@ -53,7 +53,7 @@ func setOption(fd int32, level, name, value int) {
 	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
 }
 
-// acknowledge sends at once what acknowledgement the kernel holds back, see tcp(7), TCP_QUICKACK.
+// acknowledge sends at once what acknowledgement the kernel holds back (tcp(7), TCP_QUICKACK).
 func acknowledge(fd int32) { setOption(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
 
 // ResetOnClose makes close send a RST (RFC 9293, section 3.6.2) where fd is TCP, or takes that back.
