@@ -65,12 +65,14 @@ func (e *TieError) Error() string {
 
 // Add enters f, or returns a *TieError and leaves the index as it was.
 func (x *Index) Add(f *Forward) error {
+	entered := 0
 	for c := range f.Claims {
 		if other := x.owner(c); other != nil {
-			x.remove(f, c)
+			x.remove(f, entered)
 			return &TieError{Name: f.Name, Other: other.Name, Claim: c}
 		}
 		x.enter(f, c)
+		entered++
 	}
 	return nil
 }
@@ -119,14 +121,15 @@ func (x *Index) find(k fieldKey) *field {
 }
 
 // Remove takes f out again. f must be a forward that Add took.
-func (x *Index) Remove(f *Forward) { x.remove(f, Claim{}) }
+func (x *Index) Remove(f *Forward) { x.remove(f, -1) }
 
-// remove takes the claims of f out that come before end, or all where there is no such claim.
-func (x *Index) remove(f *Forward, end Claim) {
+// remove takes the first n claims of f out, or all where n is negative.
+func (x *Index) remove(f *Forward, n int) {
 	for c := range f.Claims {
-		if c == end {
+		if n == 0 {
 			return
 		}
+		n--
 		k := keyOf(c)
 		d := x.find(k)
 		switch c.Ports {

@@ -185,10 +185,15 @@ func (c *Carrier) compose(s *nlSocket, ch *change, rs *Ruleset) error {
 
 // enlarge is ch by way of a table that is made anew, because a set of the one there is cannot take what shall be added.
 func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
-	if err := c.read(); err != nil {
+	there, err := setNames(s, c.table)
+	if err != nil {
 		return nil, err
 	}
 	rs, _ := Compile(c.table, ch.want, nil)
+	had := slices.DeleteFunc(slices.Clone(rs.sets), func(id setID) bool { return !slices.Contains(there, id.name()) })
+	if err := c.read(s, slices.Values(had)); err != nil {
+		return nil, err
+	}
 	larger := &change{want: ch.want, removed: ch.removed, added: ch.added, goneTargets: ch.goneTargets, dropTable: true}
 	return larger, c.compose(s, larger, rs)
 }

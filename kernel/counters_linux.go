@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"errors"
+	"iter"
 	"log/slog"
+	"maps"
 	"os"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -18,7 +20,7 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 	if c.handle == 0 {
 		return out
 	}
-	if err := c.read(); err != nil {
+	if err := c.withSocket(func(s *nlSocket) error { return c.read(s, maps.Keys(c.elements)) }); err != nil {
 		c.log.Warn("counters cannot be read", "table", c.table, "error", err)
 	}
 	open := map[string]int{}
@@ -38,42 +40,37 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 	return out
 }
 
-// read takes a new reading of every counter.
-func (c *Carrier) read() error {
+// read takes a new reading of every counter in sets, which are all those in the table that have any.
+func (c *Carrier) read(s *nlSocket, sets iter.Seq[setID]) error {
 	const tries = 4 // another program's change of its own tables interrupts us, too
 	err := errDumpInterrupted
 	for try := 0; try < tries && errors.Is(err, errDumpInterrupted); try++ {
-		err = c.readOnce()
+		err = c.readOnce(s, sets)
 	}
 	return err
 }
 
-func (c *Carrier) readOnce() error {
+func (c *Carrier) readOnce(s *nlSocket, sets iter.Seq[setID]) error {
 	now := make(map[string]*reading, len(c.counted))
-	err := c.withSocket(func(s *nlSocket) error {
-		for id := range c.elements {
-			if !id.counts() {
-				continue
-			}
-			err := eachCount(s, c.table, id.name(), func(key, owner []byte, n counter) {
-				class := id.class(key)
-				r := now[string(owner)]
-				if r == nil {
-					r = new(reading)
-					now[string(owner)] = r
-				}
-				r[class] = r[class].plus(n)
-			})
-			if err != nil {
-				return err
-			}
+	for id := range sets {
+		if !id.counts() {
+			continue
 		}
-		return nil
-	})
-	if err == nil {
-		c.counted = now
+		err := eachCount(s, c.table, id.name(), func(key, owner []byte, n counter) {
+			class := id.class(key)
+			r := now[string(owner)]
+			if r == nil {
+				r = new(reading)
+				now[string(owner)] = r
+			}
+			r[class] = r[class].plus(n)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	c.counted = now
+	return nil
 }
 
 // countersOf adds up what elements have counted, by class.

@@ -221,8 +221,8 @@ func ifNotDNAT() statement {
 	return statement{"ct status ! dnat", concat(ct(ctStatus, -1, reg32), bitwise(reg32, native32(statusDstNAT)), compare(reg32, cmpEq, native32(0)))}
 }
 
-// ifSentHere matches packets that this host sends of itself: they came in by no interface. It takes less than a look at the
-// routing tables (ifFromThisHost).
+// ifSentHere matches packets that this host sends of itself: they came in by no interface (Linux 5.4; clients inside a VRF
+// come in by that). It takes less than a look at the routing tables (ifFromThisHost).
 func ifSentHere() statement {
 	return statement{"iif 0", concat(meta(metaIIF, reg32), compare(reg32, cmpEq, native32(0)))}
 }

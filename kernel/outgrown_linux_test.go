@@ -13,8 +13,14 @@ import (
 )
 
 // TestOutgrown adds forwards until a set that was made for many is too small for them: a session that is open and all that
-// was counted are still there when the table has been made anew, and so is every forward.
+// was counted are still there when the table has been made anew, and so is every forward. Another process does the same with a
+// table that it finds.
 func TestOutgrown(t *testing.T) {
+	t.Run("by who made it", func(t *testing.T) { outgrown(t, false) })
+	t.Run("by another process", func(t *testing.T) { outgrown(t, true) })
+}
+
+func outgrown(t *testing.T, another bool) {
 	lab := netlab.Gateway(t)
 	lab.Server.Echo(t, "[::]:8080")
 	web := fwd(t, "web 80 192.168.1.10:8080")
@@ -43,6 +49,10 @@ func TestOutgrown(t *testing.T) {
 	}
 	before := c.stats()["web"]
 
+	if another {
+		_ = c.Close()
+		c = newCarrier(t, lab.Host)
+	}
 	added := forwards(4500)
 	for i, f := range want[:1100] { // the same forwards, not others like them
 		added[i] = f

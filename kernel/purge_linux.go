@@ -98,11 +98,13 @@ func (l *late) forget(removed []*forward.Forward) {
 	if len(l.added) == 0 {
 		return
 	}
-	gone := make(map[*forward.Forward]bool, len(removed))
+	gone := make(map[string]bool, len(removed))
 	for _, f := range removed {
-		gone[f] = true
+		gone[f.Name] = true
 	}
-	l.added = slices.DeleteFunc(l.added, func(f *forward.Forward) bool { return gone[f] })
+	if l.added = slices.DeleteFunc(l.added, func(f *forward.Forward) bool { return gone[f.Name] }); len(l.added) == 0 {
+		l.added = nil
+	}
 }
 
 func (c *Carrier) report(ended int, err error) {

@@ -36,6 +36,7 @@ func (r *Relay) leave() {
 			l.close() // while there are loops to do it; what is handed over are duplicates
 		}
 	}
+	r.inherited.passOn(h)
 	r.applyMu.Unlock()
 	for end := time.Now().Add(leaveTime); r.slow.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(minPause)
@@ -181,6 +182,22 @@ func inherit(h *Handover) inherited {
 		}
 	}
 	return in
+}
+
+// passOn leaves to the next process what this one, which ended before its first Apply, has not used.
+func (in *inherited) passOn(h *Handover) {
+	if in.rest == nil {
+		return
+	}
+	for _, l := range in.rest.Listeners {
+		if _, unused := in.listeners[l.Place.place()]; unused {
+			h.Listeners = append(h.Listeners, l)
+		}
+	}
+	h.Sessions = append(h.Sessions, in.rest.Sessions...)
+	h.Clients = append(h.Clients, in.rest.Clients...)
+	h.Flows = append(h.Flows, in.rest.Flows...)
+	in.rest, in.listeners = nil, nil
 }
 
 // take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu. A unix socket whose file has

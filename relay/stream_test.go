@@ -228,7 +228,7 @@ func TestRangeAndShift(t *testing.T) {
 	}
 }
 
-func TestLiveBytesInsideASplice(t *testing.T) {
+func TestLiveBytes(t *testing.T) {
 	hold := make(chan struct{})
 	target := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
 		_, _ = io.CopyN(io.Discard, c, 1<<20)
@@ -239,7 +239,7 @@ func TestLiveBytesInsideASplice(t *testing.T) {
 	r := startRelay(t)
 	apply(t, r, fwd(t, "x", port, target.String()))
 	c := dial(t, "tcp", "127.0.0.1:"+port)
-	const size = 1<<20 + 1000 // ends in the midst of a slice
+	const size = 1<<20 + 1000
 	if _, err := c.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,9 @@ func Run() error {
 	if len(s.Targets)+len(s.Groups) == 0 || s.Workers < 1 || s.Size < 1 {
 		return errors.New("spec of the load: it needs targets, workers and a size")
 	}
+	if len(s.Groups) > 0 && (s.Turn <= 0 || s.Kind != Connect && s.Kind != Close) {
+		return errors.New("spec of the load: groups are for connections, and take turns")
+	}
 	out := json.NewEncoder(os.Stdout)
 	if s.Kind == Hold {
 		r, held, err := s.hold()

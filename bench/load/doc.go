@@ -64,15 +64,15 @@ type Spec struct {
 func (s *Spec) turns() int  { return int(s.Time / s.Turn) }
 func (s *Spec) rounds() int { return s.turns() / len(s.Groups) }
 
-// group is whose turn it is. Every other round is backwards and each begins with another group, so that a machine that becomes
-// slower or faster does so for all.
+// group is whose turn it is. Every other round is backwards and every two rounds begin with another group, so that a machine that
+// becomes slower or faster does so for all.
 func (s *Spec) group(turn int) int {
 	n := len(s.Groups)
 	round, place := turn/n, turn%n
 	if round%2 == 1 {
 		place = n - 1 - place
 	}
-	return (round + place) % n
+	return (round/2 + place) % n
 }
 
 // A Result is what came of it, as one line of JSON on standard output.

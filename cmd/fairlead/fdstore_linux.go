@@ -52,7 +52,7 @@ func deposit(left *relay.Handover, log *slog.Logger) {
 		log.Error("nothing may be left to the next process", "err", err)
 		return
 	}
-	log.Info("left to the next process", "listeners", len(left.Listeners), "sessions", len(left.Sessions), "flows", len(left.Flows))
+	log.Info("given to the service manager for the next process", "listeners", len(left.Listeners), "sessions", len(left.Sessions), "flows", len(left.Flows))
 }
 
 // wrap makes a parcel of what is left.
@@ -80,6 +80,9 @@ func withdraw(log *slog.Logger) *relay.Handover {
 		if err != nil {
 			log.Error("what the process before left is not taken over; its sessions end", "err", err)
 		} else {
+			if left != nil {
+				closeAll(left.Descriptors())
+			}
 			left = h
 			log.Info("taken over", "listeners", len(h.Listeners), "sessions", len(h.Sessions), "flows", len(h.Flows))
 		}

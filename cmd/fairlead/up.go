@@ -118,6 +118,11 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() {
+		if err != nil && left == nil {
+			left = earlier // for the next start
+		}
+	}()
 	if earlier != nil && os.Geteuid() != 0 {
 		u.user = "" // the program before has become that user
 	}

@@ -60,7 +60,7 @@ func (n *Node) DialPacket(ctx context.Context, network, addr string) (net.Conn, 
 	return dialer().DialContext(ctx, network, addr)
 }
 
-// dialer leaves Multipath TCP out, as listen does: its sockets neither splice nor report their bytes as TCP ones do.
+// dialer leaves Multipath TCP out, as listen does: its sockets do not splice as TCP ones do.
 func dialer() *net.Dialer {
 	d := &net.Dialer{}
 	d.SetMultipathTCP(false)

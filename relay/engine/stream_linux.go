@@ -136,7 +136,7 @@ func (s *Stream) Init(o Options) {
 			e.flags |= unixSide | careful
 		}
 		if !o.Unix[1-side] {
-			e.flags |= splices // splice(2) of Go's and of ours: into TCP
+			e.flags |= splices // splice(2) is into TCP
 		}
 	}
 	if o.FastOpen {
@@ -300,6 +300,9 @@ func (s *Stream) connecting(l *Loop, side int, events uint32) {
 		s.connectEmpty()
 	}
 	s.goOn(l)
+	if s.state == open && s.ends[Client].resume > 0 {
+		acknowledge(s.ends[Target].fd) // what the client has said waits for its turn
+	}
 }
 
 // connectEmpty goes on with a handshake that waits for bytes to go with it when there are none: with its last segment, and with
