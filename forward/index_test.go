@@ -282,3 +282,22 @@ func BenchmarkMatch(b *testing.B) {
 		}
 	}
 }
+
+// TestAddOfClaimTwice has a forward that asks for the same thing twice refused, and nothing of it remain.
+func TestAddOfClaimTwice(t *testing.T) {
+	twice := claiming(t, "a", "80")
+	twice.From = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.0.0.0/8")}
+	var x forward.Index
+	if err := x.Add(twice); err == nil {
+		t.Error("taken")
+	}
+	once := claiming(t, "b", "80")
+	once.From = twice.From[:2]
+	if err := x.Add(once); err != nil {
+		t.Error(err)
+	}
+	x.Remove(once)
+	if err := x.Add(once); err != nil {
+		t.Error(err)
+	}
+}

@@ -26,6 +26,14 @@ type life struct {
 
 func newLife(t *testing.T, left *Handover, want ...*forward.Forward) *life {
 	t.Helper()
+	l := begin(t, left)
+	apply(t, l.Relay, want...)
+	return l
+}
+
+// begin is newLife without anything to carry yet.
+func begin(t *testing.T, left *Handover) *life {
+	t.Helper()
 	r := New(Options{Handover: left, Nodes: func(name string) (node.Node, error) {
 		if name != forward.Host {
 			return nil, errors.New("not known")
@@ -35,7 +43,6 @@ func newLife(t *testing.T, left *Handover, want ...*forward.Forward) *life {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &life{r, cancel, make(chan error, 1)}
 	go func() { l.done <- r.Run(ctx) }()
-	apply(t, r, want...)
 	return l
 }
 
@@ -91,10 +98,14 @@ func TestHandover(t *testing.T) {
 			}
 		})
 	}
-	for range 30 {
+	for i := range 30 {
 		since := calls.Load()
 		eventually(t, "calls", func() bool { return calls.Load() > since+10 || t.Failed() })
-		l = newLife(t, l.leave(t), f)
+		left := l.leave(t)
+		if i%3 == 0 { // one that ends before it has anything to carry
+			left = begin(t, left).leave(t)
+		}
+		l = newLife(t, left, f)
 		ask(t, stay, "after")
 	}
 	close(stop)
