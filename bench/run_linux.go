@@ -220,17 +220,14 @@ func (b *bench) compare(ctx context.Context, t *Table, contestants []contestant)
 	}
 }
 
-// measure adds a value to the contestant's row, and reports whether it did: what was cut short is no result.
-func (b *bench) measure(ctx context.Context, t *Table, c contestant) bool {
+// measure adds a value to the contestant's row. What was cut short is no result.
+func (b *bench) measure(ctx context.Context, t *Table, c contestant) {
 	if ctx.Err() != nil {
-		return false
+		return
 	}
-	s, err := c.measure(ctx)
-	if ctx.Err() != nil {
-		return false
+	if s, err := c.measure(ctx); ctx.Err() == nil {
+		b.record(t, c.name, s, err)
 	}
-	b.record(t, c.name, s, err)
-	return true
 }
 
 // record adds a round's value to a row. A failure is a gap, so that the rounds of different rows stay beside each other.

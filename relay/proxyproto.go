@@ -32,7 +32,6 @@ var errNoProxyHeader = errors.New("no PROXY protocol header came first")
 type proxyHeader struct {
 	client, dest netip.AddrPort // zero: the peer speaks for itself (LOCAL, UNKNOWN), or not for TCP
 	extensions   extensions     // of version 2
-	size         int            // bytes on the wire
 }
 
 // trusts reports whether peer's PROXY protocol header is believed; such a peer has to send one.
@@ -64,7 +63,7 @@ func readProxyHeader(r io.Reader) (proxyHeader, error) {
 	if err != nil {
 		return proxyHeader{}, fmt.Errorf("the PROXY protocol header is broken: %w", err)
 	}
-	h := proxyHeader{size: len(raw)}
+	var h proxyHeader
 	if parsed.Command != proxyproto.PROXY {
 		return h, nil
 	}

@@ -63,8 +63,8 @@ func TestReadProxyHeader(t *testing.T) {
 			if !c.ok {
 				return
 			}
-			if rest, _ := io.ReadAll(r); string(rest) != payload || h.size != len(c.in) {
-				t.Errorf("%q is left and the size is %d; want %q and %d", rest, h.size, payload, len(c.in))
+			if rest, _ := io.ReadAll(r); string(rest) != payload {
+				t.Errorf("%q is left, want %q", rest, payload)
 			}
 			if got := h.client.IsValid(); got != (c.client != "") || got && h.client.String() != c.client {
 				t.Errorf("the client is %v, want %q", h.client, c.client)
@@ -89,9 +89,6 @@ func FuzzReadProxyHeader(f *testing.F) {
 		}
 		if err != nil {
 			return
-		}
-		if h.size != taken {
-			t.Errorf("took %d bytes and says %d", taken, h.size)
 		}
 		switch {
 		case in[0] == 'P' && (taken > proxyV1Max || !bytes.HasSuffix(in[:taken], []byte("\r\n"))):

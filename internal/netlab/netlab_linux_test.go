@@ -97,9 +97,6 @@ table inet test {
 			t.Errorf("%s to %s/%s: %+v, want server to see %s", tt.from, tt.network, tt.addr, reply, tt.you)
 		}
 	}
-	if err := top.Router.FlushConntrack(); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestProcess(t *testing.T) {

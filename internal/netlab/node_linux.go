@@ -186,8 +186,3 @@ func (n *Node) DialFrom(ctx context.Context, network, from, addr string) (conn n
 	err = n.Do(func() (err error) { conn, err = d.DialContext(ctx, network, addr); return err })
 	return conn, err
 }
-
-// FlushConntrack forgets every connection that the namespace tracks.
-func (n *Node) FlushConntrack() error {
-	return n.nl.ConntrackTableFlush(netlink.ConntrackTable)
-}
