@@ -30,6 +30,11 @@ func nftRules(g *gateway, n int) string {
 	return nftChain("", b.String())
 }
 
+// nftRange is n forwards as one rule with a range of ports.
+func nftRange(g *gateway, n int) string {
+	return nftChain("", fmt.Sprintf("ip daddr %s tcp dport %d-%d dnat to %s:%d\n", g.front, firstPort, firstPort+n-1, g.target, load.EchoPort))
+}
+
 // nftMap is n forwards as one rule with a map.
 func nftMap(g *gateway, n int) string {
 	var b strings.Builder
