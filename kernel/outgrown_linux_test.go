@@ -54,9 +54,7 @@ func outgrown(t *testing.T, another bool) {
 		c = newCarrier(t, lab.Host)
 	}
 	added := forwards(4500)
-	for i, f := range want[:1100] { // the same forwards, not others like them
-		added[i] = f
-	}
+	copy(added, want[:1100]) // the same forwards, not others like them
 	c.apply(added)
 	if got := c.stats()["web"]; got.Total < before.Total || got.BytesIn < before.BytesIn || before.Total != 2 {
 		t.Errorf("counted before %+v, after %+v", before, got)
