@@ -1,13 +1,11 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,33 +31,6 @@ func hping(t *testing.T, from *netlab.Node, floods ...string) {
 	}
 }
 
-// A caller begins one session after the other, until it is told to stop.
-type caller struct {
-	stop    func() // returns when the other fields stand still
-	calls   int
-	slowest time.Duration
-}
-
-func keepCalling(t *testing.T, from *netlab.Node, network, addr string) *caller {
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(t.Context())
-	c := &caller{stop: func() { cancel(); wg.Wait() }}
-	t.Cleanup(c.stop)
-	wg.Go(func() {
-		for ctx.Err() == nil {
-			began := time.Now()
-			if _, err := from.Call(t.Context(), network, addr); err != nil {
-				t.Errorf("call %d of %s/%s, after %v: %v", c.calls, network, addr, time.Since(began), err)
-				return
-			}
-			c.slowest = max(c.slowest, time.Since(began))
-			c.calls++
-			time.Sleep(5 * time.Millisecond) // or it runs out of ports
-		}
-	})
-	return c
-}
-
 // TestFloodedTCP has hping3 throw packets at an open port that belong to no connection, and SYNs whose sender does not exist.
 // None becomes a session, and those who talk and those who call do not notice.
 func TestFloodedTCP(t *testing.T) {
@@ -71,7 +42,7 @@ func TestFloodedTCP(t *testing.T) {
 	k.say()
 	before := d.holds()
 	stop := keepTalking(t, k)
-	calls := keepCalling(t, lab.Client, "tcp", netlab.RouterWAN4+":80")
+	calls := keepCalling(t, 1, 5*time.Millisecond, lab.Client, "tcp", netlab.RouterWAN4+":80") // rests, or it runs out of ports
 	client := k.conn.LocalAddr().(*net.TCPAddr)
 	into := fmt.Sprintf("-p 80 -k -a %s -s %d ", client.IP, client.Port) // the talk itself
 	const few = "-c 500 -i u1000 "
@@ -82,12 +53,12 @@ func TestFloodedTCP(t *testing.T) {
 		few+into+"-R", few+into+"-S", few+into+"-A -d 100", few+into+"-F -P -U")
 	words := stop()
 	calls.stop()
-	t.Logf("%d words and %d calls, the slowest of which took %v", words, calls.calls, calls.slowest)
+	t.Logf("%d words and %d calls, the slowest of which took %v", words, calls.calls.Load(), calls.slowest)
 	k.say()
 	k.conn.Close()
 	d.letsGo(before)
-	if f := d.status()["web"]; f.Connections.Total != uint64(calls.calls)+1 || f.Connections.Refused != 0 {
-		t.Errorf("counts %+v, after %d calls and a talk", f.Connections, calls.calls)
+	if f := d.status()["web"]; f.Connections.Total != uint64(calls.calls.Load())+1 || f.Connections.Refused != 0 {
+		t.Errorf("counts %+v, after %d calls and a talk", f.Connections, calls.calls.Load())
 	}
 	// What the kernel did about it shows that the packets arrived: more SYNs than its queue takes, and some inside the talk.
 	counters := lab.Host.Run(t, "nstat", "-az", "TcpExtSyncookiesSent", "TcpExtTCPChallengeACK")

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/internal/netlab"
 )
 
 const (
@@ -146,4 +151,49 @@ func keepTalking(t testing.TB, talks ...*talk) (stop func() int) {
 	stop = sync.OnceValue(func() int { close(done); wg.Wait(); return said })
 	t.Cleanup(func() { stop() })
 	return stop
+}
+
+// callers open one session after the other, until they are told to stop.
+type callers struct {
+	stop  func() // returns when no call is under way
+	calls atomic.Int64
+
+	mu      sync.Mutex
+	slowest time.Duration
+}
+
+// keepCalling has n callers, who rest for pause after each call. None of the calls may fail.
+func keepCalling(t testing.TB, n int, pause time.Duration, from *netlab.Node, network, addr string) *callers {
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &callers{stop: func() { cancel(); wg.Wait() }}
+	t.Cleanup(c.stop)
+	for range n {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if !c.call(t, from, network, addr) {
+					return
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	return c
+}
+
+func (c *callers) call(t testing.TB, from *netlab.Node, network, addr string) bool {
+	began := time.Now()
+	_, err := from.Call(t.Context(), network, addr)
+	took := time.Since(began)
+	if err != nil {
+		if t.Context().Err() == nil { // else the test has ended
+			t.Errorf("call %d of %s/%s, after %v: %v", c.calls.Load(), network, addr, took, err)
+		}
+		return false
+	}
+	c.mu.Lock()
+	c.slowest = max(c.slowest, took)
+	c.mu.Unlock()
+	c.calls.Add(1)
+	return true
 }

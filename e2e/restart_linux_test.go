@@ -183,7 +183,7 @@ func pour(conn net.Conn, stop <-chan struct{}) <-chan error {
 				return // seen by the reader, too
 			}
 			sent.Add(uint64(len(buf)))
-			time.Sleep(200 * time.Microsecond)
+			time.Sleep(200 * time.Microsecond) // 80 MB/s at the most: the others need the processors, too
 		}
 	}()
 	done := make(chan error, 1)
@@ -250,27 +250,9 @@ to = "192.168.1.10:8080"
 	}
 	stop := make(chan struct{})
 	poured := pour(dial(t, lab.Client, "tcp"+at+"9000").conn, stop)
-	var calls atomic.Int64
-	var callers sync.WaitGroup
-	for range 2 {
-		callers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if _, err := lab.Client.Call(t.Context(), "tcp", netlab.RouterWAN4+":9000"); t.Context().Err() != nil {
-					return
-				} else if err != nil {
-					t.Errorf("call %d: %v", calls.Load(), err)
-				}
-				calls.Add(1)
-			}
-		})
-	}
+	callers := keepCalling(t, 2, 0, lab.Client, "tcp", netlab.RouterWAN4+":9000")
 	for round := range 3 {
-		since := calls.Load()
+		since := callers.calls.Load()
 		pid := d.proc.Pid()
 		if !m.stop(d) {
 			t.Fatal("the daemon has left nothing")
@@ -306,10 +288,10 @@ to = "192.168.1.10:8080"
 			(&talk{t: t, conn: c, name: path}).say()
 			c.Close()
 		}
-		waitFor(t, "more calls", func() bool { return calls.Load() >= since+20 || t.Failed() })
+		waitFor(t, "more calls", func() bool { return callers.calls.Load() >= since+20 || t.Failed() })
 	}
 	close(stop)
-	callers.Wait()
+	callers.stop()
 	select {
 	case err := <-poured:
 		if err != nil {
@@ -318,10 +300,10 @@ to = "192.168.1.10:8080"
 	case <-time.After(10 * time.Second):
 		t.Error("a stream without a pause has stopped")
 	}
-	t.Logf("%d calls during three restarts", calls.Load())
+	t.Logf("%d calls during three restarts", callers.calls.Load())
 	waitFor(t, "all sessions to be counted once", func() bool {
 		f := d.status()["relayed"]
-		return f.Connections.Total == uint64(calls.Load())+4 && f.Connections.Open == 3 && f.Connections.Refused == 0
+		return f.Connections.Total == uint64(callers.calls.Load())+4 && f.Connections.Open == 3 && f.Connections.Refused == 0
 	})
 	if list := d.sessions("datagrams"); len(list) != 1 || list[0].Bytes.In == 0 {
 		t.Errorf("flows: %+v", list)

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,28 +40,7 @@ to = "192.168.1.10:8080"
 	for _, k := range talks {
 		k.say()
 	}
-	stop := make(chan struct{})
-	var calls atomic.Int64
-	callers := make(chan struct{})
-	const parallel = 4
-	for range parallel {
-		go func() {
-			defer func() { callers <- struct{}{} }()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if _, err := lab.Client.Call(t.Context(), "tcp", netlab.RouterWAN4+":9000"); t.Context().Err() != nil {
-					return
-				} else if err != nil {
-					t.Errorf("call %d: %v", calls.Load(), err)
-				}
-				calls.Add(1)
-			}
-		}()
-	}
+	callers := keepCalling(t, 4, 0, lab.Client, "tcp", netlab.RouterWAN4+":9000")
 	other := filepath.Join(d.dir, "fairlead-next")
 	program, err := os.ReadFile(binary)
 	if err != nil {
@@ -73,26 +51,23 @@ to = "192.168.1.10:8080"
 	}
 	pid := d.proc.Pid()
 	for round, program := range []string{other, binary, other} {
-		since := calls.Load()
+		since := callers.calls.Load()
 		if out := d.run("upgrade", "--binary", program); !strings.Contains(out, fmt.Sprintf("(process %d)", pid)) {
 			t.Errorf("upgrade says %q, and the process is %d", out, pid)
 		}
 		for _, k := range talks {
 			k.say()
 		}
-		waitFor(t, "more calls", func() bool { return calls.Load() >= since+20 })
+		waitFor(t, "more calls", func() bool { return callers.calls.Load() >= since+20 })
 		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe != program {
 			t.Errorf("round %d: the process runs %s, %v, not %s", round, exe, err, program)
 		}
 	}
-	close(stop)
-	for range parallel {
-		<-callers
-	}
-	t.Logf("%d calls during three upgrades", calls.Load())
+	callers.stop()
+	t.Logf("%d calls during three upgrades", callers.calls.Load())
 	waitFor(t, "all sessions to be counted once", func() bool {
 		f := d.status()["relayed"]
-		return f.Connections.Total == uint64(calls.Load())+2 && f.Connections.Open == 2 && f.Connections.Refused == 0
+		return f.Connections.Total == uint64(callers.calls.Load())+2 && f.Connections.Open == 2 && f.Connections.Refused == 0
 	})
 	if list := d.sessions("datagrams"); len(list) != 1 || list[0].Bytes.In == 0 || d.status()["datagrams"].Connections.Total != 1 {
 		t.Errorf("flows: %+v", list)

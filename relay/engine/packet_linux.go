@@ -187,22 +187,26 @@ func (ln *PacketListener) expire(l *Loop) {
 
 // Ready takes in what has arrived.
 func (ln *PacketListener) Ready(l *Loop, fd int32, _ uint32) {
-	g := l.gear()
+	if _, errno := l.gear().receiveAll(l, fd, ln.taker.Received); errno != 0 {
+		ln.failed(l, errno)
+	}
+}
+
+// receiveAll takes in what has arrived at fd, batch by batch. more: others are to have their turn first.
+func (g *packetGear) receiveAll(l *Loop, fd int32, received func(*Loop, []Packet)) (more bool, _ syscall.Errno) {
 	for range packetRounds {
 		packets, more, errno := g.receive(fd)
-		switch errno {
-		case 0:
-		case unix.EAGAIN:
-			return
-		default:
-			ln.failed(l, errno)
-			return
+		if errno == unix.EAGAIN {
+			return false, 0
 		}
-		ln.taker.Received(l, packets)
-		if !more {
-			return
+		if errno != 0 {
+			return false, errno
+		}
+		if received(l, packets); !more {
+			return false, 0
 		}
 	}
+	return true, 0
 }
 
 func (ln *PacketListener) failed(l *Loop, errno syscall.Errno) {
@@ -285,24 +289,19 @@ func (c *PacketConn) Close() {
 
 // Ready takes in what has arrived.
 func (c *PacketConn) Ready(l *Loop, fd int32, _ uint32) {
-	g := l.gear()
-	for range packetRounds {
-		packets, more, errno := g.receive(fd)
-		switch errno {
-		case 0:
-		case unix.EAGAIN:
-			return
-		default:
-			c.owner.ReceiveFailed(errno)
-			return
-		}
-		c.owner.Received(l, packets)
-		g.keep(len(packets))
-		if !more {
-			return
-		}
+	more, errno := l.gear().receiveAll(l, fd, c.received)
+	if errno != 0 {
+		c.owner.ReceiveFailed(errno)
 	}
-	l.rearm(fd) // the others first
+	if more {
+		l.rearm(fd)
+	}
+}
+
+// received keeps the datagrams as long as a Reply may need them.
+func (c *PacketConn) received(l *Loop, packets []Packet) {
+	c.owner.Received(l, packets)
+	l.gear().keep(len(packets))
 }
 
 // Send sends packets to the peer now and returns how many system calls' worth of messages went out before an error. The only
