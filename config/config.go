@@ -30,6 +30,7 @@ func Reference() []byte { return bytes.Clone(reference) }
 // A Config is a whole configuration.
 type Config struct {
 	Forwards []*forward.Forward // sorted by name; their origin is forward.OriginFile
+	Settings Settings
 }
 
 // Load reads the configuration in a file. The error is Errors.

@@ -118,18 +118,24 @@ type Target struct {
 	Host  string     // a name to look up on the node that dials; then Addr is zero
 	Ports Range      // zero: the port that the client came to
 	Path  string     // of a unix stream socket; then nothing else is set
+	Head  Head       // each client says where it leads; then nothing else is set
 }
 
 // IsUnix reports whether t is a unix socket.
 func (t Target) IsUnix() bool { return t.Path != "" }
 
 // IsLocal reports whether t is a port of this host written without an address (":8443").
-func (t Target) IsLocal() bool { return t.Path == "" && t.Host == "" && !t.Addr.IsValid() }
+func (t Target) IsLocal() bool {
+	return t.Path == "" && t.Host == "" && !t.Addr.IsValid() && t.Head == HeadNone
+}
 
 // String is t the way ParseTarget reads it.
 func (t Target) String() string {
 	if t.IsUnix() {
 		return "unix:" + t.Path
+	}
+	if t.Head != HeadNone {
+		return t.Head.String()
 	}
 	host := t.Host
 	if t.Addr.IsValid() {
@@ -145,13 +151,16 @@ func (t Target) String() string {
 }
 
 // ParseTarget reads "host[:ports]", ":port" (this host) or "unix:/path". A host is an IPv4 address, an IPv6 address
-// (bracketed when a port follows) or a name; ports are one port or one range.
+// (bracketed when a port follows) or a name; ports are one port or one range. "socks", "http" and "proxy" are heads.
 func ParseTarget(s string) (Target, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if err := checkPath(path); err != nil {
 			return Target{}, err
 		}
 		return Target{Path: path}, nil
+	}
+	if head := headOf(s); head != HeadNone {
+		return Target{Head: head}, nil
 	}
 	if s == "" {
 		return Target{}, errors.New("the target is empty; write it like 192.168.1.10:8080")

@@ -56,6 +56,11 @@ type Forward struct {
 	Drain              []Target      // those of To that take no new sessions
 	Wake               Wake          // how targets that sleep are woken; zero is not at all
 	FastOpen           bool          // TCP Fast Open (RFC 7413), from clients and towards targets
+
+	// Of a dynamic forward.
+	Users  []string // who may use it, logged in; none: everybody declared, where clients have to log in at all
+	Policy Policy   // where its clients may go
+	PAC    PAC
 }
 
 // Equal reports whether f and g ask for the same thing, so that replacing one by the other need not touch a session.
@@ -70,7 +75,8 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
-		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen &&
+		slices.Equal(f.Users, g.Users) && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
 }
 
 // SameListener reports whether f and g claim the same traffic: the same listen, from, except and interface.
@@ -182,12 +188,15 @@ func (f *Forward) Validate() error {
 	f.validateTargets(bad)
 	f.validateWake(bad)
 	f.validateLimits(bad)
+	f.validateDynamic(bad)
 	return errors.Join(errs...)
 }
 
 func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format string, args ...any)) {
 	ports := f.Listen.Ports
 	switch {
+	case t.Head != HeadNone: // see validateDynamic
+		return
 	case t.IsUnix():
 		if udp {
 			bad("to", "a unix socket is a stream and cannot carry udp; write listen = \"tcp/…\" or give a host and port")

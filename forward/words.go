@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -98,6 +99,7 @@ type Stats struct {
 	Refused  uint64 // clients turned away by a limit, a list or a target that could not be reached
 	BytesIn  uint64 // from clients to the target
 	BytesOut uint64 // from the target to clients
+	Waiting  string // why clients wait: a node is away that the forward needs; ""
 	Failing  string // why no session can be carried although the forward listens, or ""
 	Note     string // what the operator should know now ("accepting is paused: out of file descriptors"), or ""
 
@@ -121,12 +123,8 @@ func (s Stats) Add(t Stats) Stats {
 	s.Refused += t.Refused
 	s.BytesIn += t.BytesIn
 	s.BytesOut += t.BytesOut
-	if s.Note == "" {
-		s.Note = t.Note
-	}
-	if s.Failing == "" {
-		s.Failing = t.Failing
-	}
+	s.Note = cmp.Or(s.Note, t.Note)
+	s.Failing, s.Waiting = cmp.Or(s.Failing, t.Failing), cmp.Or(s.Waiting, t.Waiting)
 	if s.Targets == nil {
 		s.Targets = t.Targets
 	}

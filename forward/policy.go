@@ -1,0 +1,187 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Rule is some destinations: "db.internal", "*.example.com", "10.0.0.0/8", "192.0.2.7:443", "[2001:db8::]/32:80-89" or
+// "*:443".
+type Rule struct {
+	Host   string       // a name in lower case, or "*.example.com" for all below it, or "*"; "" with a Prefix
+	Prefix netip.Prefix // masked; zero with a Host
+	Ports  Range        // zero: all
+}
+
+// ParseRule reads a rule. A name stands for itself alone, "*.example.com" for every name below it, and "*" for everything.
+func ParseRule(s string) (Rule, error) {
+	host, ports, err := cutPorts(s)
+	if err != nil {
+		return Rule{}, err
+	}
+	var r Rule
+	if ports != "" && ports != "*" {
+		list, err := ParsePorts(ports)
+		if err != nil {
+			return Rule{}, err
+		}
+		if list.All || len(list.Ranges) != 1 {
+			return Rule{}, fmt.Errorf("a rule has one port or one range, not %q", ports)
+		}
+		r.Ports = list.Ranges[0]
+	}
+	switch {
+	case host == "":
+		return Rule{}, errors.New("a rule needs a host, a network or \"*\"")
+	case host == "*":
+		r.Host = host
+		return r, nil
+	}
+	if p, err := parsePrefix(host); err == nil {
+		r.Prefix = p
+		return r, nil
+	} else if strings.Contains(host, "/") {
+		return Rule{}, fmt.Errorf("%q is no network; write it like 10.0.0.0/8", host)
+	}
+	r.Host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if err := checkHostname(strings.TrimPrefix(r.Host, "*.")); err != nil {
+		return Rule{}, err
+	}
+	return r, nil
+}
+
+// parsePrefix reads an address or a network.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		addr = addr.Unmap().WithZone("")
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// cutPorts cuts "host:ports". A host that is IPv6 stands in brackets when ports follow; a network has its length behind the
+// bracket.
+func cutPorts(s string) (host, ports string, err error) {
+	if strings.HasPrefix(s, "[") {
+		addr, rest, ok := strings.Cut(s[1:], "]")
+		if !ok {
+			return "", "", fmt.Errorf("%q opens a bracket and does not close it", s)
+		}
+		length, ports, _ := strings.Cut(rest, ":")
+		return addr + length, ports, nil
+	}
+	if strings.Count(s, ":") > 1 {
+		return s, "", nil // IPv6
+	}
+	host, ports, found := strings.Cut(s, ":")
+	if found && ports == "" {
+		return "", "", fmt.Errorf("%q ends where its port should be", s)
+	}
+	return host, ports, nil
+}
+
+// String is r the way ParseRule reads it.
+func (r Rule) String() string {
+	s := r.Host
+	if r.Prefix.IsValid() {
+		s = r.Prefix.String()
+		if r.Prefix.IsSingleIP() {
+			s = r.Prefix.Addr().String()
+		}
+	}
+	if r.Ports.IsZero() {
+		return s
+	}
+	if r.Prefix.IsValid() && r.Prefix.Addr().Is6() {
+		addr, length, network := strings.Cut(s, "/")
+		if s = "[" + addr + "]"; network {
+			s += "/" + length
+		}
+	}
+	return s + ":" + r.Ports.String()
+}
+
+// Matches reports whether a destination is one of r's: host is the name as the client wrote it, "" when it wrote an
+// address, and addr the address that is dialled, zero when it is not known yet.
+func (r Rule) Matches(host string, addr netip.Addr, port uint16) bool {
+	if !r.Ports.IsZero() && (port < r.Ports.First || port > r.Ports.Last) {
+		return false
+	}
+	switch {
+	case r.Prefix.IsValid():
+		return addr.IsValid() && r.Prefix.Contains(addr.Unmap().WithZone(""))
+	case r.Host == "*":
+		return true
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if below, ok := strings.CutPrefix(r.Host, "*"); ok {
+		return strings.HasSuffix(host, below) && len(host) > len(below)
+	}
+	return host == r.Host
+}
+
+// A Policy is where clients may go. Deny goes before Permit; without Permit everything is permitted that is not denied.
+type Policy struct{ Permit, Deny []Rule }
+
+// Equal reports whether p and q are the same policy.
+func (p Policy) Equal(q Policy) bool {
+	return slices.Equal(p.Permit, q.Permit) && slices.Equal(p.Deny, q.Deny)
+}
+
+// A Verdict is what a Policy says about one destination.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Denied    Verdict = iota
+	Open              // nothing speaks against it
+	Permitted         // a rule of Permit names it
+)
+
+// Judge says what p says about a destination; the arguments are those of Rule.Matches.
+func (p Policy) Judge(host string, addr netip.Addr, port uint16) Verdict {
+	matches := func(r Rule) bool { return r.Matches(host, addr, port) }
+	switch {
+	case slices.ContainsFunc(p.Deny, matches):
+		return Denied
+	case slices.ContainsFunc(p.Permit, matches):
+		return Permitted
+	case len(p.Permit) > 0:
+		return Denied
+	}
+	return Open
+}
+
+// IsInward reports whether addr belongs to this host or to networks that are not the public internet: loopback, private,
+// link-local, shared (RFC 6598), multicast and unspecified addresses, and IPv4 ones embedded in NAT64 (RFC 6052) or 6to4.
+func IsInward(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	if inner, ok := embedded(addr); ok {
+		return IsInward(inner)
+	}
+	return !addr.IsValid() || addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
+		addr.IsUnspecified() || shared.Contains(addr) || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || thisNetwork.Contains(addr)
+}
+
+var (
+	shared      = netip.MustParsePrefix("100.64.0.0/10")
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour   = netip.MustParsePrefix("2002::/16")
+)
+
+// embedded is the IPv4 address that an IPv6 one leads to.
+func embedded(addr netip.Addr) (netip.Addr, bool) {
+	b := addr.As16()
+	switch {
+	case nat64.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[12:16])), true
+	case sixToFour.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return netip.Addr{}, false
+}
