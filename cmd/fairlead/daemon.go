@@ -30,9 +30,14 @@ type engine struct {
 // newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
 // left is what the relay of an earlier program has left, or nil.
 func newEngine(nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
+	return newEngineOf(nodes(), nftables, st, left, log)
+}
+
+// newEngineOf is newEngine with nodes of the caller's, who runs them.
+func newEngineOf(find func(string) (node.Node, error), nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
 	options := kernel.Options{Table: nftables, Log: log}
 	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), log: log}
-	e.relay = relay.New(relay.Options{Log: log, Nodes: nodes(), Transparent: e.keep, Handover: left})
+	e.relay = relay.New(relay.Options{Log: log, Nodes: find, Transparent: e.keep, Handover: left})
 	e.table = table.New(table.Options{Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
 	return e
 }
