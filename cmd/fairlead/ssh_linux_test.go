@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -18,7 +16,7 @@ import (
 
 // The scripts of fairlead ssh log in to a real sshd of their own, as the user who runs the tests: sshd lets nobody else in.
 func TestSSHScripts(t *testing.T) {
-	for _, program := range []string{"sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add", "expect", "curl", "nc"} {
+	for _, program := range []string{"sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add", "curl", "nc"} {
 		if _, err := lookSbin(program); err != nil {
 			if os.Getenv("FAIRLEAD_NETNS") == "require" {
 				t.Fatal(err)
@@ -37,7 +35,7 @@ func TestSSHScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": scriptFreePort, "serve": scriptServe, "get": scriptGet, "code": scriptCode, "subst": scriptSubst, "signal": scriptSignal,
-			"sshd": scriptSSHD, "allocated": scriptAllocated, "curl": scriptCurl,
+			"sshd": scriptSSHD, "allocated": scriptAllocated, "curl": scriptCurl, "converse": scriptConverse,
 		},
 	})
 }
