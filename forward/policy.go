@@ -108,7 +108,7 @@ func (r Rule) String() string {
 // Matches reports whether a destination is one of r's: host is the name as the client wrote it, "" when it wrote an
 // address, and addr the address that is dialled, zero when it is not known yet.
 func (r Rule) Matches(host string, addr netip.Addr, port uint16) bool {
-	if !r.Ports.IsZero() && (port < r.Ports.First || port > r.Ports.Last) {
+	if !r.Ports.IsZero() && !r.Ports.Contains(port) {
 		return false
 	}
 	switch {
@@ -154,6 +154,18 @@ func (p Policy) Judge(host string, addr netip.Addr, port uint16) Verdict {
 		return Denied
 	}
 	return Open
+}
+
+// JudgeName is Judge for a name that somebody else looks up, so that nobody here knows its address. A rule of Deny for a
+// network might be about it, and then only a rule of Permit for that name speaks for it.
+func (p Policy) JudgeName(host string, port uint16) Verdict {
+	v := p.Judge(host, netip.Addr{}, port)
+	named := func(r Rule) bool { return r.Host != "*" && r.Matches(host, netip.Addr{}, port) }
+	about := func(r Rule) bool { return r.Prefix.IsValid() && (r.Ports.IsZero() || r.Ports.Contains(port)) }
+	if v != Denied && slices.ContainsFunc(p.Deny, about) && !slices.ContainsFunc(p.Permit, named) {
+		return Denied
+	}
+	return v
 }
 
 // IsInward reports whether addr belongs to this host or to networks that are not the public internet: loopback, private,
