@@ -110,7 +110,7 @@ func Parse(file string, data []byte) (*Config, error) {
 		return nil, p.errors()
 	}
 	slices.SortFunc(r.forwards, func(a, b *forward.Forward) int { return strings.Compare(a.Name, b.Name) })
-	return &Config{Forwards: r.forwards}, nil
+	return &Config{Forwards: r.forwards, Settings: r.settings}, nil
 }
 
 // checkText refuses what is no text before a parser looks at it, so that binary junk gets one plain error.
