@@ -11,6 +11,7 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -154,6 +155,10 @@ func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	if err := t.checkNames(f); err != nil {
+		unlock()
+		return Status{}, err
+	}
 	e := t.byName[f.Name]
 	switch {
 	case e == nil:
@@ -172,6 +177,14 @@ func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 		return Status{}, err
 	}
 	return t.status(f.Name)
+}
+
+// checkNames refuses a forward that names what nobody has declared, when people ask for it. The caller holds writing.
+func (t *Table) checkNames(f *forward.Forward) error {
+	if f.Origin != forward.OriginAPI && f.Origin != forward.OriginCLI {
+		return nil
+	}
+	return errors.Join(config.CheckNodes(f, t.settings.Nodes), config.CheckUsers(f, t.settings.Users))
 }
 
 // Delete removes the forward of this name, and returns when the carriers have let go of it. The error wraps ErrNotFound when
