@@ -57,9 +57,12 @@ func (r *reader) checkTie(f *forward.Forward, at int) {
 	if t.index[where] == nil {
 		t.index[where] = new(forward.Index)
 	}
-	there := *f
-	there.At = "" // an index is of one node, and its claims are those of this host
-	err := t.index[where].Add(&there)
+	there := f
+	if where != forward.Host { // an index is of one node, and its claims are those of this host
+		there = new(forward.Forward)
+		*there, there.At = *f, ""
+	}
+	err := t.index[where].Add(there)
 	var tie *forward.TieError
 	switch {
 	case errors.As(err, &tie):

@@ -32,11 +32,13 @@ func newForward(g *globals) *cobra.Command {
 kernel carries what it can.
 
 LISTEN is [tcp/|udp/|tcp+udp/][ADDRESS:]PORTS, tcp when left out; PORTS is a port, a range, a list or *. Or unix:/PATH.
-TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port it is the one that the client came to.`,
+TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port it is the one that the client came to. Or it is a
+proxy, "socks", "http" or "proxy" for both: each client says where it goes.`,
 		Example: `  fairlead forward 8080 127.0.0.1:80
   fairlead forward tcp+udp/27015-27030 192.168.1.20
   fairlead forward 127.0.0.1:5432 db.example.com:5432 --max-connections 20
-  fairlead forward 8443 10.0.0.1:443 10.0.0.2:443 --balance round-robin --expires 2h`,
+  fairlead forward 8443 10.0.0.1:443 10.0.0.2:443 --balance round-robin --expires 2h
+  fairlead forward 127.0.0.1:1080 socks`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
