@@ -23,9 +23,10 @@ func (c *client) serveSession(ctx context.Context, nc ssh.NewChannel) {
 	go drain(channel) // ends with the channel
 	for r := range requests {
 		run := r.Type == "shell" || r.Type == "exec"
-		_ = r.Reply(run, nil)
+		// A terminal is granted as well, since a client that wants one badly leaves without it. It will not be used.
+		_ = r.Reply(run || r.Type == "pty-req", nil)
 		if !run {
-			continue // no terminal, no environment, no subsystem
+			continue
 		}
 		_, _ = io.WriteString(channel.Stderr(), noShell)
 		_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(exitMessage{1}))
