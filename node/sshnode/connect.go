@@ -71,6 +71,7 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		if err != nil {
 			return nil, &configError{fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)}
 		}
+		n.waitsFor("the node "+n.ssh.Jump, via)
 		conn, err := via.Dial(ctx, "tcp", addr)
 		if err != nil {
 			return nil, fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)
@@ -81,6 +82,7 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		n.waitsFor(r.ProxyJump[len(r.ProxyJump)-1], hop)
 		conn, err := hop.Dial(ctx, "tcp", addr)
 		if err != nil {
 			if why := hop.Err(); why != nil && Permanent(why) {
@@ -97,6 +99,22 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		return nil, fmt.Errorf("%s: %w", addr, plain(err))
 	}
 	return conn, nil
+}
+
+// waitsFor says in the state that it is another node that is waited for, if that is away.
+func (n *Node) waitsFor(name string, via node.Node) {
+	stated, ok := via.(node.Stated)
+	if !ok {
+		return
+	}
+	s := stated.State() // not under the lock: nobody knows what it leads to
+	why, _, _ := strings.Cut(s.Why, "; next try in ")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !s.Up && len(n.links) == 0 && !n.ended {
+		n.next = time.Time{}
+		n.state = node.State{Why: clean("waits for " + name + ": " + why), Since: n.state.Since}
+	}
 }
 
 // hop is the node that dials for us because ssh_config says so. It lives as long as this one.
