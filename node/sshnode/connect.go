@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -92,7 +93,7 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		}
 		return conn, nil
 	case r.ProxyCommand != "":
-		return startProxy(r.ProxyCommand, expander{q: n.query, r: r}, n.log)
+		return startProxy(r.ProxyCommand, n.log)
 	}
 	conn, err := dialDirect(ctx, r, addr)
 	if err != nil {
@@ -179,7 +180,7 @@ func dialDirect(ctx context.Context, r *Resolved, addr string) (net.Conn, error)
 	}
 	conn, err := d.DialContext(ctx, network, addr)
 	if err == nil {
-		setUserTimeout(conn, 2*r.ServerAliveInterval)
+		setUserTimeout(conn, time.Duration(1+r.ServerAliveCountMax)*r.ServerAliveInterval)
 	}
 	return conn, err
 }
@@ -274,10 +275,18 @@ func (h *handshake) explain(err error) error {
 		return fmt.Errorf("%s: no SSH server answered in %s", addr, h.r.ConnectTimeout)
 	case h.key != nil:
 		return h.key
-	case h.auth.started():
+	case h.auth.started() && !brokenOff(err):
 		return h.auth.explain(err)
+	case h.auth.started():
+		return fmt.Errorf("%s: the connection broke while logging in: %w", addr, err)
 	}
 	return fmt.Errorf("%s: %w", addr, err)
+}
+
+// brokenOff reports whether an error is one of the connection rather than of what was said over it.
+func brokenOff(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }
 
 // pause stops the clock.
@@ -300,7 +309,7 @@ var errNobody = errors.New("there is nobody to ask")
 // ask puts a question while the clock stands.
 func (h *handshake) ask(ctx context.Context, prompt string, echo bool) (string, error) {
 	ask := h.n.askOne()
-	if ask == nil {
+	if ask == nil || h.r.BatchMode {
 		return "", errNobody
 	}
 	h.pause()

@@ -76,14 +76,14 @@ func (a *login) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 				return ssh.PublicKeys(k.signer), nil
 			}
 		case "keyboard-interactive":
-			if a.dialogues < passwordPrompts && a.canAsk(method) {
+			if a.dialogues < a.h.r.PasswordPrompts && a.canAsk(method) {
 				a.again(a.dialogues)
 				a.dialogues++
 				a.tried = append(a.tried, method)
 				return ssh.KeyboardInteractive(a.challenge), nil
 			}
 		case "password":
-			if a.passwords < passwordPrompts && a.canAsk(method) {
+			if a.passwords < a.h.r.PasswordPrompts && a.canAsk(method) {
 				a.again(a.passwords)
 				a.passwords++
 				a.tried = append(a.tried, method)
@@ -102,7 +102,7 @@ func (a *login) order() []string {
 }
 
 func (a *login) canAsk(method string) bool {
-	if a.h.n.knownPassword() != "" || a.h.n.o.Ask != nil {
+	if a.h.n.knownPassword() != "" || a.h.n.o.Ask != nil && !a.h.r.BatchMode {
 		return true
 	}
 	a.note(fmt.Sprintf("the server takes %s, but there is nobody to ask: use a key, or connect from a terminal", method))
@@ -232,7 +232,22 @@ func (a *login) candidates() []candidate {
 		}
 		list = append(list, candidate{&fileSigner{a: a, id: id}, id.name()})
 	}
-	return list
+	return slices.DeleteFunc(list, func(c candidate) bool { return !a.accepted(c.signer.PublicKey()) })
+}
+
+// accepted reports whether the settings let a key be used at all.
+func (a *login) accepted(key ssh.PublicKey) bool {
+	if len(a.h.r.KeyAlgorithms) == 0 {
+		return true
+	}
+	names := signatures(key)
+	if key.Type() != ssh.KeyAlgoRSA && key.Type() != names[0] { // a certificate
+		names = []string{key.Type()}
+		if key.Type() == ssh.CertAlgoRSAv01 {
+			names = []string{ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01}
+		}
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(a.h.r.KeyAlgorithms, name) })
 }
 
 // identities reads what can be offered without opening a private key.
