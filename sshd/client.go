@@ -47,10 +47,10 @@ func (c *client) run(ctx context.Context, wire *countedConn, channels <-chan ssh
 	var running sync.WaitGroup
 	running.Go(func() { c.serveRequests(ctx, requests) })
 	running.Go(func() {
-		if err := c.keepalive(ctx, wire); err != nil {
-			cancel(err)
-			c.conn.Close()
-		}
+		c.keepalive(ctx, wire, func() {
+			cancel(errDead)
+			_ = wire.Close() // what waits to write to it, too, ends with that
+		})
 	})
 	for nc := range channels {
 		if !c.hold() {
@@ -147,24 +147,24 @@ func (c *client) appendSessions(list []Session) []Session {
 
 // keepalive asks a client that has said nothing since the last look whether it lives. When it has still said nothing at the
 // next look, it is dead: that is within two keepalives.
-func (c *client) keepalive(ctx context.Context, wire *countedConn) error {
+func (c *client) keepalive(ctx context.Context, wire *countedConn, dead func()) {
 	tick := time.NewTicker(c.server.o.Keepalive)
 	defer tick.Stop()
 	var asked sync.WaitGroup
-	defer asked.Wait() // the connection is closed by now, or by the caller's close
+	defer asked.Wait() // it ends with the connection
 	seen, waiting := wire.in.Load(), false
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		switch now := wire.in.Load(); {
 		case now != seen:
 			seen, waiting = now, false
 		case waiting:
-			_ = wire.Close() // what waits to write to it, too, ends with that
-			return errDead
+			dead()
+			return
 		default:
 			waiting = true
 			asked.Go(func() { _, _, _ = c.conn.SendRequest(requestKeepalive, true, nil) }) // any answer will do
