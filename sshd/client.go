@@ -21,13 +21,14 @@ type client struct {
 	from   netip.AddrPort
 	node   *clientNode
 	opened atomic.Int64 // channels that are open or being opened
+	quiet  throttle
 
 	noMoreSessions atomic.Bool
 
-	mu       sync.Mutex
-	who      identity
-	revoked  error
-	sessions map[*Session]struct{}
+	mu      sync.Mutex
+	who     identity
+	revoked error
+	flows   map[*flow]struct{}
 }
 
 var (
@@ -36,7 +37,7 @@ var (
 )
 
 func newClient(s *Server, conn *ssh.ServerConn, log *slog.Logger, from netip.AddrPort, who identity) *client {
-	c := &client{server: s, conn: conn, log: log, from: from, who: who, sessions: map[*Session]struct{}{}}
+	c := &client{server: s, conn: conn, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
 	c.node = newClientNode(c)
 	return c
 }
@@ -54,7 +55,7 @@ func (c *client) run(ctx context.Context, wire *countedConn, channels <-chan ssh
 	})
 	for nc := range channels {
 		if !c.hold() {
-			c.log.Warn("channel refused", "why", "the connection has as many as it may")
+			c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
 			_ = nc.Reject(ssh.ResourceShortage, "too many channels in this connection")
 			continue
 		}
@@ -120,29 +121,6 @@ func (c *client) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	default:
 		_ = nc.Reject(ssh.UnknownChannelType, "this server forwards ports and knows no such channel")
 	}
-}
-
-func (c *client) begin(kind, target string) *Session {
-	s := &Session{Key: c.node.key, User: c.conn.User(), Client: c.from, Kind: kind, Target: target, Since: time.Now()}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sessions[s] = struct{}{}
-	return s
-}
-
-func (c *client) finish(s *Session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.sessions, s)
-}
-
-func (c *client) appendSessions(list []Session) []Session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s := range c.sessions {
-		list = append(list, *s)
-	}
-	return list
 }
 
 // keepalive asks a client that has said nothing since the last look whether it lives. When it has still said nothing at the
