@@ -29,8 +29,8 @@ type engine struct {
 
 // engineOptions are what engines differ in.
 type engineOptions struct {
-	nftables string          // name of its table in the kernel; "" is the daemon's
-	store    store.Store     //
+	nftables string // name of its table in the kernel; "" is the daemon's
+	store    store.Store
 	left     *relay.Handover // what the relay of an earlier program has left, or nil
 	state    string          // the directory in which an SSH server keeps its host keys; "" is none
 	socket   string          // of the control interface, which no client of an SSH server reaches; "" is none

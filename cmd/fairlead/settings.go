@@ -20,7 +20,7 @@ type settings struct {
 	nodes  *node.Set
 	users  atomic.Pointer[map[string]forward.User]
 	logins password.Checker
-	sshd   *sshServer
+	sshd   *sshDaemon
 	log    *slog.Logger
 }
 
@@ -34,7 +34,7 @@ func newSettings(o engineOptions) *settings {
 		forNodes.Resolve = resolveSSH(o.log, slog.LevelDebug)
 	}
 	c.nodes = node.NewSet(here, func(s node.Spec) (node.Remote, error) { return sshnode.New(s, forNodes) }, o.log)
-	c.sshd = &sshServer{host: here, state: o.state, log: o.log, changed: make(chan struct{}, 1)}
+	c.sshd = &sshDaemon{host: here, state: o.state, log: o.log, changed: make(chan struct{}, 1)}
 	if o.socket != "" {
 		c.sshd.closed = []string{o.socket}
 	}

@@ -23,8 +23,8 @@ import (
 // sshRetry is how long to wait before an SSH server that could not start is tried again.
 const sshRetry = 5 * time.Second
 
-// An sshServer keeps the SSH server of the settings running, whichever that is at the moment.
-type sshServer struct {
+// An sshDaemon keeps the SSH server of the settings running, whichever that is at the moment.
+type sshDaemon struct {
 	host   node.Node
 	guests *guests
 	state  string   // directory for host keys
@@ -36,7 +36,7 @@ type sshServer struct {
 	want    *config.SSHD
 }
 
-func (s *sshServer) settle(want *config.SSHD) {
+func (s *sshDaemon) settle(want *config.SSHD) {
 	s.mu.Lock()
 	same := s.want.Equal(want)
 	s.want = want
@@ -51,7 +51,7 @@ func (s *sshServer) settle(want *config.SSHD) {
 }
 
 // run serves until ctx ends. Another configuration ends the server that runs, with its clients.
-func (s *sshServer) run(ctx context.Context) {
+func (s *sshDaemon) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		want := s.want
@@ -84,7 +84,7 @@ func (s *sshServer) run(ctx context.Context) {
 }
 
 // serve runs one server until ctx ends; without one it is content at once.
-func (s *sshServer) serve(ctx context.Context, c *config.SSHD) error {
+func (s *sshDaemon) serve(ctx context.Context, c *config.SSHD) error {
 	if c == nil {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (s *sshServer) serve(ctx context.Context, c *config.SSHD) error {
 	return nil
 }
 
-func (s *sshServer) hostKeys(c *config.SSHD) ([]ssh.Signer, error) {
+func (s *sshDaemon) hostKeys(c *config.SSHD) ([]ssh.Signer, error) {
 	if len(c.HostKeys) > 0 {
 		return sshd.LoadHostKeys(c.HostKeys)
 	}
