@@ -19,13 +19,13 @@ import (
 type settings struct {
 	nodes  *node.Set
 	users  atomic.Pointer[map[string]forward.User]
-	logins password.Checker
+	logins *password.Checker
 	sshd   *sshDaemon
 	log    *slog.Logger
 }
 
 func newSettings(o engineOptions) *settings {
-	c := &settings{log: o.log}
+	c := &settings{logins: password.NewChecker(), log: o.log}
 	here := host.New()
 	forNodes := o.node
 	forNodes.Log, forNodes.Secrets = o.log, &sshnode.Secrets{}
