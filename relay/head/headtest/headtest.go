@@ -26,9 +26,10 @@ type Server struct {
 	Head  head.Head
 	Users map[string]string                     // who may log in, and with what; nil: nobody has to
 	Deny  func(host string, port uint16) bool   // nil: nothing
-	Fail  map[string]error                      // what dialling and sending to a host fails with
+	Fail  map[string]error                      // what dialling and sending to a host, or a login as a user, fails with
 	Hosts map[string]string                     // names, and the address of each
 	Local string                                // the address to listen on; "" is 127.0.0.1
+	Plain bool                                  // datagrams come by a net.PacketConn that is nothing more
 	Ended func(out head.Outcome, failure error) // called when a client was served
 	In    atomic.Int64                          // what heads have counted
 	Out   atomic.Int64
@@ -114,6 +115,9 @@ func (e *env) NeedsLogin() bool { return e.Users != nil }
 
 func (e *env) Login(_ context.Context, user, password string) error {
 	e.Logins.Add(1)
+	if err := e.Fail[user]; err != nil {
+		return err
+	}
 	if want, known := e.Users[user]; !known || password != want {
 		return fmt.Errorf("user %q: %w", user, head.ErrLogin)
 	}
@@ -153,7 +157,11 @@ func (e *env) Listen(_ context.Context, host string, port uint16) (net.Listener,
 
 func (e *env) ListenPacket(context.Context) (net.PacketConn, error) {
 	e.Settled()
-	return net.ListenPacket("udp", net.JoinHostPort(e.Local, "0"))
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(e.Local, "0"))
+	if err == nil && e.Plain {
+		return struct{ net.PacketConn }{conn}, nil
+	}
+	return conn, err
 }
 
 func (e *env) Packets(context.Context) (head.PacketTarget, error) {
