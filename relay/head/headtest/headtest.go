@@ -84,7 +84,7 @@ func warm(t testing.TB) {
 
 func (s *Server) serve(ctx context.Context, client net.Conn) {
 	defer client.Close()
-	client.SetDeadline(time.Now().Add(Patience))
+	_ = client.SetDeadline(time.Now().Add(Patience))
 	out, err := s.Head.Serve(ctx, client, &env{s, client})
 	if s.Ended != nil {
 		s.Ended(out, err)
@@ -95,12 +95,12 @@ func (s *Server) serve(ctx context.Context, client net.Conn) {
 	defer out.Target.Close()
 	stop := context.AfterFunc(ctx, func() { client.Close(); out.Target.Close() })
 	defer stop()
-	out.Target.Write(out.Ahead)
+	_, _ = out.Target.Write(out.Ahead)
 	var both sync.WaitGroup
 	for _, pair := range [][2]net.Conn{{client, out.Target}, {out.Target, client}} {
 		both.Go(func() {
-			io.Copy(pair[0], pair[1])
-			pair[0].(interface{ CloseWrite() error }).CloseWrite()
+			_, _ = io.Copy(pair[0], pair[1])
+			_ = pair[0].(interface{ CloseWrite() error }).CloseWrite()
 		})
 	}
 	both.Wait()
@@ -169,7 +169,7 @@ func (e *env) Packets(context.Context) (head.PacketTarget, error) {
 	return &packets{env: e, PacketConn: conn}, err
 }
 
-func (e *env) Settled() { e.client.SetDeadline(time.Time{}) }
+func (e *env) Settled() { _ = e.client.SetDeadline(time.Time{}) }
 
 func (e *env) Count(in, out int) {
 	e.In.Add(int64(in))
@@ -210,7 +210,7 @@ func Echo(t testing.TB, ip string) string {
 			if err != nil {
 				return
 			}
-			running.Go(func() { defer c.Close(); io.Copy(c, c) })
+			running.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
 		}
 	})
 	t.Cleanup(func() { l.Close(); running.Wait() })
@@ -233,7 +233,7 @@ func EchoPackets(t testing.TB, ip string) string {
 			if err != nil {
 				return
 			}
-			conn.WriteTo(buf[:n], from)
+			_, _ = conn.WriteTo(buf[:n], from)
 		}
 	}()
 	t.Cleanup(func() { conn.Close(); <-done })

@@ -20,13 +20,12 @@ import (
 // A script is a client that has said everything already, and an Env that remembers what it was asked for.
 type script struct {
 	net.Conn
-	in     *bytes.Reader
-	step   int // how many bytes a Read gives; 0: all
-	out    bytes.Buffer
-	login  string // what is right, "user:password"; "": nobody has to log in
-	asked  []string
-	fail   error
-	target net.Conn
+	in    *bytes.Reader
+	step  int // how many bytes a Read gives; 0: all
+	out   bytes.Buffer
+	login string // what is right, "user:password"; "": nobody has to log in
+	asked []string
+	fail  error
 }
 
 func (s *script) Read(b []byte) (int, error) {
