@@ -53,7 +53,7 @@ func Hash(password string) (string, error) {
 		return "", fmt.Errorf("the password is %d bytes long; %d is the most", len(password), maxPassword)
 	}
 	p := params{memory: memory, passes: passes, threads: threads, salt: make([]byte, saltSize), key: make([]byte, keySize)}
-	rand.Read(p.salt) //nolint:errcheck // it never fails
+	rand.Read(p.salt) // it never fails
 	p.key = p.derive(password)
 	return p.String(), nil
 }

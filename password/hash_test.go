@@ -7,7 +7,7 @@ import (
 )
 
 func TestHash(t *testing.T) {
-	for _, password := range []string{"secret", "pässwörd", strings.Repeat("x", maxPassword), " "} {
+	for _, password := range []string{"pässwörd", strings.Repeat("x", maxPassword)} {
 		hash, err := Hash(password)
 		if err != nil || !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 			t.Fatalf("%q, %v", hash, err)

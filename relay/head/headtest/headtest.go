@@ -26,9 +26,10 @@ type Server struct {
 	Head  head.Head
 	Users map[string]string                     // who may log in, and with what; nil: nobody has to
 	Deny  func(host string, port uint16) bool   // nil: nothing
-	Fail  map[string]error                      // what dialling and sending to a host fails with
+	Fail  map[string]error                      // what dialling and sending to a host, or a login as a user, fails with
 	Hosts map[string]string                     // names, and the address of each
 	Local string                                // the address to listen on; "" is 127.0.0.1
+	Plain bool                                  // datagrams come by a net.PacketConn that is nothing more
 	Ended func(out head.Outcome, failure error) // called when a client was served
 	In    atomic.Int64                          // what heads have counted
 	Out   atomic.Int64
@@ -83,7 +84,7 @@ func warm(t testing.TB) {
 
 func (s *Server) serve(ctx context.Context, client net.Conn) {
 	defer client.Close()
-	client.SetDeadline(time.Now().Add(Patience))
+	_ = client.SetDeadline(time.Now().Add(Patience))
 	out, err := s.Head.Serve(ctx, client, &env{s, client})
 	if s.Ended != nil {
 		s.Ended(out, err)
@@ -94,12 +95,12 @@ func (s *Server) serve(ctx context.Context, client net.Conn) {
 	defer out.Target.Close()
 	stop := context.AfterFunc(ctx, func() { client.Close(); out.Target.Close() })
 	defer stop()
-	out.Target.Write(out.Ahead)
+	_, _ = out.Target.Write(out.Ahead)
 	var both sync.WaitGroup
 	for _, pair := range [][2]net.Conn{{client, out.Target}, {out.Target, client}} {
 		both.Go(func() {
-			io.Copy(pair[0], pair[1])
-			pair[0].(interface{ CloseWrite() error }).CloseWrite()
+			_, _ = io.Copy(pair[0], pair[1])
+			_ = pair[0].(interface{ CloseWrite() error }).CloseWrite()
 		})
 	}
 	both.Wait()
@@ -114,6 +115,9 @@ func (e *env) NeedsLogin() bool { return e.Users != nil }
 
 func (e *env) Login(_ context.Context, user, password string) error {
 	e.Logins.Add(1)
+	if err := e.Fail[user]; err != nil {
+		return err
+	}
 	if want, known := e.Users[user]; !known || password != want {
 		return fmt.Errorf("user %q: %w", user, head.ErrLogin)
 	}
@@ -153,7 +157,11 @@ func (e *env) Listen(_ context.Context, host string, port uint16) (net.Listener,
 
 func (e *env) ListenPacket(context.Context) (net.PacketConn, error) {
 	e.Settled()
-	return net.ListenPacket("udp", net.JoinHostPort(e.Local, "0"))
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(e.Local, "0"))
+	if err == nil && e.Plain {
+		return struct{ net.PacketConn }{conn}, nil
+	}
+	return conn, err
 }
 
 func (e *env) Packets(context.Context) (head.PacketTarget, error) {
@@ -161,7 +169,7 @@ func (e *env) Packets(context.Context) (head.PacketTarget, error) {
 	return &packets{env: e, PacketConn: conn}, err
 }
 
-func (e *env) Settled() { e.client.SetDeadline(time.Time{}) }
+func (e *env) Settled() { _ = e.client.SetDeadline(time.Time{}) }
 
 func (e *env) Count(in, out int) {
 	e.In.Add(int64(in))
@@ -202,7 +210,7 @@ func Echo(t testing.TB, ip string) string {
 			if err != nil {
 				return
 			}
-			running.Go(func() { defer c.Close(); io.Copy(c, c) })
+			running.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
 		}
 	})
 	t.Cleanup(func() { l.Close(); running.Wait() })
@@ -225,7 +233,7 @@ func EchoPackets(t testing.TB, ip string) string {
 			if err != nil {
 				return
 			}
-			conn.WriteTo(buf[:n], from)
+			_, _ = conn.WriteTo(buf[:n], from)
 		}
 	}()
 	t.Cleanup(func() { conn.Close(); <-done })

@@ -32,8 +32,24 @@ func (s *session) forward(w http.ResponseWriter, r *http.Request) {
 	if s.requester == nil {
 		s.start()
 	}
+	if r.Header.Get("Expect") != "" {
+		w = continued{w}
+	}
 	s.requester.ServeHTTP(w, r)
 }
+
+// continued is for a client who waits until the body may come. When the server says that it may, the body is read, and
+// net/http tells the client so; the server's own word would come a second time.
+type continued struct{ http.ResponseWriter }
+
+func (c continued) WriteHeader(status int) {
+	if status != http.StatusContinue {
+		c.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (c continued) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // hopsLeft counts the Max-Forwards of TRACE and OPTIONS down (RFC 9110, section 7.6.2), and answers itself when none is left.
 func (s *session) hopsLeft(w http.ResponseWriter, r *http.Request) bool {

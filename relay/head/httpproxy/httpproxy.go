@@ -52,7 +52,7 @@ type Proxy struct {
 // New returns a head for HTTP.
 func New(o Options) *Proxy {
 	var unique [4]byte
-	rand.Read(unique[:]) //nolint:errcheck // it never fails
+	rand.Read(unique[:]) // it never fails
 	return &Proxy{
 		options: o,
 		via:     "fairlead-" + hex.EncodeToString(unique[:]),

@@ -102,7 +102,7 @@ func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
 		s.conn.settle()
 		return true
 	}
-	err := fmt.Errorf("the client does not log in: %w", head.ErrLogin)
+	err := fmt.Errorf("the client did not log in: %w", head.ErrLogin)
 	if user, password, ok := basic(said); ok {
 		if err = s.env.Login(r.Context(), user, password); err == nil {
 			// Connections to targets were made with the rights of whoever was logged in before.
@@ -112,9 +112,15 @@ func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
 			return true
 		}
 		w.Header().Set("Connection", "close")
+		if !errors.Is(err, head.ErrLogin) {
+			s.refuse(w, http.StatusInternalServerError, errors.New("the login could not be checked"))
+			s.failure = err // for the log, and not for somebody who is not known yet
+			return false
+		}
 	}
 	w.Header().Set("Proxy-Authenticate", `Basic realm="fairlead", charset="UTF-8"`)
-	s.refuse(w, http.StatusProxyAuthRequired, err)
+	s.refuse(w, http.StatusProxyAuthRequired, head.ErrLogin)
+	s.failure = err
 	return false
 }
 

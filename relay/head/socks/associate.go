@@ -80,7 +80,7 @@ func (s *Server) run(ctx context.Context, client net.Conn, a *association) error
 			cancel(carry(ctx, buf[:]))
 		})
 	}
-	stop := context.AfterFunc(ctx, func() { client.SetReadDeadline(longAgo()) })
+	stop := context.AfterFunc(ctx, func() { _ = client.SetReadDeadline(longAgo()) })
 	// Clients have nothing to say here; what they say all the same is read and forgotten, so that the end is seen.
 	_, err := io.Copy(io.Discard, struct{ io.Reader }{client})
 	stop()

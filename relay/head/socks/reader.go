@@ -100,9 +100,9 @@ func (r *reader) watch(gone func()) (stop func()) {
 		}
 	})
 	return func() {
-		r.conn.SetReadDeadline(longAgo())
+		_ = r.conn.SetReadDeadline(longAgo())
 		done.Wait()
-		r.conn.SetReadDeadline(time.Time{})
+		_ = r.conn.SetReadDeadline(time.Time{})
 	}
 }
 

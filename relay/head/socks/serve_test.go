@@ -158,10 +158,13 @@ func socket(t *testing.T, local string) *net.UDPConn {
 }
 
 func TestAssociate(t *testing.T) {
-	for _, family := range []struct{ ip, any string }{{"127.0.0.1", "0.0.0.0:0"}, {"::1", "[::]:0"}} {
-		t.Run(family.ip, func(t *testing.T) {
+	for _, family := range []struct {
+		name, ip, any string
+		plain         bool
+	}{{"IPv4", "127.0.0.1", "0.0.0.0:0", false}, {"IPv6", "::1", "[::]:0", false}, {"no socket", "127.0.0.1", "0.0.0.0:0", true}} {
+		t.Run(family.name, func(t *testing.T) {
 			echo := headtest.EchoPackets(t, family.ip)
-			server := &headtest.Server{Head: New(), Local: family.ip, Hosts: map[string]string{"echo.internal": family.ip}}
+			server := &headtest.Server{Head: New(), Local: family.ip, Plain: family.plain, Hosts: map[string]string{"echo.internal": family.ip}}
 			control, bound := associate(t, server.Start(t), family.any)
 			if bound.Addr().String() != family.ip {
 				t.Errorf("bound to %s", bound)

@@ -122,7 +122,7 @@ func (d dialect) refused(why head.Reason) []byte {
 // refuse answers that something cannot be done, and returns why.
 func (r *reader) refuse(d dialect, why error) error {
 	if err := r.write(d.refused(head.ReasonOf(why))); err != nil {
-		return errors.Join(why, err)
+		return fmt.Errorf("%w; and %w", why, err)
 	}
 	return why
 }
