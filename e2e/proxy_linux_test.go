@@ -104,6 +104,7 @@ permit = ["[fd00:1::/64]:8080", "192.168.1.10"]
 			t.Errorf("%s counts %+v, %+v", name, f.Connections, f.Bytes)
 		}
 	}
+	d.wait("the memory that passwords took is given back", func() bool { return d.holds().resident < before.resident+growth })
 	d.letsGo(before)
 }
 

@@ -9,13 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // Bounds of a Checker.
 const (
 	maxAtOnce     = 2    // hashes are derived at once: each takes memory, and a core
 	maxRemembered = 1024 // users whose password was right
+
+	quiet = time.Second // without a hash, before memory is given back
 )
 
 // ErrWrong is the error of a wrong password and of a user that there is not; nothing tells one from the other.
@@ -35,6 +39,7 @@ type Checker struct {
 	mu    sync.Mutex
 	right map[string]remembered // by user
 	like  string                // the last hash that was verified: what a decoy has to look like
+	idle  *time.Timer           // see letGo; nil before the first hash
 }
 
 // remembered is a password that was right.
@@ -82,6 +87,7 @@ func (c *Checker) Check(ctx context.Context, source netip.Addr, hash string, kno
 		}
 		ok, err := Verify(c.against(hash, known), password)
 		<-c.slots
+		c.letGo()
 		switch {
 		case err != nil:
 			return fmt.Errorf("user %q: %w", user, err)
@@ -93,6 +99,18 @@ func (c *Checker) Check(ctx context.Context, source netip.Addr, hash string, kno
 			c.slow.wrong(source, user)
 		}
 		return ErrWrong
+	}
+}
+
+// letGo gives the memory that hashes are derived in back to the system, once nobody has derived one for a moment: that is
+// many times what the rest of a small daemon takes, and the collector would keep it for minutes.
+func (c *Checker) letGo() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle == nil {
+		c.idle = time.AfterFunc(quiet, debug.FreeOSMemory)
+	} else {
+		c.idle.Reset(quiet)
 	}
 }
 

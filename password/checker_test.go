@@ -150,10 +150,9 @@ func TestGuessesAtOnce(t *testing.T) {
 			if answered > 20 { // two at once, at 0, 0.2, 0.8, 3.2 s and so on, and one more each where they meet
 				t.Errorf("%d guesses were answered", answered)
 			}
-			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if err := c.Check(ctx, here, cheap, true, "joe", "password"); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the right one after all of them: %v", err)
+			began := time.Now()
+			if err := c.Check(t.Context(), here, cheap, true, "joe", "password"); err != nil || time.Since(began) == 0 {
+				t.Errorf("the right one after all of them: %v, after %s", err, time.Since(began))
 			}
 		})
 	}

@@ -94,6 +94,9 @@ func (s *session) serveOrigin(w http.ResponseWriter, r *http.Request) {
 	w.Write(text) //nolint:errcheck // the client has gone
 }
 
+// errWanted is what a client is told who has not logged in yet.
+var errWanted = errors.New("log in first: this proxy wants a name and a password")
+
 // logIn reports whether the client may go on, and answers if not. Each request says who sends it (RFC 9110, section 11.7);
 // what was right once on this connection is not asked again.
 func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
@@ -102,7 +105,7 @@ func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
 		s.conn.settle()
 		return true
 	}
-	err := fmt.Errorf("the client did not log in: %w", head.ErrLogin)
+	err, answer := fmt.Errorf("the client did not log in: %w", head.ErrLogin), errWanted
 	if user, password, ok := basic(said); ok {
 		if err = s.env.Login(r.Context(), user, password); err == nil {
 			// Connections to targets were made with the rights of whoever was logged in before.
@@ -111,6 +114,7 @@ func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
 			s.conn.settle()
 			return true
 		}
+		answer = head.ErrLogin
 		w.Header().Set("Connection", "close")
 		if !errors.Is(err, head.ErrLogin) {
 			s.refuse(w, http.StatusInternalServerError, errors.New("the login could not be checked"))
@@ -119,7 +123,7 @@ func (s *session) logIn(w http.ResponseWriter, r *http.Request) bool {
 		}
 	}
 	w.Header().Set("Proxy-Authenticate", `Basic realm="fairlead", charset="UTF-8"`)
-	s.refuse(w, http.StatusProxyAuthRequired, head.ErrLogin)
+	s.refuse(w, http.StatusProxyAuthRequired, answer)
 	s.failure = err
 	return false
 }
