@@ -196,13 +196,17 @@ type countedConn struct {
 	ahead *bufio.Reader
 	last  atomic.Int64 // time.Time.UnixNano of the last bytes
 	ended atomic.Bool  // nothing will come any more
+	ack   func()       // may be nil
 }
 
 // readAhead holds a few packets of the size that SSH servers send (RFC 4253, section 6.1).
 const readAhead = 128 << 10
 
+// bulk is a read after which more will come, so that the kernel may acknowledge as it likes.
+const bulk = 16 << 10
+
 func newCountedConn(c net.Conn) *countedConn {
-	counted := &countedConn{Conn: c}
+	counted := &countedConn{Conn: c, ack: acknowledger(c)}
 	counted.last.Store(time.Now().UnixNano())
 	counted.ahead = bufio.NewReaderSize((*stampingReader)(counted), readAhead)
 	return counted
@@ -226,6 +230,9 @@ func (c *stampingReader) Read(p []byte) (int, error) {
 	k, err := c.Conn.Read(p)
 	if k > 0 {
 		c.last.Store(time.Now().UnixNano())
+		if c.ack != nil && k < bulk {
+			c.ack()
+		}
 	}
 	return k, err
 }

@@ -30,6 +30,9 @@ type login struct {
 	asked     bool // the library has asked for a method
 }
 
+// manyKeys is how many an sshd lets a client offer by default (MaxAuthTries).
+const manyKeys = 5
+
 // A candidate is one key to offer.
 type candidate struct {
 	signer ssh.Signer
@@ -195,6 +198,9 @@ func (a *login) explain(err error) error {
 		return already
 	}
 	a.h.n.learn("") // what was right is not any more
+	if err != nil && len(a.tried) > manyKeys {
+		a.note("a server cuts a client off who offers many keys: name the right one as identity, and set IdentitiesOnly")
+	}
 	return &AuthError{
 		User: a.h.r.User, Host: a.h.r.address(), Tried: a.tried, Accepts: a.allowed, Notes: a.notes, Err: err,
 	}

@@ -34,8 +34,8 @@ func (h *handshake) checkHostKey(ctx context.Context, keys *hostKeys, key ssh.Pu
 // accept decides on a key of a host that is in no file.
 func (h *handshake) accept(ctx context.Context, keys *hostKeys, e *HostKeyError) error {
 	switch h.r.StrictHostKeyChecking {
-	case "accept-new", "no", "off":
-	case "yes":
+	case "accept-new", "no", "off", "false":
+	case "yes", "true":
 		return errNobody
 	default:
 		if err := h.confirm(ctx, e); err != nil {

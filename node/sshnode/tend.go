@@ -61,6 +61,9 @@ func (l *listener) tend(ctx context.Context) {
 		refusals++
 		wait := b.next()
 		l.down(fmt.Errorf("%w; next try in %s", err, wait.Round(100*time.Millisecond)))
+		if refusals == 1 {
+			l.n.log.Warn("the SSH server does not listen", "address", l.text, "error", err)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-link.done:
@@ -109,9 +112,6 @@ func (l *listener) down(why error) {
 		l.state = node.State{Why: clean(why.Error()), Since: time.Now()}
 	}
 	l.mu.Unlock()
-	if !errors.Is(why, errLinkDied) {
-		l.n.log.Warn("the SSH server does not listen", "address", l.text, "error", why)
-	}
 }
 
 // drain refuses what waits.
