@@ -3,7 +3,8 @@ package sshd
 import (
 	"bytes"
 	"encoding/binary"
-	"net"
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func hello(c *wireConn, deadline time.Time) (ciphers []string, err error) {
 		n, err := c.Conn.Read(buffer)
 		c.ahead = append(c.ahead, buffer[:n]...)
 		c.in.Add(uint64(n))
-		if e, ok := err.(net.Error); ok && e.Timeout() && waiting && time.Now().Before(deadline) {
+		if errors.Is(err, os.ErrDeadlineExceeded) && waiting && time.Now().Before(deadline) {
 			return nil, c.Conn.SetReadDeadline(deadline)
 		}
 		if err != nil {
