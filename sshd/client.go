@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,7 @@ func newClient(s *Server, conn *ssh.ServerConn, log *slog.Logger, from netip.Add
 }
 
 // run serves the client until its connection ends or ctx does, and says why.
-func (c *client) run(ctx context.Context, wire *countedConn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) error {
+func (c *client) run(ctx context.Context, wire *wireConn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { c.serveRequests(ctx, requests) })
@@ -125,7 +124,7 @@ func (c *client) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 
 // keepalive asks a client that has said nothing since the last look whether it lives. When it has still said nothing at the
 // next look, it is dead: that is within two keepalives.
-func (c *client) keepalive(ctx context.Context, wire *countedConn, dead func()) {
+func (c *client) keepalive(ctx context.Context, wire *wireConn, dead func()) {
 	tick := time.NewTicker(c.server.o.Keepalive)
 	defer tick.Stop()
 	var asked sync.WaitGroup
@@ -148,16 +147,4 @@ func (c *client) keepalive(ctx context.Context, wire *countedConn, dead func()) 
 			asked.Go(func() { _, _, _ = c.conn.SendRequest(requestKeepalive, true, nil) }) // any answer will do
 		}
 	}
-}
-
-// A countedConn knows whether anything comes in.
-type countedConn struct {
-	net.Conn
-	in atomic.Uint64
-}
-
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.in.Add(uint64(n))
-	return n, err
 }

@@ -8,9 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
+
+// keepalive is how soon an impatient server takes a silent client for dead; the clients here answer it.
+const keepalive = 200 * time.Millisecond
+
+func impatient(o *Options) { o.Keepalive = keepalive }
 
 func TestAutossh(t *testing.T) {
 	autossh := program(t, "autossh")
@@ -46,13 +52,15 @@ func TestDropbear(t *testing.T) {
 			line = strings.TrimSpace(l)
 		}
 	}
-	s := startServer(t, nil, line)
+	s := startServer(t, impatient, line)
 	target := echo(t, "tcp", "127.0.0.1:0", "target").Addr().String()
 	local, remote := freePort(t), freePort(t)
 	start(t, exec.Command(dbclient, "-y", "-y", "-i", file, "-p", s.port, "-N",
 		"-L", "127.0.0.1:"+local+":"+target, "-R", remote+":"+target, "me@127.0.0.1"))
 	answers(t, "tcp", "127.0.0.1:"+local, "target")
 	answers(t, "tcp", "127.0.0.1:"+remote, "target")
+	time.Sleep(5 * keepalive)
+	call(t, "tcp", "127.0.0.1:"+remote, "target")
 }
 
 func TestPlink(t *testing.T) {
@@ -63,7 +71,7 @@ func TestPlink(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	host := newTestKey(t)
-	s := startServer(t, func(o *Options) { o.HostKeys = []ssh.Signer{host} }, key.line("", "putty"))
+	s := startServer(t, func(o *Options) { o.HostKeys = []ssh.Signer{host}; impatient(o) }, key.line("", "putty"))
 	target := echo(t, "tcp", "127.0.0.1:0", "target").Addr().String()
 	local, remote := freePort(t), freePort(t)
 	args := []string{"-ssh", "-batch", "-no-antispoof", "-i", ppk, "-P", s.port, "-hostkey", ssh.FingerprintSHA256(host.PublicKey()), "-N",
@@ -71,6 +79,8 @@ func TestPlink(t *testing.T) {
 	start(t, exec.Command(plink, args...))
 	answers(t, "tcp", "127.0.0.1:"+local, "target")
 	answers(t, "tcp", "127.0.0.1:"+remote, "target")
+	time.Sleep(5 * keepalive)
+	call(t, "tcp", "127.0.0.1:"+remote, "target")
 }
 
 func TestParamikoAndAsyncssh(t *testing.T) {

@@ -86,7 +86,7 @@ func strong(signer ssh.Signer) (ssh.Signer, error) {
 // MakeHostKeys loads the host keys in dir, an Ed25519 and an RSA one, and makes those that are not there. There is none for
 // ECDSA: every client that is in use knows one of the two, and audits warn of the NIST curves.
 func MakeHostKeys(dir string) ([]ssh.Signer, error) {
-	var files []string
+	var keys []ssh.Signer
 	for _, kind := range []struct {
 		file string
 		make func() (crypto.PrivateKey, error)
@@ -98,21 +98,22 @@ func MakeHostKeys(dir string) ([]ssh.Signer, error) {
 		{"ssh_host_rsa_key", func() (crypto.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, madeRSABits) }},
 	} {
 		name := filepath.Join(dir, kind.file)
-		files = append(files, name)
-		if _, err := os.Stat(name); err == nil {
-			continue
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("host key %s: %w", name, pathless(err))
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			private, err := kind.make()
+			if err == nil {
+				err = writeHostKey(name, private)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("host key %s: it is not there and cannot be made: %w", name, pathless(err))
+			}
 		}
-		key, err := kind.make()
-		if err == nil {
-			err = writeHostKey(name, key)
-		}
+		key, err := loadHostKey(name)
 		if err != nil {
-			return nil, fmt.Errorf("host key %s: it is not there and cannot be made: %w", name, pathless(err))
+			return nil, fmt.Errorf("host key %s: %w", name, err)
 		}
+		keys = append(keys, key)
 	}
-	return LoadHostKeys(files)
+	return keys, nil
 }
 
 // writeHostKey writes a key so that after a crash there is a whole one or none.

@@ -3,7 +3,6 @@ package sshd
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
@@ -98,11 +97,18 @@ func (l *login) tried(conn ssh.ConnMetadata, method string, err error) {
 	l.log.Debug("login refused", "user", conn.User(), "method", method, "error", err)
 }
 
-// handshake speaks SSH up to the login. The deadline of conn is the caller's.
-func (l *login) handshake(conn net.Conn, hostKeys []ssh.Signer) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, identity, error) {
-	sc, channels, requests, err := ssh.NewServerConn(conn, l.config(hostKeys))
+// handshake speaks SSH up to the login, which has to come before the deadline.
+func (l *login) handshake(conn *wireConn, hostKeys []ssh.Signer, deadline time.Time) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, identity, error) {
+	config := l.config(hostKeys)
+	known, err := hello(conn, deadline)
 	if err != nil {
 		return nil, nil, nil, identity{}, err
 	}
+	config.Ciphers = offer(known, fastGCM())
+	sc, channels, requests, err := ssh.NewServerConn(conn, config)
+	if err != nil {
+		return nil, nil, nil, identity{}, err
+	}
+	conn.trusted.Store(true)
 	return sc, channels, requests, sc.Permissions.ExtraData[identityKey{}].(identity), nil
 }

@@ -39,7 +39,7 @@ func answers(t *testing.T, network, addr, name string) {
 func TestOpenSSH(t *testing.T) {
 	ssh := program(t, "ssh")
 	key := newTestKey(t)
-	s := startServer(t, nil, key.line("", "openssh"))
+	s := startServer(t, impatient, key.line("", "openssh"))
 	target := echo(t, "tcp", "127.0.0.1:0", "target").Addr().String()
 	web := website(t)
 	dir := t.TempDir()
@@ -50,6 +50,7 @@ func TestOpenSSH(t *testing.T) {
 		port := freePort(t)
 		start(t, exec.Command(ssh, sshArgs(s, key, "-N", "-L", port+":"+target)...))
 		answers(t, "tcp", "127.0.0.1:"+port, "target")
+		time.Sleep(5 * keepalive)
 		call(t, "tcp", "127.0.0.1:"+port, "target")
 	})
 	t.Run("-L unix", func(t *testing.T) {
@@ -225,4 +226,28 @@ func website(t *testing.T) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "web") }))
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// TestOpenSSHIsTold looks at what people see who may not do what they ask for.
+func TestOpenSSHIsTold(t *testing.T) {
+	program(t, "ssh")
+	key, limited := newTestKey(t), newTestKey(t)
+	s := startServer(t, nil, key.line("", "free"), limited.line(`permitopen="elsewhere:1",permitlisten="1"`, "limited"))
+	target := echo(t, "tcp", "127.0.0.1:0", "target").Addr().String()
+	for _, test := range []struct {
+		key  testKey
+		args []string
+		want string
+	}{
+		{key, []string{"-o", "PreferredAuthentications=password,keyboard-interactive", "-N"}, "Permission denied (publickey)"},
+		{newTestKey(t), []string{"-N"}, "Permission denied (publickey)"},
+		{limited, []string{"-W", target}, "administratively prohibited: the destination is not permitted by the key"},
+		{key, []string{"-W", "127.0.0.1:" + freePort(t)}, "connect failed: "},
+		{limited, []string{"-N", "-R", "0:" + target}, "remote port forwarding failed"},
+	} {
+		out, err := exec.Command("ssh", sshArgs(s, test.key, test.args...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), test.want) {
+			t.Errorf("ssh %v: %v, %s; want %q", test.args, err, out, test.want)
+		}
+	}
 }

@@ -110,13 +110,14 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
-	_ = conn.SetDeadline(time.Now().Add(s.o.LoginGrace)) // fails on a closed connection, as everything after it will
+	deadline := time.Now().Add(s.o.LoginGrace)
+	_ = conn.SetDeadline(deadline) // fails on a closed connection, as everything after it will
 	if delay > 0 && !sleep(ctx, delay) {
 		return
 	}
 	l := &login{log: log, authorize: s.o.Authorize, from: from}
-	counted := &countedConn{Conn: conn}
-	sc, channels, requests, who, err := l.handshake(counted, s.o.HostKeys)
+	wire := &wireConn{Conn: conn}
+	sc, channels, requests, who, err := l.handshake(wire, s.o.HostKeys, deadline)
 	if err != nil {
 		failed = l.failures > 0
 		if failed || !errors.Is(err, io.EOF) {
@@ -135,7 +136,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	c := newClient(s, sc, log, from, who)
 	s.add(c)
 	defer s.remove(c)
-	err = c.run(ctx, counted, channels, requests)
+	err = c.run(ctx, wire, channels, requests)
 	log.Info("SSH client left", "why", err)
 }
 

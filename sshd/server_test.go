@@ -1,7 +1,10 @@
 package sshd
 
 import (
+	"context"
 	"net"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -72,4 +75,67 @@ func TestPasswordsAreRefused(t *testing.T) {
 	if _, err := s.tryDial(ssh.PublicKeys(newTestKey(t))); err == nil {
 		t.Error("a foreign key let a client in")
 	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	whole := Options{
+		HostKeys:  []ssh.Signer{newTestKey(t)},
+		Authorize: func() (*Keys, error) { return nil, nil },
+		Dial:      func(context.Context, netip.AddrPort, string, string) (net.Conn, error) { return nil, nil },
+		Forwards:  newFakeForwards(),
+	}
+	if _, err := New(whole); err != nil {
+		t.Errorf("with all that it needs: %v", err)
+	}
+	for _, change := range []func(*Options){
+		func(o *Options) { o.HostKeys = nil },
+		func(o *Options) { o.Authorize = nil },
+		func(o *Options) { o.Dial = nil },
+		func(o *Options) { o.Forwards = nil },
+		func(o *Options) { o.GatewayPorts = "maybe" },
+	} {
+		o := whole
+		change(&o)
+		if _, err := New(o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+}
+
+// TestRunEndsWithItsListener closes one of two listeners from outside.
+func TestRunEndsWithItsListener(t *testing.T) {
+	leaks := checkLeaks(t)
+	s, err := New(Options{
+		HostKeys:  []ssh.Signer{newTestKey(t)},
+		Authorize: func() (*Keys, error) { return keysOf(t), nil },
+		Dial:      func(context.Context, netip.AddrPort, string, string) (net.Conn, error) { return nil, nil },
+		Forwards:  newFakeForwards(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listeners []net.Listener
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners = append(listeners, l)
+	}
+	ended := make(chan error)
+	go func() { ended <- s.Run(t.Context(), listeners...) }()
+	conn, err := net.Dial("tcp", listeners[1].Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	listeners[0].Close()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "was closed") {
+		t.Errorf("Run: %v", err)
+	}
+	if !closedByServer(conn) {
+		t.Error("a client stays")
+	}
+	conn.Close()
+	leaks()
 }

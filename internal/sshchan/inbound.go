@@ -45,7 +45,7 @@ func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
 	for {
 		select {
 		case b.turn <- struct{}{}:
-			n, err, moved := b.take(p, closed, passed)
+			n, moved, err := b.take(p, closed, passed)
 			<-b.turn
 			if !moved {
 				return n, err
@@ -55,35 +55,35 @@ func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
 		case <-passed:
 		}
 		// A deadline may have been moved after it had passed; then the wait goes on.
-		if now := b.deadline.wait(); now == passed {
+		now := b.deadline.wait()
+		if now == passed {
 			return 0, os.ErrDeadlineExceeded
-		} else {
-			passed = now
 		}
+		passed = now
 	}
 }
 
 // take copies from the chunk, and waits for one first. moved says that the deadline passed.
-func (b *inbound) take(p []byte, closed, passed <-chan struct{}) (n int, err error, moved bool) {
+func (b *inbound) take(p []byte, closed, passed <-chan struct{}) (n int, moved bool, err error) {
 	if len(b.rest) == 0 {
 		b.start.Do(func() { go b.readAhead(closed) })
 		select {
 		case chunk, ok := <-b.chunks:
 			if !ok {
-				return 0, b.ended, false
+				return 0, false, b.ended
 			}
 			b.rest = chunk
 		case <-closed:
-			return 0, net.ErrClosed, false
+			return 0, false, net.ErrClosed
 		case <-passed:
-			return 0, nil, true
+			return 0, true, nil
 		}
 	}
 	n = copy(p, b.rest)
 	if b.rest = b.rest[n:]; len(b.rest) == 0 {
 		b.free <- struct{}{}
 	}
-	return n, nil, false
+	return n, false, nil
 }
 
 // readAhead reads one chunk after the other, each when the one before was used up.

@@ -1,6 +1,7 @@
 package sshchan
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -121,7 +122,7 @@ func (b *outbound) send() {
 		if len(data) > 0 && failed == nil {
 			notify(b.room)
 			if _, failed = b.channel.Write(data); failed != nil {
-				if failed == io.EOF {
+				if errors.Is(failed, io.EOF) {
 					failed = io.ErrClosedPipe // the channel is gone; EOF is nothing that a writer expects
 				}
 				b.mu.Lock()

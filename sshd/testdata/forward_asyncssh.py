@@ -41,6 +41,9 @@ async def main():
         for listener in (local, remote, near, sockets):
             listener.close()
             await listener.wait_closed()
+        # The largest window there is, and packets to match.
+        assert await answer(*await conn.open_connection(target, int(target_port), encoding=None, window=2**32 - 1, max_pktsize=2**31)) == want
+
         result = await conn.run("uptime", check=False)
         assert result.exit_status == 1 and "no shell" in result.stderr, result
     print("ok")
