@@ -39,7 +39,7 @@ func main() {
 		}
 	}
 	o := options{}
-	flag.StringVar(&o.only, "only", "a,b,c,d", "`sections` to measure: a kernel carrier, b changes, c relay, d start")
+	flag.StringVar(&o.only, "only", "a,b,c,d,e", "`sections` to measure: a kernel carrier, b changes, c relay, d start, e ssh and proxies")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each measurement; the figures are their medians")
 	flag.Float64Var(&o.seconds, "seconds", 2, "length of one measurement")
 	flag.StringVar(&o.out, "o", "bench/results", "`directory` for the results")
@@ -47,7 +47,7 @@ func main() {
 	flag.StringVar(&o.fairlead, "fairlead", "",
 		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
 	flag.StringVar(&o.beside, "beside", "", "measure this fairlead, too: the `program` before a change beside the one after it")
-	flag.StringVar(&o.titles, "tables", "", "of the relay's workloads only those whose titles have this `text` in them")
+	flag.StringVar(&o.titles, "tables", "", "of the workloads of c and e only those whose titles have this `text` in them")
 	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -62,8 +62,8 @@ func main() {
 		os.Exit(2)
 	}
 	for s := range strings.SplitSeq(o.only, ",") {
-		if !slices.Contains([]string{"a", "b", "c", "d"}, strings.TrimSpace(s)) {
-			fmt.Fprintf(os.Stderr, "bench: there is no section %q; they are a, b, c and d\n", s)
+		if !slices.Contains([]string{"a", "b", "c", "d", "e"}, strings.TrimSpace(s)) {
+			fmt.Fprintf(os.Stderr, "bench: there is no section %q; they are a, b, c, d and e\n", s)
 			os.Exit(2)
 		}
 	}

@@ -97,18 +97,18 @@ func (b *bench) startProgram(
 		return nil, err
 	}
 	r := &runningRelay{p, func() { _ = p.Stop() }}
-	if err := waitListening(ctx, g, p, base, tcp); err != nil {
+	if err := waitListening(ctx, g.Node, p, base, tcp); err != nil {
 		r.stop()
 		return nil, fmt.Errorf("%s: %w: %s", name, err, tail(p.Output()))
 	}
 	return r, nil
 }
 
-func waitListening(ctx context.Context, g *gateway, p *netlab.Process, base, tcp int) error {
+func waitListening(ctx context.Context, at *netlab.Node, p *netlab.Process, base, tcp int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for i := range tcp {
-		for !g.Listening("tcp", base+i) {
+		for !at.Listening("tcp", base+i) {
 			select {
 			case <-p.Done():
 				return errors.New("it has ended")

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-net/fairlead/bench/load"
+	"github.com/fairlead-net/fairlead/internal/netlab"
+)
+
+// Where things listen, on the gateway below its own ports for connections.
+const (
+	opensshPort = 2201 // SSH servers, here and on the server; fairlead's follow
+	delayPort   = 2301 // what is between client and SSH server in the measurements with a delay
+	tunnelPort  = 7100 // the forwards of the first pair; those of the others follow, pairPorts each
+	pairPorts   = 100
+	remotePorts = 20 // from a pair's -L to its -R
+	slowPorts   = 40 // from a pair's -L to the one with a delay
+	dynamicPort = 60 // from a pair's -L to its -D
+)
+
+// tunnelled are the server's ports that the measurements of tunnels and proxies call.
+var tunnelled = []int{load.EchoPort, load.SinkPort, load.ClosePort, load.FetchPort}
+
+// theBaseline is OpenSSH on both ends with the cipher that all use.
+const theBaseline = "openssh/openssh"
+
+// A pair is an SSH client and an SSH server, and the tunnels that they make of it.
+type pair struct {
+	name           string
+	client, server *end
+	cipher         string // that the client asks for; "": the one that all use
+	base           int
+	err            error // why a tunnel of it does not run
+}
+
+// A sshField is what the tunnels are made in. -L and -D lead from the gateway through the SSH server on the server host. -R leads from
+// the SSH server on the gateway to the client on the server host.
+type sshField struct {
+	*field
+	g    *gateway
+	keys sshKeys
+}
+
+// tunnels measures SSH, then proxies without it.
+func (b *bench) tunnels(ctx context.Context, h *harness) error {
+	f := b.newField(h)
+	g := f.gateway(h)
+	if err := b.ssh(ctx, h, f, g); err != nil {
+		return err
+	}
+	return b.proxies(ctx, h, f, g)
+}
+
+func (b *bench) ssh(ctx context.Context, h *harness, f *field, g *gateway) error {
+	if missing := absent("ssh", "sshd", "ssh-keygen"); missing != "" {
+		fmt.Fprintf(os.Stderr, "  no SSH: %s is not installed\n", missing)
+		return nil
+	}
+	keys, err := b.makeKeys(ctx, g)
+	if err != nil {
+		return err
+	}
+	s := &sshField{f, g, keys}
+	pairs := b.sshServers(ctx, h, s)
+	for i, p := range pairs {
+		p.base = tunnelPort + i*pairPorts
+		if p.err == nil {
+			p.err = b.startTunnels(ctx, h, s, p)
+		}
+	}
+	short := b.cut(2, 8)
+	short.seconds = max(short.seconds, 0.1)
+	for _, way := range []struct {
+		flag string
+		at   func(p *pair, port int) call
+	}{
+		{"-L", func(p *pair, port int) call {
+			return call{from: f.client, to: hostPort(g.front, p.base+port-load.BasePort)}
+		}},
+		{"-R", func(p *pair, port int) call {
+			return call{from: f.client, to: hostPort(g.front, p.base+remotePorts+port-load.BasePort)}
+		}},
+		{"-D", func(p *pair, port int) call {
+			return call{from: g.Node, socks: hostPort(loopback, p.base+dynamicPort), to: hostPort(g.target, port)}
+		}},
+	} {
+		for _, w := range sshWorkloads("ssh "+way.flag+": ", 1.2, 1.5) {
+			w.table.Notes = append(w.table.Notes, fmt.Sprintf("%d slices of %.3g s each, by turns", short.rounds, short.seconds))
+			if way.flag == "-D" {
+				w.table.Notes = append(w.table.Notes, "SOCKS 5, called from the client's own host over loopback, where nobody has to log in")
+			}
+			var contestants []contestant
+			for _, p := range pairs {
+				if p.cipher != "" && (way.flag != "-L" || w.port != load.SinkPort) {
+					continue // once is enough to know what the cipher does
+				}
+				contestants = append(contestants, short.caller(p.name, w, way.at(p, w.port), &p.err))
+			}
+			if strings.Contains(w.table.Title, b.titles) {
+				short.compare(ctx, w.table, contestants)
+			}
+		}
+	}
+	b.slow(ctx, f, g, pairs)
+	return nil
+}
+
+// slow measures bulk with a delay. Windows need some turns to open, so a slice is longer and begins later.
+func (b *bench) slow(ctx context.Context, f *field, g *gateway, pairs []*pair) {
+	long := *b
+	long.rounds, long.seconds = min(b.rounds, 3), min(10, 1.5*b.seconds)
+	for _, w := range sshWorkloads(fmt.Sprintf("ssh -L, %d ms of delay: ", 2*delayEach.Milliseconds()), 1, 1) {
+		if !strings.Contains(w.table.Title, b.titles) || w.spec.Kind != load.Bulk && w.spec.Kind != load.Fetch {
+			continue
+		}
+		w.spec.Warm = 2 * time.Second
+		w.table.Notes = append(w.table.Notes, fmt.Sprintf("%d slices of %.3g s each, by turns, each after %v", long.rounds, long.seconds, w.spec.Warm),
+			fmt.Sprintf("a relay between SSH client and server has each direction %v late, and holds up to %d MB", delayEach, delayRoom>>20))
+		var contestants []contestant
+		for _, p := range pairs {
+			if p.cipher == "" {
+				to := hostPort(g.front, p.base+slowPorts+w.port-load.BasePort)
+				contestants = append(contestants, long.caller(p.name, w, call{from: f.client, to: to}, &p.err))
+			}
+		}
+		long.compare(ctx, w.table, contestants)
+	}
+}
+
+// A call is from where a contestant is called, and how.
+type call struct {
+	from      *netlab.Node
+	socks, to string
+}
+
+// caller is a contestant that is called. What err points to is why it cannot be.
+func (b *bench) caller(name string, w workload, c call, err *error) contestant {
+	w.spec.Targets, w.spec.Socks = []string{c.to}, c.socks
+	return contestant{name, func(ctx context.Context) (sample, error) {
+		if *err != nil {
+			return sample{}, *err
+		}
+		return b.rate(ctx, c.from, w.spec, w.scale)
+	}}
+}
+
+// sshWorkloads are those of every kind of tunnel, in which fairlead has to be some times as fast on one end, and on both.
+func sshWorkloads(title string, one, both float64) []workload {
+	list := callWorkloads(title)
+	for _, w := range list {
+		t := w.table
+		t.Against = []string{theBaseline}
+		t.Notes = append(t.Notes, "client/server; all with "+theCipher+", without compression")
+		for _, name := range []string{"fairlead/openssh", "openssh/fairlead", "fairlead/fairlead"} {
+			times := one
+			if name == "fairlead/fairlead" {
+				times = both
+			}
+			t.Targets = append(t.Targets, Target{Row: name, By: t.Against, Min: times})
+			if w.spec.Kind == load.Close || w.spec.Kind == load.Request {
+				t.Targets = append(t.Targets, Target{Row: name, By: t.Against, Of: ofP99, Max: 1})
+			}
+		}
+	}
+	return list
+}
+
+// callWorkloads are those of tunnels and of proxies.
+func callWorkloads(title string) []workload {
+	table := func(name, unit string) *Table { return &Table{Section: "e", Title: title + name, Unit: unit} }
+	list := []workload{
+		{table: table("bulk up, 1 stream", "Gb/s"), port: load.SinkPort, scale: 8e-9, spec: load.Spec{Kind: load.Bulk, Workers: 1, Size: 128 << 10}},
+		{table: table("bulk down, 1 stream", "Gb/s"), port: load.FetchPort, scale: 8e-9, spec: load.Spec{Kind: load.Fetch, Workers: 1, Size: 128 << 10}},
+		{table: table("new connections, 16 at a time", "/s"), port: load.ClosePort, scale: 1, spec: load.Spec{Kind: load.Close, Workers: 16, Size: 64}},
+		{table: table("request-response, 64 B × 16", "/s"), port: load.EchoPort, scale: 1, spec: load.Spec{Kind: load.Request, Workers: 16, Size: 64}},
+	}
+	list[2].table.Notes = []string{"connect, 64 bytes there and back, close by the client"}
+	return list
+}
+
+// startTunnels starts the three of a pair and waits until they carry.
+func (b *bench) startTunnels(ctx context.Context, h *harness, s *sshField, p *pair) error {
+	here := tunnel{server: hostPort(s.g.target, p.server.port), cipher: p.cipher, dynamic: hostPort(loopback, p.base+dynamicPort)}
+	back := tunnel{server: hostPort(s.g.back, p.server.port), cipher: p.cipher}
+	slow := tunnel{server: hostPort(s.g.back, delayPort+p.server.port-opensshPort), cipher: p.cipher}
+	for _, port := range tunnelled {
+		to, at := hostPort(s.g.target, port), p.base+port-load.BasePort
+		here.local = append(here.local, route{hostPort(s.g.front, at), to})
+		back.remote = append(back.remote, route{hostPort(s.g.front, at+remotePorts), to})
+		slow.local = append(slow.local, route{hostPort(s.g.front, at+slowPorts), to})
+	}
+	for _, t := range []struct {
+		tunnel
+		at *netlab.Node
+	}{{here, s.g.Node}, {back, s.server}, {slow, s.g.Node}} {
+		running, err := p.client.connect(ctx, b, s, t.at, t.tunnel)
+		if err != nil {
+			return err
+		}
+		h.Cleanup(running.stop)
+		for _, r := range slices.Concat(t.local, t.remote) {
+			if strings.HasSuffix(r.to, fmt.Sprint(":", load.EchoPort)) {
+				if err := b.comesUp(ctx, s.field, running, r.listen); err != nil {
+					return fmt.Errorf("%s: %w: %s", p.name, err, tail(running.process.Output()))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// comesUp waits until an exchange comes about at an address of a tunnel.
+func (b *bench) comesUp(ctx context.Context, f *field, r *runningRelay, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		err := b.works(ctx, f, addr)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-r.process.Done():
+			return fmt.Errorf("it has ended: %w", err)
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// sshKeys are files: those of a user and of a server, one pair for all.
+type sshKeys struct {
+	identity, authorized, host, known string
+}
+
+// makeKeys makes them, and lists every address of an SSH server as one that has the host key.
+func (b *bench) makeKeys(ctx context.Context, g *gateway) (k sshKeys, err error) {
+	k = sshKeys{filepath.Join(b.dir, "id"), filepath.Join(b.dir, "id.pub"), filepath.Join(b.dir, "host"), filepath.Join(b.dir, "known_hosts")}
+	for _, file := range []string{k.identity, k.host} {
+		if out, err := g.Command(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
+			return k, fmt.Errorf("ssh-keygen: %w: %s", err, tail(string(out)))
+		}
+	}
+	public, err := os.ReadFile(k.host + ".pub")
+	if err != nil {
+		return k, err
+	}
+	known := ""
+	for i := range sshEnds {
+		for _, at := range []struct {
+			host string
+			port int
+		}{{g.target, opensshPort}, {g.back, opensshPort}, {g.back, delayPort}} {
+			known += fmt.Sprintf("[%s]:%d %s\n", at.host, at.port+i, strings.TrimSpace(string(public)))
+		}
+	}
+	return k, os.WriteFile(k.known, []byte(known), 0o644)
+}
+
+func hostPort(host string, port int) string { return fmt.Sprintf("%s:%d", host, port) }
