@@ -20,16 +20,17 @@ var mayImport = map[string][]string{
 	"node":          {"forward"},
 	"node/host":     {"forward", "node"}, // and no other kind of node
 	"node/nodetest": {"forward", "node"},
-	"node/sshnode":  {"forward", "node"},
+	"node/sshnode":  {"forward", "node", "internal/sshchan"},
 	"password":      {},
 	"relay":         {"forward", "node", "wake", "password"},
-	"sshd":          {"forward", "node"},
+	"sshd":          {"forward", "node", "internal/sshchan"},
 	"table":         {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":           {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake",
 	},
-	"internal/netlab": {},
+	"internal/netlab":  {},
+	"internal/sshchan": {},
 }
 
 // onlyForTests are rooms that bench and e2e may import as a whole and every other room in its tests only.

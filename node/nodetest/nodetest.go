@@ -35,6 +35,25 @@ func Run(t *testing.T, caps node.Caps, open func(*testing.T) node.Node) {
 	}
 }
 
+// listen opens a listener that listens. That of a node that comes and goes may take a moment, and fails by saying why not.
+func listen(ctx context.Context, n node.Node, network, addr string) (net.Listener, error) {
+	l, err := n.Listen(ctx, network, addr)
+	stated, ok := l.(node.Stated)
+	if err != nil || !ok {
+		return l, err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		s := stated.State()
+		if s.Up {
+			return l, nil
+		}
+		if time.Now().After(deadline) {
+			_ = l.Close()
+			return nil, errors.New(s.Why)
+		}
+	}
+}
+
 func testCaps(t *testing.T, caps node.Caps, n node.Node) {
 	if _, ok := n.(node.PacketNode); ok != caps.Packets {
 		t.Errorf("Caps.Packets is %v, but being a PacketNode is %v", caps.Packets, ok)
@@ -57,7 +76,7 @@ func testCaps(t *testing.T, caps node.Caps, n node.Node) {
 func testHalfClose(t *testing.T, n node.Node, network, addr string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	l, err := n.Listen(ctx, network, addr)
+	l, err := listen(ctx, n, network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,18 +146,18 @@ func testCancel(t *testing.T, n node.Node) {
 }
 
 func testBusy(t *testing.T, n node.Node) {
-	l, err := n.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := listen(t.Context(), n, "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if second, err := n.Listen(t.Context(), "tcp", l.Addr().String()); err == nil {
+	if second, err := listen(t.Context(), n, "tcp", l.Addr().String()); err == nil {
 		_ = second.Close()
 		t.Errorf("listening twice on %s succeeded", l.Addr())
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	again, err := n.Listen(t.Context(), "tcp", addr)
+	again, err := listen(t.Context(), n, "tcp", addr)
 	if err != nil {
 		t.Fatalf("the port is not free after Close: %v", err)
 	}
@@ -146,7 +165,7 @@ func testBusy(t *testing.T, n node.Node) {
 }
 
 func testRefused(t *testing.T, n node.Node) {
-	l, err := n.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := listen(t.Context(), n, "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,332 @@
+package sshnode
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/node"
+)
+
+// maxHops is how many servers may stand in front of one another by ssh_config alone, so that a loop there ends.
+const maxHops = 16
+
+// connect brings one connection about.
+func (n *Node) connect(ctx context.Context) (*link, error) {
+	r, err := n.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := n.reach(ctx, &r)
+	if err != nil {
+		return nil, err
+	}
+	conn := newCountedConn(raw)
+	h := newHandshake(n, &r, conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	client, err := h.run(ctx)
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return newLink(n, client, conn, &r), nil
+}
+
+func (n *Node) resolve(ctx context.Context) (Resolved, error) {
+	var r Resolved
+	if n.o.Resolve != nil {
+		var err error
+		if r, err = n.o.Resolve(ctx, n.query); err != nil {
+			return r, &configError{fmt.Errorf("ssh_config for %s: %w", n.query.Host, err)}
+		}
+	}
+	r, err := settle(n.query, n.ssh, r)
+	if n.jumps != nil {
+		r.ProxyJump, r.ProxyCommand = n.jumps, ""
+	}
+	return r, err
+}
+
+// reach opens what the SSH protocol is spoken over.
+func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.ConnectTimeout)
+	defer cancel()
+	addr := r.address()
+	switch {
+	case n.ssh.Jump != "":
+		via, err := n.o.Through(n.ssh.Jump)
+		if err != nil {
+			return nil, &configError{fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)}
+		}
+		conn, err := via.Dial(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)
+		}
+		return conn, nil
+	case len(r.ProxyJump) > 0:
+		hop, err := n.hop(r.ProxyJump)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := hop.Dial(ctx, "tcp", addr)
+		if err != nil {
+			if why := hop.Err(); why != nil && Permanent(why) {
+				err = why // a question of time it is not
+			}
+			return nil, fmt.Errorf("%s by way of %s: %w", addr, strings.Join(r.ProxyJump, ", "), err)
+		}
+		return conn, nil
+	case r.ProxyCommand != "":
+		return startProxy(r.ProxyCommand, expander{q: n.query, r: r}, n.log)
+	}
+	conn, err := dialDirect(ctx, r, addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", addr, plain(err))
+	}
+	return conn, nil
+}
+
+// hop is the node that dials for us because ssh_config says so. It lives as long as this one.
+func (n *Node) hop(jumps []string) (*Node, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := strings.Join(jumps, ",")
+	if hop := n.hops[key]; hop != nil {
+		return hop, nil
+	}
+	if n.depth >= maxHops {
+		return nil, &configError{fmt.Errorf("%s: more than %d hops lead there; ProxyJump of ssh_config goes round in a circle", n.query.Host, maxHops)}
+	}
+	last := len(jumps) - 1
+	spec := node.Spec{Name: n.spec.Name + " via " + jumps[last], SSH: &node.SSH{
+		Target: jumps[last], Keepalive: n.ssh.Keepalive, Agent: n.ssh.Agent, Config: n.ssh.Config,
+	}}
+	o := n.o
+	o.MustConnect = false
+	o.Ask = n.askOne()
+	hop, err := New(spec, o)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	hop.depth, hop.query.Jump = n.depth+1, true
+	if last > 0 {
+		hop.jumps = jumps[:last]
+	}
+	n.hops[key] = hop
+	n.starting = append(n.starting, hop)
+	n.wake()
+	return hop, nil
+}
+
+// askOne is Ask with one question at a time, so that hops do not talk at once; nil if nobody is there.
+func (n *Node) askOne() func(context.Context, string, bool) (string, error) {
+	if n.o.Ask == nil {
+		return nil
+	}
+	return func(ctx context.Context, prompt string, echo bool) (string, error) {
+		n.asking.Lock()
+		defer n.asking.Unlock()
+		return n.o.Ask(ctx, prompt, echo)
+	}
+}
+
+func dialDirect(ctx context.Context, r *Resolved, addr string) (net.Conn, error) {
+	var d net.Dialer
+	network := "tcp"
+	switch r.AddressFamily {
+	case "inet":
+		network = "tcp4"
+	case "inet6":
+		network = "tcp6"
+	}
+	if r.BindAddress != "" {
+		local, err := net.ResolveTCPAddr(network, net.JoinHostPort(r.BindAddress, "0"))
+		if err != nil {
+			return nil, &configError{err}
+		}
+		d.LocalAddr = local
+	}
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil {
+		setUserTimeout(conn, 2*r.ServerAliveInterval)
+	}
+	return conn, err
+}
+
+// plain leaves out what package net repeats of the address.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
+}
+
+// A handshake is the way from a stream of bytes to a connection that is logged in. It has to be over in time; while somebody
+// is being asked, the clock stands.
+type handshake struct {
+	n    *Node
+	r    *Resolved
+	conn *countedConn
+	key  error // of the host key, as the callback returned it
+	auth *login
+
+	mu      sync.Mutex
+	clock   *time.Timer
+	expired atomic.Bool
+}
+
+func newHandshake(n *Node, r *Resolved, conn *countedConn) *handshake {
+	return &handshake{n: n, r: r, conn: conn}
+}
+
+func (h *handshake) run(ctx context.Context) (*ssh.Client, error) {
+	h.clock = time.AfterFunc(h.r.ConnectTimeout, func() {
+		h.expired.Store(true)
+		_ = h.conn.Close()
+	})
+	defer h.pause()
+	keys, err := loadHostKeys(h.r)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	h.auth = newLogin(ctx, h)
+	defer h.auth.close()
+	supported := ssh.SupportedAlgorithms()
+	config := &ssh.ClientConfig{
+		User:              h.r.User,
+		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return h.checkHostKey(ctx, keys, key) },
+		HostKeyAlgorithms: keys.algorithms(h.r.HostKeyAlgorithms),
+		AuthCallback:      h.auth.next,
+		BannerCallback:    func(text string) error { h.n.log.Debug("the SSH server says", "banner", clean(text)); return nil },
+		ClientVersion:     "SSH-2.0-Fairlead",
+	}
+	for _, list := range []struct {
+		name        string
+		to          *[]string
+		asked, know []string
+	}{
+		{"Ciphers", &config.Ciphers, h.r.Ciphers, supported.Ciphers},
+		{"KexAlgorithms", &config.KeyExchanges, h.r.KexAlgorithms, supported.KeyExchanges},
+		{"MACs", &config.MACs, h.r.MACs, supported.MACs},
+		{"HostKeyAlgorithms", &config.HostKeyAlgorithms, config.HostKeyAlgorithms, supported.HostKeys},
+	} {
+		if *list.to, err = choose(list.name, list.asked, list.know); err != nil {
+			return nil, &configError{err}
+		}
+	}
+	c, channels, requests, err := ssh.NewClientConn(h.conn, h.r.address(), config)
+	if err == nil {
+		h.auth.succeeded()
+		return ssh.NewClient(c, channels, requests), nil
+	}
+	return nil, h.explain(err)
+}
+
+// choose is those of asked that are known, or all that are known.
+func choose(name string, asked, known []string) ([]string, error) {
+	if len(asked) == 0 {
+		return known, nil
+	}
+	list := slices.DeleteFunc(slices.Clone(asked), func(s string) bool { return !slices.Contains(known, s) })
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s: none of %s is known here; there are %s", name, strings.Join(asked, ", "), strings.Join(known, ", "))
+	}
+	return list, nil
+}
+
+// explain says which part of a handshake failed.
+func (h *handshake) explain(err error) error {
+	addr := h.r.address()
+	switch {
+	case h.expired.Load():
+		return fmt.Errorf("%s: no SSH server answered in %s", addr, h.r.ConnectTimeout)
+	case h.key != nil:
+		return h.key
+	case h.auth.started():
+		return h.auth.explain(err)
+	}
+	return fmt.Errorf("%s: %w", addr, err)
+}
+
+// pause stops the clock.
+func (h *handshake) pause() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clock.Stop()
+}
+
+// proceed starts it anew.
+func (h *handshake) proceed() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clock.Reset(h.r.ConnectTimeout)
+}
+
+// errNobody is that a question has nobody to be put to.
+var errNobody = errors.New("there is nobody to ask")
+
+// ask puts a question while the clock stands.
+func (h *handshake) ask(ctx context.Context, prompt string, echo bool) (string, error) {
+	ask := h.n.askOne()
+	if ask == nil {
+		return "", errNobody
+	}
+	h.pause()
+	defer h.proceed()
+	return ask(ctx, prompt, echo)
+}
+
+// A countedConn knows when something came in last, which tells that the far end lives. It reads ahead, since the library
+// reads in small pieces.
+type countedConn struct {
+	net.Conn
+	ahead *bufio.Reader
+	last  atomic.Int64 // time.Time.UnixNano of the last bytes
+	ended atomic.Bool  // nothing will come any more
+}
+
+// readAhead holds a few packets of the size that SSH servers send (RFC 4253, section 6.1).
+const readAhead = 128 << 10
+
+func newCountedConn(c net.Conn) *countedConn {
+	counted := &countedConn{Conn: c}
+	counted.last.Store(time.Now().UnixNano())
+	counted.ahead = bufio.NewReaderSize((*stampingReader)(counted), readAhead)
+	return counted
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	k, err := c.ahead.Read(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return k, err
+}
+
+// heard is when the far end was heard of last.
+func (c *countedConn) heard() time.Time { return time.Unix(0, c.last.Load()) }
+
+// A stampingReader is what a countedConn reads ahead from.
+type stampingReader countedConn
+
+func (c *stampingReader) Read(p []byte) (int, error) {
+	k, err := c.Conn.Read(p)
+	if k > 0 {
+		c.last.Store(time.Now().UnixNano())
+	}
+	return k, err
+}

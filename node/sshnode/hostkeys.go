@@ -1,0 +1,374 @@
+package sshnode
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+)
+
+// A HostKeyError is that the key of a server is not to be believed.
+type HostKeyError struct {
+	Host        string // as known_hosts has it: "host" or "[host]:port"
+	Type        string // of the key that the server has
+	Fingerprint string // of that key, SHA256
+	Known       []KnownKey
+	Revoked     bool
+	Err         error // for an unknown host: why it could not be accepted; for a certificate: what is wrong with it
+	file        string
+	key         ssh.PublicKey
+}
+
+// A KnownKey is a key that a file has.
+type KnownKey struct {
+	File        string
+	Line        int
+	Type        string
+	Fingerprint string
+	CA          bool // it signs keys of hosts
+	Revoked     bool
+	key         ssh.PublicKey
+}
+
+func (k KnownKey) where() string {
+	if k.Line == 0 {
+		return k.File
+	}
+	return fmt.Sprintf("%s:%d", k.File, k.Line)
+}
+
+func (e *HostKeyError) Error() string {
+	has := fmt.Sprintf("%s %s", e.Type, e.Fingerprint)
+	switch {
+	case e.Revoked:
+		where := ""
+		for _, k := range e.Known {
+			where += " in " + k.where()
+		}
+		return fmt.Sprintf("host key of %s is revoked: it is %s, which stands%s; do not connect until the server has another one", e.Host, has, where)
+	case len(e.Known) == 0 && e.Err != nil && e.key == nil:
+		return fmt.Sprintf("host key of %s (%s) is not to be believed: %v", e.Host, has, e.Err)
+	case len(e.Known) == 0:
+		why := ""
+		if e.Err != nil {
+			why = ": " + e.Err.Error()
+		}
+		return fmt.Sprintf("host key of %s is not known%s: the server has %s; compare that with ssh-keygen -lf on the server itself, then %s, or have new keys accepted (accept_new = true)",
+			e.Host, why, has, e.scan())
+	}
+	var old []string
+	for _, k := range e.Known {
+		old = append(old, fmt.Sprintf("%s has %s %s", k.where(), k.Type, k.Fingerprint))
+	}
+	return fmt.Sprintf("host key of %s has changed: the server has %s, but %s; either somebody is in between, or the server got a new key: if you know that it did, remove the old one with ssh-keygen -f '%s' -R '%s'",
+		e.Host, has, strings.Join(old, " and "), e.Known[0].File, e.Host)
+}
+
+func (e *HostKeyError) Unwrap() error { return e.Err }
+
+func (e *HostKeyError) scan() string {
+	host, port := e.Host, ""
+	if h, p, err := net.SplitHostPort(e.Host); err == nil {
+		host, port = h, "-p "+p+" "
+	}
+	file := cmp.Or(e.file, "~/.ssh/known_hosts")
+	return fmt.Sprintf("add it with ssh-keyscan %s%s >> %s", port, host, file)
+}
+
+// hostKeys is what is known of one host.
+type hostKeys struct {
+	r       *Resolved
+	name    string // as known_hosts has it
+	bare    string // without the port, which OpenSSH tries as well; "" if that is the name
+	lines   []knownLine
+	revoked [][]byte // keys of RevokedHostKeys
+}
+
+// loadHostKeys reads the files that may know the host. Those that do not exist are passed over.
+func loadHostKeys(r *Resolved) (*hostKeys, error) {
+	k := &hostKeys{r: r}
+	k.name = strings.ToLower(r.HostAlias)
+	if k.name == "" {
+		k.name = knownhosts.Normalize(net.JoinHostPort(strings.ToLower(r.HostName), strconv.Itoa(int(r.Port))))
+		if r.Port != 22 {
+			k.bare = strings.ToLower(r.HostName)
+		}
+	}
+	for _, file := range slices.Concat(r.UserKnownHostsFiles, r.GlobalKnownHostsFiles) {
+		text, err := readBounded(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("known hosts: %w", err)
+		}
+		k.lines = append(k.lines, parseKnownHosts(file, text)...)
+	}
+	if r.RevokedHostKeys != "" {
+		text, err := readBounded(r.RevokedHostKeys)
+		if err != nil {
+			return nil, fmt.Errorf("revoked host keys: %w; without the file no host is believed", err)
+		}
+		if bytes.HasPrefix(text, []byte("SSHKRL\n\x00")) {
+			return nil, fmt.Errorf("revoked host keys: %s is a KRL, which is not understood here: list the keys as text, one a line", r.RevokedHostKeys)
+		}
+		if k.revoked, err = parseRevoked(text); err != nil {
+			return nil, fmt.Errorf("revoked host keys: %s: %w", r.RevokedHostKeys, err)
+		}
+	}
+	return k, nil
+}
+
+// maxKnownHosts bounds a file of known hosts.
+const maxKnownHosts = 64 << 20
+
+func readBounded(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxKnownHosts {
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, maxKnownHosts)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil // /dev/null, as people write it
+	}
+	return os.ReadFile(file)
+}
+
+// about is the lines that are about a name.
+func (k *hostKeys) about(name string) []knownLine {
+	return slices.DeleteFunc(slices.Clone(k.lines), func(l knownLine) bool { return !l.matches(name) })
+}
+
+// algorithms puts those first that the known keys can answer, so that a server with several keys shows the one that we know.
+func (k *hostKeys) algorithms(configured []string) []string {
+	order := preferredHostKeys()
+	if len(configured) > 0 {
+		order = configured
+	}
+	lines := k.about(k.name)
+	if k.bare != "" && len(lines) == 0 {
+		lines = k.about(k.bare)
+	}
+	rank := func(algo string) int {
+		for _, l := range lines {
+			switch {
+			case l.marker == markerRevoked:
+			case l.marker == markerCA && isCert(algo):
+				return 0
+			case l.marker == "" && slices.Contains(algorithmsOf(l.key.Type()), algo):
+				return 1
+			}
+		}
+		return 2
+	}
+	out := slices.Clone(order)
+	slices.SortStableFunc(out, func(a, b string) int { return rank(a) - rank(b) })
+	return out
+}
+
+func isCert(algo string) bool { return strings.Contains(algo, "-cert-") }
+
+// preferredHostKeys is what the library supports, certificates and small keys first.
+func preferredHostKeys() []string {
+	all := ssh.SupportedAlgorithms().HostKeys
+	rank := func(algo string) int {
+		r := 3
+		switch {
+		case strings.Contains(algo, "ed25519"):
+			r = 0
+		case strings.Contains(algo, "ecdsa"):
+			r = 1
+		case strings.Contains(algo, "rsa"):
+			r = 2
+		}
+		if !isCert(algo) {
+			r += 10
+		}
+		return r
+	}
+	slices.SortStableFunc(all, func(a, b string) int { return rank(a) - rank(b) })
+	return all
+}
+
+// algorithmsOf is how a key of a type can sign (RFC 8332, section 3).
+func algorithmsOf(keyType string) []string {
+	if keyType == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{keyType}
+}
+
+// check is whether the key is the host's: nil or a *HostKeyError.
+func (k *hostKeys) check(key ssh.PublicKey) *HostKeyError {
+	refusal := k.checkName(k.name, key)
+	if refusal != nil && len(refusal.Known) == 0 && refusal.Err == nil && k.bare != "" {
+		// As OpenSSH does: a key that is known for the host without a port is believed on every port.
+		if bare := k.checkName(k.bare, key); bare == nil || bare.Revoked {
+			return bare
+		}
+	}
+	return refusal
+}
+
+func (k *hostKeys) checkName(name string, key ssh.PublicKey) *HostKeyError {
+	plain, signer := key, ssh.PublicKey(nil)
+	cert, isCert := key.(*ssh.Certificate)
+	if isCert {
+		plain, signer = cert.Key, cert.SignatureKey
+	}
+	e := &HostKeyError{Host: k.name, Type: plain.Type(), Fingerprint: ssh.FingerprintSHA256(plain), key: plain}
+	if len(k.r.UserKnownHostsFiles) > 0 {
+		e.file = k.r.UserKnownHostsFiles[0]
+	}
+	for _, blob := range k.revoked {
+		if bytes.Equal(blob, plain.Marshal()) || signer != nil && bytes.Equal(blob, signer.Marshal()) {
+			e.Revoked, e.Known = true, []KnownKey{{File: k.r.RevokedHostKeys}}
+			return e
+		}
+	}
+	lines := k.about(name)
+	for _, l := range lines {
+		if l.marker == markerRevoked && (sameKey(l.key, plain) || signer != nil && sameKey(l.key, signer)) {
+			e.Revoked, e.Known = true, []KnownKey{l.known()}
+			return e
+		}
+	}
+	if isCert {
+		for _, l := range lines {
+			if l.marker == markerCA && sameKey(l.key, signer) {
+				if err := k.checkCert(name, cert); err != nil {
+					e.Err, e.key = err, nil
+					return e
+				}
+				return nil
+			}
+		}
+		// The authority is not known; the key itself may be.
+	}
+	for _, l := range lines {
+		if l.marker != "" {
+			continue
+		}
+		if sameKey(l.key, plain) {
+			return nil
+		}
+		e.Known = append(e.Known, l.known())
+	}
+	return e
+}
+
+// checkCert holds a certificate to the host's name; its principals may have wildcards, as OpenSSH allows.
+func (k *hostKeys) checkCert(name string, cert *ssh.Certificate) error {
+	if cert.CertType != ssh.HostCert {
+		return errors.New("the certificate is not one for hosts")
+	}
+	host := cmp.Or(strings.ToLower(k.r.HostAlias), strings.ToLower(k.r.HostName))
+	principal := host
+	for _, p := range cert.ValidPrincipals {
+		if wildcard(strings.ToLower(p), host) {
+			principal = p
+			break
+		}
+	}
+	checker := ssh.CertChecker{}
+	return checker.CheckCert(principal, cert)
+}
+
+func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
+
+// checkHostKey is the callback of the handshake. It runs once more at each rekeying.
+func (h *handshake) checkHostKey(ctx context.Context, keys *hostKeys, key ssh.PublicKey) error {
+	refusal := keys.check(key)
+	if refusal == nil {
+		return nil
+	}
+	if len(refusal.Known) == 0 && refusal.key != nil && !refusal.Revoked {
+		if err := h.accept(ctx, keys, refusal); err == nil {
+			// What was accepted stays so for this connection, wherever it was written.
+			keys.lines = append(keys.lines, knownLine{patterns: []string{keys.name}, key: refusal.key})
+			return nil
+		} else if !errors.Is(err, errNobody) {
+			refusal.Err = err
+		}
+	}
+	h.key = refusal
+	return refusal
+}
+
+// accept decides on a key of a host that is in no file.
+func (h *handshake) accept(ctx context.Context, keys *hostKeys, e *HostKeyError) error {
+	switch h.r.StrictHostKeyChecking {
+	case "accept-new", "no", "off":
+	case "yes":
+		return errNobody
+	default:
+		if err := h.confirm(ctx, e); err != nil {
+			return err
+		}
+	}
+	if len(h.r.UserKnownHostsFiles) == 0 {
+		return errors.New("there is no file to write it to")
+	}
+	file := h.r.UserKnownHostsFiles[0]
+	if err := appendKnown(file, keys.name, e.key, h.r.HashKnownHosts); err != nil {
+		return fmt.Errorf("it cannot be written down: %w", err)
+	}
+	h.n.log.Warn("accepted the key of a new host", "host", e.Host, "type", e.Type, "fingerprint", e.Fingerprint, "file", file)
+	return nil
+}
+
+// confirm asks whoever sits there.
+func (h *handshake) confirm(ctx context.Context, e *HostKeyError) error {
+	prompt := fmt.Sprintf("The authenticity of host '%s' can't be established.\n%s key fingerprint is %s.\nAre you sure you want to continue connecting (yes/no/[fingerprint])? ",
+		e.Host, e.Type, e.Fingerprint)
+	for range 5 {
+		answer, err := h.ask(ctx, prompt, true)
+		if err != nil {
+			return err
+		}
+		switch answer = strings.TrimSpace(answer); {
+		case strings.EqualFold(answer, "yes") || answer == e.Fingerprint:
+			return nil
+		case strings.EqualFold(answer, "no"):
+			return errors.New("it was not confirmed")
+		}
+		prompt = "Please type 'yes', 'no' or the fingerprint: "
+	}
+	return errors.New("it was not confirmed")
+}
+
+// appendKnown writes a key to a file that only its owner can read, and to a line of its own.
+func appendKnown(file, name string, key ssh.PublicKey, hash bool) error {
+	if hash {
+		name = knownhosts.HashHostname(name)
+	}
+	line := name + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + "\n"
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+		last := make([]byte, 1)
+		if _, err := f.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
+			line = "\n" + line
+		}
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,349 @@
+package sshnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/node"
+)
+
+const (
+	acceptQueue = 128             // connections that wait for Accept; more are refused
+	cancelWait  = 2 * time.Second // for a server to say that it has closed a port
+	keepPort    = 5               // refusals after which a port that the server chose is let go
+)
+
+// A listener listens on the server whenever there is a connection to it. It is a node.Stated.
+type listener struct {
+	n       *Node
+	network string // "tcp" or "unix"
+	host    string // as the protocol has it, or the path
+	port    uint32 // that was asked for
+	text    string // for people
+
+	queue  chan incoming
+	bound  chan net.Addr
+	closed chan struct{}
+	tended chan struct{} // closed when nobody tends it any more
+
+	mu    sync.Mutex
+	state node.State
+	addr  net.Addr
+	chose uint32 // the port that the server chose, if it was asked to
+	why   error  // of the end
+	shutd bool
+}
+
+type incoming struct {
+	link    *link
+	channel ssh.NewChannel
+	arrival arrival
+}
+
+var _ node.Stated = (*listener)(nil)
+
+// Listen returns at once. What it returns listens whenever there is a connection, and again after each; State says whether
+// it does. Its Bound method returns a channel with the address that was bound, each time that this changes: with port 0
+// that is when Addr knows it. A host "" or "*" is every address of the server.
+func (n *Node) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l := &listener{
+		n: n, text: network + "/" + addr, queue: make(chan incoming, acceptQueue), bound: make(chan net.Addr, 1),
+		closed: make(chan struct{}), tended: make(chan struct{}), state: node.State{Why: "not tried yet", Since: time.Now()},
+	}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		host, text, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		port, err := net.LookupPort(network, text)
+		if err != nil {
+			return nil, err
+		}
+		l.network, l.host, l.port = "tcp", bindHost(network, host), uint32(port)
+		l.addr = boundAddr(l.host, l.port)
+	case "unix":
+		if addr == "" || len(addr) > maxPath {
+			return nil, fmt.Errorf("unix/%s: that is no path of a socket", clean(addr))
+		}
+		l.network, l.host = "unix", addr
+		l.addr = &net.UnixAddr{Net: "unix", Name: addr}
+	default:
+		return nil, fmt.Errorf("%s: an SSH server listens on tcp and unix only: %w", l.text, node.ErrUnfit)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended {
+		return nil, fmt.Errorf("%s: %w", l.text, node.ErrClosed)
+	}
+	for other := range n.listeners {
+		if other.same(l) {
+			return nil, &net.OpError{Op: "listen", Net: network, Addr: l.addr, Err: syscall.EADDRINUSE}
+		}
+	}
+	n.listeners[l] = true
+	n.waiting = append(n.waiting, l)
+	n.wake()
+	return l, nil
+}
+
+// bindHost is the host of a listener in the protocol's words (RFC 4254, section 7.1): "" is every address.
+func bindHost(network, host string) string {
+	if host == "*" {
+		host = ""
+	}
+	switch {
+	case host == "" && network == "tcp4":
+		return "0.0.0.0"
+	case host == "" && network == "tcp6":
+		return "::"
+	}
+	return host
+}
+
+func boundAddr(host string, port uint32) net.Addr {
+	switch host {
+	case "":
+		return &net.TCPAddr{IP: net.IPv6unspecified, Port: int(port)}
+	case "localhost":
+		return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}
+	}
+	return hostAddr(host, port)
+}
+
+func (l *listener) same(other *listener) bool {
+	l.mu.Lock()
+	port := l.port
+	if port == 0 {
+		port = l.chose
+	}
+	l.mu.Unlock()
+	return l.network == other.network && l.host == other.host && port == other.port && (port != 0 || l.network == "unix")
+}
+
+// State says whether the server listens.
+func (l *listener) State() node.State {
+	l.mu.Lock()
+	s := l.state
+	l.mu.Unlock()
+	if s.Up {
+		return s
+	}
+	if away := l.n.State(); !away.Up {
+		return away
+	}
+	return s
+}
+
+// Bound has the address that was bound, each time that it changes.
+func (l *listener) Bound() <-chan net.Addr { return l.bound }
+
+func (l *listener) Addr() net.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addr
+}
+
+// Accept returns connections whose RemoteAddr is what the server says of the originator: a *net.TCPAddr if it is an IP
+// address.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		select {
+		case <-l.closed:
+			return nil, l.end()
+		default:
+		}
+		select {
+		case <-l.closed:
+			return nil, l.end()
+		case in := <-l.queue:
+			ch, reqs, err := in.channel.Accept()
+			if err != nil {
+				continue // its connection has ended meanwhile
+			}
+			in.link.channels.Add(1)
+			return newConn(in.link, ch, reqs, l.Addr(), in.arrival.origin), nil
+		}
+	}
+}
+
+func (l *listener) end() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &net.OpError{Op: "accept", Net: l.network, Addr: l.addr, Err: l.why}
+}
+
+// Close has the server close the port, and waits a moment for that. Connections that were accepted go on.
+func (l *listener) Close() error {
+	if !l.shut(net.ErrClosed) {
+		return &net.OpError{Op: "close", Net: l.network, Addr: l.Addr(), Err: net.ErrClosed}
+	}
+	l.n.mu.Lock()
+	delete(l.n.listeners, l)
+	untended := false
+	for i, w := range l.n.waiting {
+		if w == l {
+			l.n.waiting = append(l.n.waiting[:i], l.n.waiting[i+1:]...)
+			untended = true
+			break
+		}
+	}
+	l.n.mu.Unlock()
+	if untended {
+		close(l.tended)
+	}
+	t := time.NewTimer(cancelWait)
+	defer t.Stop()
+	select {
+	case <-l.tended:
+	case <-t.C:
+	}
+	return nil
+}
+
+// shut ends Accept; false if it had been.
+func (l *listener) shut(why error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shutd {
+		return false
+	}
+	l.shutd, l.why = true, why
+	l.state = node.State{Why: "closed", Since: time.Now()}
+	close(l.closed)
+	return true
+}
+
+func (l *listener) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// tend registers the listener at every connection that comes, until it is closed or ctx ends.
+func (l *listener) tend(ctx context.Context) {
+	defer close(l.tended)
+	defer l.drain()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-l.closed:
+			cancel()
+		case <-stop:
+		}
+	}()
+	b := backoff{first: firstRetry, last: refusedListen}
+	refusals := 0
+	for {
+		link, err := l.n.acquire(ctx)
+		if err != nil {
+			return
+		}
+		link.release() // a listener is no channel
+		f, err := link.register(ctx, l, l.wants(refusals))
+		switch {
+		case err == nil:
+			refusals = 0
+			b.reset()
+			l.up(f)
+			select {
+			case <-link.done:
+				l.down(errLinkDied)
+				continue
+			case <-ctx.Done():
+				link.cancel(f)
+				return
+			}
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errLinkDied):
+			select {
+			case <-link.done:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		refusals++
+		wait := b.next()
+		l.down(fmt.Errorf("%w; next try in %s", err, wait.Round(100*time.Millisecond)))
+		t := time.NewTimer(wait)
+		select {
+		case <-link.done:
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// wants is the port to ask for: one that the server chose is kept while it has it for us.
+func (l *listener) wants(refusals int) uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.port == 0 && refusals < keepPort {
+		return l.chose
+	}
+	return l.port
+}
+
+func (l *listener) up(f *forwarding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shutd {
+		return
+	}
+	l.state = node.State{Up: true, Since: time.Now()}
+	if l.network == "tcp" {
+		port := f.granted()
+		if l.port == 0 {
+			l.chose = port
+		}
+		l.addr = boundAddr(l.host, port)
+	}
+	select {
+	case <-l.bound:
+	default:
+	}
+	l.bound <- l.addr
+	l.n.log.Info("the SSH server listens", "address", l.text, "port", strconv.Itoa(int(f.granted())))
+}
+
+func (l *listener) down(why error) {
+	l.mu.Lock()
+	if !l.shutd {
+		l.state = node.State{Why: clean(why.Error()), Since: time.Now()}
+	}
+	l.mu.Unlock()
+	if !errors.Is(why, errLinkDied) {
+		l.n.log.Warn("the SSH server does not listen", "address", l.text, "error", why)
+	}
+}
+
+// drain refuses what waits.
+func (l *listener) drain() {
+	for {
+		select {
+		case in := <-l.queue:
+			_ = in.channel.Reject(ssh.Prohibited, "nobody listens any more")
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package sshnode
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/node"
+)
+
+// A forwarding is a listener at one connection.
+type forwarding struct {
+	l    *listener
+	port atomic.Uint32 // 0 until the server has chosen one
+}
+
+func (f *forwarding) granted() uint32 { return f.port.Load() }
+
+// register asks the server to listen. Connections may arrive before its answer is read.
+func (l *link) register(ctx context.Context, li *listener, port uint32) (*forwarding, error) {
+	f := &forwarding{l: li}
+	f.port.Store(port)
+	request, payload := tcpForward, ssh.Marshal(&forwardTCPMsg{Host: li.host, Port: port})
+	if li.network == "unix" {
+		request, payload = unixForward, ssh.Marshal(&forwardUnixMsg{Path: li.host})
+	}
+	l.mu.Lock()
+	l.forwards = append(l.forwards, f)
+	l.pending++
+	l.mu.Unlock()
+	answer := make(chan error, 1)
+	go func() { answer <- l.request(f, request, payload, port) }()
+	select {
+	case err := <-answer:
+		if err != nil {
+			l.forget(f)
+		}
+		return f, err
+	case <-ctx.Done():
+		// The server may still say yes, and is then told that it is not wanted any more.
+		go func() {
+			if err := <-answer; err == nil {
+				l.cancel(f)
+			} else {
+				l.forget(f)
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+func (l *link) request(f *forwarding, request string, payload []byte, port uint32) error {
+	ok, reply, err := l.client.SendRequest(request, true, payload)
+	if err == nil && ok && f.l.network == "tcp" && port == 0 {
+		var m allocatedMsg
+		if err := ssh.Unmarshal(reply, &m); err != nil || m.Port == 0 || m.Port > 65535 {
+			ok = false
+		} else {
+			f.port.Store(m.Port)
+		}
+	}
+	l.mu.Lock()
+	l.pending--
+	close(l.answered)
+	l.answered = make(chan struct{})
+	l.mu.Unlock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errLinkDied, err)
+	case !ok && f.l.network == "unix":
+		return fmt.Errorf("%w to listen on %s: it may not permit that, or the file exists (StreamLocalBindUnlink of sshd_config)", node.ErrRefused, f.l.text)
+	case !ok:
+		return fmt.Errorf("%w to listen on %s: it may not permit that, or the port is taken", node.ErrRefused, f.l.text)
+	}
+	return nil
+}
+
+func (l *link) forget(f *forwarding) {
+	l.mu.Lock()
+	l.forwards = slices.DeleteFunc(l.forwards, func(other *forwarding) bool { return other == f })
+	l.mu.Unlock()
+}
+
+// cancel tells the server to close the port, and waits a moment for its answer.
+func (l *link) cancel(f *forwarding) {
+	l.forget(f)
+	request, payload := tcpCancel, ssh.Marshal(&forwardTCPMsg{Host: f.l.host, Port: f.granted()})
+	if f.l.network == "unix" {
+		request, payload = unixCancel, ssh.Marshal(&forwardUnixMsg{Path: f.l.host})
+	}
+	answered := make(chan struct{})
+	go func() {
+		_, _, _ = l.client.SendRequest(request, true, payload)
+		close(answered)
+	}()
+	t := time.NewTimer(cancelWait)
+	defer t.Stop()
+	select {
+	case <-answered:
+	case <-l.done:
+	case <-t.C:
+	}
+}
+
+// serve hands the channels of one kind to the listeners that they are for. It never waits for a listener.
+func (l *link) serve(channels <-chan ssh.NewChannel, parse func([]byte) (arrival, error)) {
+	for ch := range channels {
+		a, err := parse(ch.ExtraData())
+		if err != nil {
+			_ = ch.Reject(ssh.ConnectionFailed, "malformed request")
+			continue
+		}
+		f := l.find(a)
+		if f == nil {
+			_ = ch.Reject(ssh.Prohibited, "nobody listens there")
+			continue
+		}
+		select {
+		case f.l.queue <- incoming{l, ch, a}:
+			if f.l.isClosed() {
+				f.l.drain()
+			}
+		default:
+			_ = ch.Reject(ssh.ResourceShortage, "too many connections wait")
+		}
+	}
+}
+
+// find is the forwarding that a connection is for. While the server has yet to say which port it chose, it is waited for.
+func (l *link) find(a arrival) *forwarding {
+	for {
+		l.mu.Lock()
+		f, pending, answered := match(l.forwards, a), l.pending, l.answered
+		l.mu.Unlock()
+		if f != nil || pending == 0 {
+			return f
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-answered:
+			t.Stop()
+		case <-t.C:
+			return nil
+		case <-l.done:
+			t.Stop()
+			return nil
+		}
+	}
+}
+
+// match wants the address that was asked for, as OpenSSH sends it. Other servers send the one that they bound: then the port
+// decides, if it is the port of one listener only, or of one for every address.
+func match(forwards []*forwarding, a arrival) *forwarding {
+	var loose []*forwarding
+	for _, f := range forwards {
+		if f.l.network != a.network || a.network == "tcp" && f.granted() != a.port {
+			continue
+		}
+		if f.l.host == a.host {
+			return f
+		}
+		if a.network == "tcp" {
+			loose = append(loose, f)
+		}
+	}
+	if len(loose) == 1 {
+		return loose[0]
+	}
+	for _, f := range loose {
+		if f.l.host == "" || f.l.host == "0.0.0.0" || f.l.host == "::" {
+			return f
+		}
+	}
+	return nil
+}
