@@ -83,9 +83,9 @@ func (d delayed) carry(c *net.TCPConn) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		late(to.(*net.TCPConn), c, d.Each)
+		delayCopy(to.(*net.TCPConn), c, d.Each)
 	}()
-	late(c, to.(*net.TCPConn), d.Each)
+	delayCopy(c, to.(*net.TCPConn), d.Each)
 	<-ended
 }
 
@@ -95,8 +95,8 @@ type parcel struct {
 	data []byte
 }
 
-// late copies one direction so much later. It limits no rate: the reader takes what comes as long as there is room.
-func late(to, from *net.TCPConn, by time.Duration) {
+// delayCopy copies one direction so much later. It limits no rate: the reader takes what comes as long as there is room.
+func delayCopy(to, from *net.TCPConn, by time.Duration) {
 	queue := make(chan parcel, delayRoom/delayChunk)
 	free := make(chan []byte, cap(queue))
 	go func() {

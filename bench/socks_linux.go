@@ -66,7 +66,7 @@ func (b *bench) proxies(ctx context.Context, h *harness, f *field, g *gateway) e
 		var contestants []contestant
 		for _, p := range present {
 			c := call{from: g.Node, socks: hostPort(loopback, p.port), to: hostPort(g.target, w.port)}
-			contestants = append(contestants, short.caller(p.name, w, c, &p.err))
+			contestants = append(contestants, short.caller(p.name, w, c, p.err))
 		}
 		short.compare(ctx, w.table, contestants)
 	}

@@ -36,8 +36,16 @@ type pair struct {
 	client, server *end
 	cipher         string // that the client asks for; "": the one that all use
 	base           int
-	err            error // why a tunnel of it does not run
+	errs           [tunnelKinds]error // why a tunnel does not run
 }
+
+// The tunnels of a pair.
+const (
+	fromHere  = iota // -L and -D
+	fromThere        // -R
+	late             // -L with a delay
+	tunnelKinds
+)
 
 // A sshField is what the tunnels are made in. -L and -D lead from the gateway through the SSH server on the server host. -R leads from
 // the SSH server on the gateway to the client on the server host.
@@ -70,23 +78,22 @@ func (b *bench) ssh(ctx context.Context, h *harness, f *field, g *gateway) error
 	pairs := b.sshServers(ctx, h, s)
 	for i, p := range pairs {
 		p.base = tunnelPort + i*pairPorts
-		if p.err == nil {
-			p.err = b.startTunnels(ctx, h, s, p)
-		}
+		b.startTunnels(ctx, h, s, p)
 	}
 	short := b.cut(2, 8)
 	short.seconds = max(short.seconds, 0.1)
 	for _, way := range []struct {
-		flag string
-		at   func(p *pair, port int) call
+		flag   string
+		tunnel int
+		at     func(p *pair, port int) call
 	}{
-		{"-L", func(p *pair, port int) call {
+		{"-L", fromHere, func(p *pair, port int) call {
 			return call{from: f.client, to: hostPort(g.front, p.base+port-load.BasePort)}
 		}},
-		{"-R", func(p *pair, port int) call {
+		{"-R", fromThere, func(p *pair, port int) call {
 			return call{from: f.client, to: hostPort(g.front, p.base+remotePorts+port-load.BasePort)}
 		}},
-		{"-D", func(p *pair, port int) call {
+		{"-D", fromHere, func(p *pair, port int) call {
 			return call{from: g.Node, socks: hostPort(loopback, p.base+dynamicPort), to: hostPort(g.target, port)}
 		}},
 	} {
@@ -100,7 +107,7 @@ func (b *bench) ssh(ctx context.Context, h *harness, f *field, g *gateway) error
 				if p.cipher != "" && (way.flag != "-L" || w.port != load.SinkPort) {
 					continue // once is enough to know what the cipher does
 				}
-				contestants = append(contestants, short.caller(p.name, w, way.at(p, w.port), &p.err))
+				contestants = append(contestants, short.caller(p.name, w, way.at(p, w.port), p.errs[way.tunnel]))
 			}
 			if strings.Contains(w.table.Title, b.titles) {
 				short.compare(ctx, w.table, contestants)
@@ -126,7 +133,7 @@ func (b *bench) slow(ctx context.Context, f *field, g *gateway, pairs []*pair) {
 		for _, p := range pairs {
 			if p.cipher == "" {
 				to := hostPort(g.front, p.base+slowPorts+w.port-load.BasePort)
-				contestants = append(contestants, long.caller(p.name, w, call{from: f.client, to: to}, &p.err))
+				contestants = append(contestants, long.caller(p.name, w, call{from: f.client, to: to}, p.errs[late]))
 			}
 		}
 		long.compare(ctx, w.table, contestants)
@@ -139,12 +146,12 @@ type call struct {
 	socks, to string
 }
 
-// caller is a contestant that is called. What err points to is why it cannot be.
-func (b *bench) caller(name string, w workload, c call, err *error) contestant {
+// caller is a contestant that is called. An err is why it cannot be.
+func (b *bench) caller(name string, w workload, c call, err error) contestant {
 	w.spec.Targets, w.spec.Socks = []string{c.to}, c.socks
 	return contestant{name, func(ctx context.Context) (sample, error) {
-		if *err != nil {
-			return sample{}, *err
+		if err != nil {
+			return sample{}, err
 		}
 		return b.rate(ctx, c.from, w.spec, w.scale)
 	}}
@@ -184,8 +191,8 @@ func callWorkloads(title string) []workload {
 	return list
 }
 
-// startTunnels starts the three of a pair and waits until they carry.
-func (b *bench) startTunnels(ctx context.Context, h *harness, s *sshField, p *pair) error {
+// startTunnels starts the tunnels of a pair, if its servers run, and waits until they carry.
+func (b *bench) startTunnels(ctx context.Context, h *harness, s *sshField, p *pair) {
 	here := tunnel{server: hostPort(s.g.target, p.server.port), cipher: p.cipher, dynamic: hostPort(loopback, p.base+dynamicPort)}
 	back := tunnel{server: hostPort(s.g.back, p.server.port), cipher: p.cipher}
 	slow := tunnel{server: hostPort(s.g.back, delayPort+p.server.port-opensshPort), cipher: p.cipher}
@@ -195,40 +202,36 @@ func (b *bench) startTunnels(ctx context.Context, h *harness, s *sshField, p *pa
 		back.remote = append(back.remote, route{hostPort(s.g.front, at+remotePorts), to})
 		slow.local = append(slow.local, route{hostPort(s.g.front, at+slowPorts), to})
 	}
-	for _, t := range []struct {
+	for i, t := range [tunnelKinds]struct {
 		tunnel
 		at *netlab.Node
-	}{{here, s.g.Node}, {back, s.server}, {slow, s.g.Node}} {
+	}{fromHere: {here, s.g.Node}, fromThere: {back, s.server}, late: {slow, s.g.Node}} {
+		if p.errs[i] = p.server.err; p.errs[i] != nil || late == i && p.cipher != "" {
+			continue
+		}
 		running, err := p.client.connect(ctx, b, s, t.at, t.tunnel)
-		if err != nil {
-			return err
+		if err == nil {
+			h.Cleanup(running.stop)
+			err = b.comesUp(ctx, s.field, running, slices.Concat(t.local, t.remote)[0].listen)
 		}
-		h.Cleanup(running.stop)
-		for _, r := range slices.Concat(t.local, t.remote) {
-			if strings.HasSuffix(r.to, fmt.Sprint(":", load.EchoPort)) {
-				if err := b.comesUp(ctx, s.field, running, r.listen); err != nil {
-					return fmt.Errorf("%s: %w: %s", p.name, err, tail(running.process.Output()))
-				}
-			}
-		}
+		p.errs[i] = err
 	}
-	return nil
 }
 
-// comesUp waits until an exchange comes about at an address of a tunnel.
+// comesUp waits until an exchange comes about at an address of a tunnel that leads to the echo port.
 func (b *bench) comesUp(ctx context.Context, f *field, r *runningRelay, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for {
-		err := b.works(ctx, f, addr)
+		_, err := b.load(ctx, f.client, load.Spec{Kind: load.Hold, Targets: []string{addr}, Workers: 1, Size: 64})
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-r.process.Done():
-			return fmt.Errorf("it has ended: %w", err)
+			return fmt.Errorf("it has ended: %s", tail(r.process.Output()))
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("%s leads nowhere: %w: %s", addr, err, tail(r.process.Output()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

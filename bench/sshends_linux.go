@@ -74,9 +74,6 @@ func (b *bench) sshServers(ctx context.Context, h *harness, s *sshField) []*pair
 			&pair{name: "openssh/" + e.name, client: openssh, server: e},
 			&pair{name: e.name + "/" + e.name, client: e, server: e})
 	}
-	for _, p := range pairs {
-		p.err = p.server.err
-	}
 	return pairs
 }
 
