@@ -2,6 +2,10 @@
 // the same as Markdown and JSON under bench/results. It needs Linux and root, makes its own network out of namespaces, and
 // leaves nothing running.
 //
+// Its sections: a, what a forward costs the kernel's carrier; b, changes to many forwards; c, the relay beside nginx and HAProxy; d, how
+// a program starts; e, tunnels beside OpenSSH's, Fairlead on either end and on both, and SOCKS beside Dante and microsocks. A peer
+// of e that is not installed is left out, with a line that says so; one of the others has a row that failed.
+//
 // The figures of one machine mean little on another; the ratios mean more. See -help for what can be left out.
 package main
 

@@ -89,7 +89,8 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	return startListening(ctx, g.Node, port, "danted", "-f", file, "-p", filepath.Join(b.dir, "danted.pid"))
+	cmd := g.Command(context.Background(), "danted", "-f", file, "-p", filepath.Join(b.dir, "danted.pid"))
+	return startListening(ctx, g.Node, cmd, port, 1)
 }
 
 // startMicrosocks starts it with its log, a line for each connection, thrown away.
@@ -101,7 +102,7 @@ func startMicrosocks(ctx context.Context, _ *bench, g *gateway, port int) (*runn
 	defer null.Close()
 	cmd := g.Command(context.Background(), "microsocks", "-i", loopback, "-p", fmt.Sprint(port))
 	cmd.Stdout, cmd.Stderr = null, null
-	return startQuiet(ctx, g.Node, port, cmd)
+	return startListening(ctx, g.Node, cmd, port, 1)
 }
 
 func startSocks(program string) func(context.Context, *bench, *gateway, int) (*runningRelay, error) {

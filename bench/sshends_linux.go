@@ -18,17 +18,6 @@ const (
 	sshEnds   = 3 // at most: OpenSSH, fairlead, and the one beside it
 )
 
-// A tunnel is what an SSH client is to forward.
-type tunnel struct {
-	server  string  // address and port
-	local   []route // -L
-	remote  []route // -R
-	dynamic string  // -D; "": none
-	cipher  string  // "": theCipher
-}
-
-type route struct{ listen, to string }
-
 // An end is a program that can be either side of an SSH connection.
 type end struct {
 	name    string
@@ -104,7 +93,7 @@ LogLevel ERROR
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	return startListening(ctx, at, port, program, "-D", "-e", "-f", file)
+	return startListening(ctx, at, at.Command(context.Background(), program, "-D", "-e", "-f", file), port, 1)
 }
 
 // connectOpenSSH starts ssh.
@@ -178,25 +167,6 @@ func nodeForwards(keys sshKeys, t tunnel) string {
 		text += fmt.Sprintf("[forward.dynamic]\nlisten = %q\nto = \"socks\"\nvia = \"there\"\n", t.dynamic)
 	}
 	return text
-}
-
-// startListening runs a program on a host and waits until its port listens.
-func startListening(ctx context.Context, at *netlab.Node, port int, name string, args ...string) (*runningRelay, error) {
-	return startQuiet(ctx, at, port, at.Command(context.Background(), name, args...))
-}
-
-// startQuiet is startListening with a command that the caller has made.
-func startQuiet(ctx context.Context, at *netlab.Node, port int, cmd *exec.Cmd) (*runningRelay, error) {
-	p, err := at.StartCommand(cmd)
-	if err != nil {
-		return nil, err
-	}
-	r := &runningRelay{p, func() { _ = p.Stop() }}
-	if err := waitListening(ctx, at, p, port, 1); err != nil {
-		r.stop()
-		return nil, fmt.Errorf("%s: %w: %s", cmd.Path, err, tail(p.Output()))
-	}
-	return r, nil
 }
 
 // absent is the first of the programs that is not installed, or "".

@@ -12,6 +12,9 @@
 // a while, so that loss costs a relay speed. The windows are larger than what a socket's default receive buffer holds (92
 // datagrams of 1,400 bytes in 208 KiB): a relay that is to lose none has to ask for more, as one must in life.
 //
+// Connections may go through a SOCKS proxy, whose handshake is a part of each. It waits for every answer, as clients do, and so
+// costs two turns more.
+//
 // The benchmark starts itself once more inside a namespace for each side, the server (Serve) and each measurement (Run).
 package load
 
