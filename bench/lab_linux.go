@@ -39,6 +39,8 @@ func (b *bench) newField(h netlab.TB) *field {
 	f.client.Sysctl(h, "net.ipv4.ip_local_port_range", "1024 65535")
 	f.client.Sysctl(h, "net.ipv4.tcp_tw_reuse", "1")
 	f.server.Sysctl(h, "net.core.somaxconn", "8192")
+	f.server.Sysctl(h, "net.ipv4.ip_local_port_range", "10240 65535") // the far ends of tunnels call from there
+	f.server.Sysctl(h, "net.ipv4.tcp_tw_reuse", "1")
 
 	cmd := b.inside(context.Background(), f.server, "serve")
 	input, err := cmd.StdinPipe() // the server ends when this does, however this process ends

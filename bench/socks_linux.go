@@ -51,8 +51,7 @@ func (b *bench) proxies(ctx context.Context, h *harness, f *field, g *gateway) e
 		p.err = err
 		present = append(present, p)
 	}
-	short := b.cut(2, 8)
-	short.seconds = max(short.seconds, 0.1)
+	short := b.calls()
 	notes = append(notes, fmt.Sprintf("%d slices of %.3g s each, by turns", short.rounds, short.seconds))
 	for _, w := range callWorkloads("socks: ") {
 		if !strings.Contains(w.table.Title, b.titles) {

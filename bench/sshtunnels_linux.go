@@ -45,7 +45,7 @@ func (b *bench) startTunnels(ctx context.Context, h *harness, s *sshField, p *pa
 		running, err := p.client.connect(ctx, b, s, t.at, t.tunnel)
 		if err == nil {
 			h.Cleanup(running.stop)
-			err = b.comesUp(ctx, s.field, running, slices.Concat(t.local, t.remote)[0].listen)
+			err = b.comesUp(ctx, s.field, running, slices.Concat(t.local, t.remote)[0].listen) // the first is the echo port's
 		}
 		p.errs[i] = err
 	}
