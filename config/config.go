@@ -35,11 +35,20 @@ type Config struct {
 
 // Load reads the configuration in a file. The error is Errors.
 func Load(path string) (*Config, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// Read reads the text of a configuration, whatever it says. The error is Errors.
+func Read(path string) ([]byte, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, Errors{fileError(path, err)}
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 var (

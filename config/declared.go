@@ -74,7 +74,7 @@ func CheckNodes(f *forward.Forward, list []nodes.Spec) error {
 	at, _ := nodeNamed(list, f.ListensAt())
 	via, _ := nodeNamed(list, f.DialsFrom())
 	switch far := cmp.Or(at.Name, via.Name); {
-	case far == "":
+	case far == "": // this host; the only other kind is SSH
 		return nil
 	case f.Listen.Networks&forward.UDP != 0:
 		c.check("listen", withHint{

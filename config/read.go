@@ -250,7 +250,7 @@ func setNumber(target *int, n *node, help func(key string) string) (msg, hint st
 		return "this is " + describe(n) + ", not a whole number", help(n.name)
 	}
 	number, err := strconv.ParseInt(n.text, 0, 64)
-	if err != nil || number > math.MaxInt32 || number < math.MinInt32 {
+	if err != nil || number > math.MaxInt32 || number <= math.MinInt32 {
 		return fmt.Sprintf("%s is too large", n.text), help(n.name)
 	}
 	*target = int(number)

@@ -208,6 +208,7 @@ func TestTooMany(t *testing.T) {
 		"[sshd]\nlisten = " + list(65, `"22"`):                                                  "64 is the most",
 		"[sshd]\nlisten = \"22\"\nhost_keys = \"/" + strings.Repeat("a", 5000) + "\"":           "4095 is the most",
 		"[node." + strings.Repeat("a", 65) + "]\nssh = \"a\"":                                   "64 is the most",
+		"[node.a]\nssh = \"a\"\nconnections = -2147483648":                                      "too large",
 		"[node.a]\nssh = \"a\"\nknown_hosts = \"/a\\u0000b\"":                                   "character",
 		"[users.a]\npassword = \"$2b$10$" + strings.Repeat("a", 5000) + "\"\ndeny = \"a..b\"":   "neither",
 	} {

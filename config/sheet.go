@@ -155,7 +155,7 @@ func (c *checker) check(field string, err error) {
 
 func (c *checker) err() error { return errors.Join(c.errs...) }
 
-// unset is a number that was not written; 0 may be a mistake.
+// unset is a number that was not written, and none that can be; 0 may be a mistake.
 const unset = math.MinInt32
 
 // number is what was written, 0 for nothing.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/password"
 )
 
 // MaxUsers is how many users one configuration declares.
@@ -91,15 +92,14 @@ func (t userTable) user(name string) (forward.User, error) {
 
 // checkHash holds a password to being a hash. The error does not say what was written: it may be the password.
 func checkHash(hash string) error {
-	for _, prefix := range []string{"$argon2id$", "$2a$", "$2b$", "$2y$"} {
-		if strings.HasPrefix(hash, prefix) {
-			return nil
-		}
+	const hint = "`fairlead user add NAME` asks for the password and writes the line; argon2id and bcrypt are read as well"
+	if !strings.HasPrefix(hash, "$argon2id$") && !strings.HasPrefix(hash, "$2") {
+		return withHint{errors.New("this is no hash of a password; passwords are not kept in clear"), hint}
 	}
-	return withHint{
-		errors.New("this is no hash of a password; passwords are not kept in clear"),
-		"`fairlead user add NAME` asks for the password and writes the line; argon2id and bcrypt are read as well",
+	if err := password.Validate(hash); err != nil {
+		return withHint{err, hint}
 	}
+	return nil
 }
 
 // CheckUsers says whether the users that a dynamic forward names are declared, and whether anybody could log in where clients

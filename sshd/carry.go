@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -18,9 +19,9 @@ var large = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &
 
 // carry moves bytes both ways until both directions have ended and the client has let go of the channel. When one direction
 // ends, the other side is told and the other direction goes on.
-func carry(channel ssh.Channel, requests <-chan *ssh.Request, target net.Conn) {
+func carry(channel ssh.Channel, requests <-chan *ssh.Request, target net.Conn, f *flow) {
 	up, down := make(chan struct{}), make(chan struct{})
-	go func() { defer close(up); toTarget(target, channel) }()
+	go func() { defer close(up); toTarget(watched{target, f}, channel) }()
 	go func() { defer close(down); toClient(channel, target) }()
 	go closeAfter(channel, up, down)
 	for r := range requests {
@@ -38,13 +39,26 @@ func closeAfter(channel ssh.Channel, up, down <-chan struct{}) {
 	_ = channel.Close()
 }
 
+// watched is a target of which the flow knows how long it lets the client wait.
+type watched struct {
+	net.Conn
+	flow *flow
+}
+
+func (w watched) Write(p []byte) (int, error) {
+	w.flow.waiting.Store(time.Now().UnixNano())
+	n, err := w.Conn.Write(p)
+	w.flow.waiting.Store(0)
+	return n, err
+}
+
 // toTarget is the direction from the client.
-func toTarget(target net.Conn, channel ssh.Channel) {
+func toTarget(target watched, channel ssh.Channel) {
 	if copyBytes(target, channel) != nil {
 		_ = target.Close()
 		return
 	}
-	closeWrite(target)
+	closeWrite(target.Conn)
 }
 
 // toClient is the direction from the target.

@@ -21,13 +21,14 @@ type client struct {
 	from   netip.AddrPort
 	node   *clientNode
 	opened atomic.Int64 // channels that are open or being opened
+	quiet  throttle
 
 	noMoreSessions atomic.Bool
 
-	mu       sync.Mutex
-	who      identity
-	revoked  error
-	sessions map[*Session]struct{}
+	mu      sync.Mutex
+	who     identity
+	revoked error
+	flows   map[*flow]struct{}
 }
 
 var (
@@ -36,7 +37,7 @@ var (
 )
 
 func newClient(s *Server, conn *ssh.ServerConn, log *slog.Logger, from netip.AddrPort, who identity) *client {
-	c := &client{server: s, conn: conn, log: log, from: from, who: who, sessions: map[*Session]struct{}{}}
+	c := &client{server: s, conn: conn, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
 	c.node = newClientNode(c)
 	return c
 }
@@ -47,14 +48,14 @@ func (c *client) run(ctx context.Context, wire *countedConn, channels <-chan ssh
 	var running sync.WaitGroup
 	running.Go(func() { c.serveRequests(ctx, requests) })
 	running.Go(func() {
-		if err := c.keepalive(ctx, wire); err != nil {
-			cancel(err)
-			c.conn.Close()
-		}
+		c.keepalive(ctx, wire, func() {
+			cancel(errDead)
+			_ = wire.Close() // what waits to write to it, too, ends with that
+		})
 	})
 	for nc := range channels {
 		if !c.hold() {
-			c.log.Warn("channel refused", "why", "the connection has as many as it may")
+			c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
 			_ = nc.Reject(ssh.ResourceShortage, "too many channels in this connection")
 			continue
 		}
@@ -122,49 +123,26 @@ func (c *client) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	}
 }
 
-func (c *client) begin(kind, target string) *Session {
-	s := &Session{Key: c.node.key, User: c.conn.User(), Client: c.from, Kind: kind, Target: target, Since: time.Now()}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sessions[s] = struct{}{}
-	return s
-}
-
-func (c *client) finish(s *Session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.sessions, s)
-}
-
-func (c *client) appendSessions(list []Session) []Session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s := range c.sessions {
-		list = append(list, *s)
-	}
-	return list
-}
-
 // keepalive asks a client that has said nothing since the last look whether it lives. When it has still said nothing at the
 // next look, it is dead: that is within two keepalives.
-func (c *client) keepalive(ctx context.Context, wire *countedConn) error {
+func (c *client) keepalive(ctx context.Context, wire *countedConn, dead func()) {
 	tick := time.NewTicker(c.server.o.Keepalive)
 	defer tick.Stop()
 	var asked sync.WaitGroup
-	defer asked.Wait() // the connection is closed by now, or by the caller's close
+	defer asked.Wait() // it ends with the connection
 	seen, waiting := wire.in.Load(), false
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		switch now := wire.in.Load(); {
 		case now != seen:
 			seen, waiting = now, false
 		case waiting:
-			_ = wire.Close() // what waits to write to it, too, ends with that
-			return errDead
+			dead()
+			return
 		default:
 			waiting = true
 			asked.Go(func() { _, _, _ = c.conn.SendRequest(requestKeepalive, true, nil) }) // any answer will do

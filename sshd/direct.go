@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -35,7 +36,7 @@ func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to destinat
 		cancel()
 	}
 	if err != nil {
-		c.log.Info("channel refused", "to", to.String(), "error", err)
+		c.quiet.log(c.log, slog.LevelInfo, "channel refused", "to", to.String(), "error", err)
 		reason, text := ssh.ConnectionFailed, plainText(err)
 		if errors.Is(err, errDenied) || errors.Is(err, errRevoked) || errors.Is(err, errExpired) || errors.Is(err, errPayload) {
 			reason = ssh.Prohibited
@@ -48,11 +49,11 @@ func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to destinat
 	if err != nil {
 		return
 	}
-	s := c.begin(nc.ChannelType(), to.String())
-	defer c.finish(s)
+	f := c.begin(nc.ChannelType(), to.String(), func() { target.Close() })
+	defer c.finish(f)
 	stop := context.AfterFunc(ctx, func() { target.Close() })
 	defer stop()
-	carry(channel, requests, target)
+	carry(channel, requests, target, f)
 }
 
 func (d destination) String() string {

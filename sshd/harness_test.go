@@ -173,7 +173,7 @@ func startServer(t *testing.T, change func(*Options), lines ...string) *testServ
 // dial logs in with x/crypto's client.
 func (s *testServer) dial(t *testing.T, key testKey) *ssh.Client {
 	t.Helper()
-	c, err := s.tryDial(ssh.PublicKeys(key))
+	c, err := s.tryDial(ssh.PublicKeys(key.Signer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,4 +436,33 @@ func checkLeaks(t *testing.T) func() {
 func openFiles() int {
 	list, _ := os.ReadDir("/proc/self/fd")
 	return len(list)
+}
+
+// recordingForwards opens nothing.
+type recordingForwards struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (r *recordingForwards) Put(_ context.Context, _ string, l forward.Listen, _ node.Node) (string, forward.Listen, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text = l.String()
+	return "name", l, nil
+}
+
+func (r *recordingForwards) Delete(context.Context, string, node.Node) error { return nil }
+
+func (r *recordingForwards) last() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text
+}
+
+// sshW is what comes back through ssh -W after a line.
+func sshW(s *testServer, key testKey, target string) (string, error) {
+	cmd := exec.Command("ssh", sshArgs(s, key, "-W", target)...)
+	cmd.Stdin = strings.NewReader("hello\n")
+	out, err := cmd.Output()
+	return string(out), err
 }

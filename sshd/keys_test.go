@@ -211,9 +211,9 @@ func loginWith(t *testing.T, key testKey) {
 	t.Helper()
 	s := startServer(t, nil, key.line("", ""))
 	s.dial(t, key)
-	if !strings.Contains(s.log.String(), "key="+shortPrint(key.PublicKey())) {
-		t.Errorf("the key without a comment is not named after its fingerprint: %s", s.log)
-	}
+	eventually(t, "a login named after the fingerprint", func() bool {
+		return strings.Contains(s.log.String(), "key="+shortPrint(key.PublicKey()))
+	})
 }
 
 func TestKeyFilesAreReadAgain(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,7 +44,7 @@ func (c *client) serveRequests(ctx context.Context, requests <-chan *ssh.Request
 			err = errors.ErrUnsupported // keepalives are happy with any answer
 		}
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			c.log.Warn("request refused", "request", r.Type, "error", err)
+			c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
 		}
 		_ = r.Reply(err == nil, nil)
 	}
@@ -55,7 +56,7 @@ func (c *client) servePlace(ctx context.Context, r *ssh.Request) {
 	defer c.node.placing.Unlock()
 	answer, err := c.place(ctx, r)
 	if err != nil {
-		c.log.Warn("request refused", "request", r.Type, "error", err)
+		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
 	}
 	_ = r.Reply(err == nil, answer)
 }

@@ -108,8 +108,8 @@ func (n *clientNode) forsake(opened <-chan opening) {
 
 // wrap makes a connection of a channel, which counts as open until the client has let go of it.
 func (n *clientNode) wrap(o opening, kind string, p *placed, client netip.AddrPort) net.Conn {
-	s := n.client.begin(kind, p.bound.String())
-	go n.untilClosed(o.requests, s)
+	f := n.client.begin(kind, p.bound.String(), nil)
+	go n.untilClosed(o.requests, f)
 	var local net.Addr = &net.UnixAddr{Name: p.asked.path, Net: "unix"}
 	if p.asked.path == "" {
 		local = net.TCPAddrFromAddrPort(client)
@@ -118,9 +118,9 @@ func (n *clientNode) wrap(o opening, kind string, p *placed, client netip.AddrPo
 }
 
 // untilClosed answers requests until the channel is gone.
-func (n *clientNode) untilClosed(requests <-chan *ssh.Request, s *Session) {
+func (n *clientNode) untilClosed(requests <-chan *ssh.Request, f *flow) {
 	ssh.DiscardRequests(requests)
-	n.client.finish(s)
+	n.client.finish(f)
 	n.client.release()
 }
 

@@ -33,7 +33,7 @@ type Options struct {
 	MaxConnections int // logged in at once; 0 is 1000
 	MaxPerSource   int // from one address (IPv6: one /64), logged in or not; 0 is 100
 	MaxStartups    int // that have not logged in yet; from half of it on some are turned away; 0 is 100
-	MaxChannels    int // open or being opened in one connection; 0 is 10000
+	MaxChannels    int // open or being opened in one connection; 0 is 2000
 	MaxListeners   int // of one key; 0 is 100
 
 	LoginGrace time.Duration // to log in; 0 is 30 s
@@ -81,7 +81,7 @@ func (o Options) complete() (Options, error) {
 		value    *int
 		ordinary int
 	}{
-		{&o.MaxConnections, 1000}, {&o.MaxPerSource, 100}, {&o.MaxStartups, 100}, {&o.MaxChannels, 10_000}, {&o.MaxListeners, 100},
+		{&o.MaxConnections, 1000}, {&o.MaxPerSource, 100}, {&o.MaxStartups, 100}, {&o.MaxChannels, 2000}, {&o.MaxListeners, 100},
 	} {
 		*limit.value = cmp.Or(*limit.value, limit.ordinary)
 	}

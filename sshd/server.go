@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +18,7 @@ type Server struct {
 	o      Options
 	limits *limits
 	claims *claims
+	quiet  throttle // of what strangers cause
 
 	mu      sync.Mutex
 	clients map[*client]struct{}
@@ -49,6 +50,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 			}
 		})
 	}
+	running.Go(func() { s.watch(ctx) })
 	<-ctx.Done()
 	running.Wait()
 	cancel(nil)
@@ -98,7 +100,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	src := sourceOf(from.Addr())
 	delay, refusal := s.limits.enter(src, time.Now())
 	if refusal != "" {
-		log.Warn("SSH client refused", "why", refusal)
+		s.quiet.log(log, slog.LevelWarn, "SSH client refused", "why", refusal)
 		return
 	}
 	wasIn, failed := false, false
@@ -118,7 +120,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	if err != nil {
 		failed = l.failures > 0
 		if failed || !errors.Is(err, io.EOF) {
-			log.Info("SSH client did not log in", "error", cmp.Or(l.last, err))
+			s.quiet.log(log, slog.LevelInfo, "SSH client did not log in", "error", cmp.Or(l.last, err))
 		}
 		return
 	}
@@ -156,22 +158,6 @@ type Session struct {
 	Kind      string // the type of channel: "direct-tcpip" and so on
 	Target    string // host:port or path
 	Since     time.Time
-}
-
-// Sessions is what is open now, the oldest first.
-func (s *Server) Sessions() []Session {
-	s.mu.Lock()
-	clients := make([]*client, 0, len(s.clients))
-	for c := range s.clients {
-		clients = append(clients, c)
-	}
-	s.mu.Unlock()
-	var list []Session
-	for _, c := range clients {
-		list = c.appendSessions(list)
-	}
-	slices.SortFunc(list, func(a, b Session) int { return a.Since.Compare(b.Since) })
-	return list
 }
 
 func addrPortOf(a net.Addr) netip.AddrPort {

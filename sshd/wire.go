@@ -113,10 +113,10 @@ type portMessage struct{ Port uint32 }
 
 type exitMessage struct{ Status uint32 }
 
-// originOf is a client's address in the form of RFC 4254, section 7.2. Clients refuse a field that is empty.
+// originOf is a client's address in the form of RFC 4254, section 7.2. Some clients refuse port 0.
 func originOf(client netip.AddrPort) (host string, port uint32) {
 	if !client.IsValid() {
-		return "127.0.0.1", 0
+		return "127.0.0.1", 1
 	}
 	return client.Addr().Unmap().String(), uint32(client.Port())
 }

@@ -211,7 +211,10 @@ func TestFullDisk(t *testing.T) {
 // TestSettingsFollow has the settings of a file hold, be taken back with it, and outlive a death before the confirmation.
 func TestSettingsFollow(t *testing.T) {
 	settings := func(target string) config.Settings {
-		return config.Settings{Nodes: []node.Spec{{Name: "n", SSH: &node.SSH{Target: target}}}}
+		return config.Settings{
+			Nodes: []node.Spec{{Name: "n", SSH: &node.SSH{Target: target}}},
+			Users: []forward.User{{Name: "anna", Password: forward.PasswordHash("hash of " + target)}},
+		}
 	}
 	inHouse(t, func(h *house) {
 		var held []string

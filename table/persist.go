@@ -17,7 +17,7 @@ const (
 	bucketApply    = "apply"    // while an apply waits to be confirmed, what of the file held before it
 
 	keyPrevious = "previous" // the forwards: see encodeSet
-	keySettings = "settings" // config.Settings as JSON; absent: none
+	keySettings = "settings" // storedSettings as JSON; absent: none
 )
 
 // persists reports whether forwards of this origin outlive the daemon by the store.
@@ -134,9 +134,19 @@ func decodeSet(data []byte, origin forward.Origin) ([]*forward.Forward, error) {
 	return list, nil
 }
 
+// storedSettings are settings with the hashes of passwords, which do not show in theirs.
+type storedSettings struct {
+	config.Settings
+	Hashes map[string]string // by name of the user
+}
+
 func encodeConfig(cfg *config.Config) (forwards, settings []byte, err error) {
 	if forwards, err = encodeSet(cfg.Forwards); err == nil {
-		settings, err = json.Marshal(cfg.Settings)
+		stored := storedSettings{cfg.Settings, map[string]string{}}
+		for _, u := range cfg.Settings.Users {
+			stored.Hashes[u.Name] = u.Password.Reveal()
+		}
+		settings, err = json.Marshal(stored)
 	}
 	return forwards, settings, err
 }
@@ -145,7 +155,13 @@ func decodeConfig(forwards, settings []byte) (*config.Config, error) {
 	list, err := decodeSet(forwards, forward.OriginFile)
 	cfg := &config.Config{Forwards: list}
 	if err == nil && settings != nil {
-		err = json.Unmarshal(settings, &cfg.Settings)
+		var stored storedSettings
+		err = json.Unmarshal(settings, &stored)
+		cfg.Settings = stored.Settings
+		for i := range cfg.Settings.Users {
+			u := &cfg.Settings.Users[i]
+			u.Password = forward.PasswordHash(stored.Hashes[u.Name])
+		}
 	}
 	return cfg, err
 }

@@ -179,9 +179,9 @@ func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 	return t.status(f.Name)
 }
 
-// checkNames refuses a forward that names what nobody has declared, when people ask for it. The caller holds writing.
+// checkNames refuses a forward that was asked for by hand and names what the file does not declare. The caller holds writing.
 func (t *Table) checkNames(f *forward.Forward) error {
-	if f.Origin != forward.OriginAPI && f.Origin != forward.OriginCLI {
+	if f.Origin != forward.OriginAPI {
 		return nil
 	}
 	return errors.Join(config.CheckNodes(f, t.settings.Nodes), config.CheckUsers(f, t.settings.Users))

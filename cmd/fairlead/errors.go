@@ -45,6 +45,26 @@ func advise(err error, hint string) error { return &advisedError{err: err, hint:
 // errSaid ends the program with exit code 1 when everything has been said already.
 var errSaid = errors.New("said already")
 
+// An exitError ends the program with a code of its own; without err everything has been said already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return errSaid.Error()
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error {
+	if e.err == nil {
+		return errSaid
+	}
+	return e.err
+}
+
 // report prints err as the program speaks, and returns the exit code.
 func report(w io.Writer, err error) int {
 	if err == nil {
@@ -64,6 +84,10 @@ func report(w io.Writer, err error) int {
 			hint = advised.Advice()
 		}
 		say(w, err.Error(), hint)
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
 	}
 	if errors.As(err, new(*usageError)) {
 		return exitUsage

@@ -67,7 +67,7 @@ func runForward(ctx context.Context, f *forward.Forward, screen *screen, log *sl
 		return err
 	}
 	cleanStale(log)
-	e := newEngine(kernel.ForegroundTable(), store.Memory(), nil, log)
+	e := newEngine(engineOptions{nftables: kernel.ForegroundTable(), store: store.Memory(), log: log})
 	// The engine outlives ctx: it has to take its rules away yet.
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

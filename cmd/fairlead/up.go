@@ -17,7 +17,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/config"
-	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 )
@@ -137,7 +136,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if file == "" {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
-	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log, started: collectAsBefore}
+	d := &daemon{engine: newEngine(engineOptions{store: st, left: earlier, state: state, socket: socket, log: log}), flags: u, log: log, started: collectAsBefore}
 	if canDeposit() {
 		d.relay.Leave()
 	}
