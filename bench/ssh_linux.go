@@ -190,12 +190,15 @@ func sshWorkloads(title string, one, both float64) []workload {
 
 // callWorkloads are those of tunnels and of proxies.
 func callWorkloads(title string) []workload {
-	table := func(name, unit string) *Table { return &Table{Section: "e", Title: title + name, Unit: unit} }
+	work := func(name, unit string, scale float64, port int, spec load.Spec) workload {
+		return workload{table: &Table{Section: "e", Title: title + name, Unit: unit}, port: port, scale: scale, spec: spec}
+	}
+	const bits = 8e-9 // in Gb a byte
 	list := []workload{
-		{table: table("bulk up, 1 stream", "Gb/s"), port: load.SinkPort, scale: 8e-9, spec: load.Spec{Kind: load.Bulk, Workers: 1, Size: 128 << 10}},
-		{table: table("bulk down, 1 stream", "Gb/s"), port: load.FetchPort, scale: 8e-9, spec: load.Spec{Kind: load.Fetch, Workers: 1, Size: 128 << 10}},
-		{table: table("new connections, 16 at a time", "/s"), port: load.ClosePort, scale: 1, spec: load.Spec{Kind: load.Close, Workers: 16, Size: 64}},
-		{table: table("request-response, 64 B × 16", "/s"), port: load.EchoPort, scale: 1, spec: load.Spec{Kind: load.Request, Workers: 16, Size: 64}},
+		work("bulk up, 1 stream", "Gb/s", bits, load.SinkPort, load.Spec{Kind: load.Bulk, Workers: 1, Size: 128 << 10}),
+		work("bulk down, 1 stream", "Gb/s", bits, load.FetchPort, load.Spec{Kind: load.Fetch, Workers: 1, Size: 128 << 10}),
+		work("new connections, 16 at a time", "/s", 1, load.ClosePort, load.Spec{Kind: load.Close, Workers: 16, Size: 64}),
+		work("request-response, 64 B × 16", "/s", 1, load.EchoPort, load.Spec{Kind: load.Request, Workers: 16, Size: 64}),
 	}
 	list[2].table.Notes = []string{"connect, 64 bytes there and back, close by the client"}
 	return list
