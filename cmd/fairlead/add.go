@@ -54,6 +54,6 @@ LISTEN and TO are written as in "fairlead forward".`,
 			return nil
 		},
 	}
-	s.register(cmd)
+	s.register(cmd, "declared in the daemon's file")
 	return cmd
 }

@@ -21,7 +21,8 @@ type specFlags struct {
 	expires                   string
 }
 
-func (s *specFlags) register(cmd *cobra.Command) {
+// register has cmd take the flags. node is how a node is named there.
+func (s *specFlags) register(cmd *cobra.Command, node string) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringSliceVar(&s.from, "from", nil, "serve only these clients: addresses or networks such as 198.51.100.0/24")
@@ -49,8 +50,8 @@ func (s *specFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&s.spec.WakeTimeout, "wake-timeout", "", "how long it may take to come up (default 60s)")
 	flags.StringVar((*string)(&s.spec.WakePassword), "wake-password", "", "its SecureOn password; other users of this host can see it in the list of processes")
 	flags.BoolVar(&s.spec.FastOpen, "fast-open", false, "TCP Fast Open, from clients and towards targets")
-	flags.StringVar(&s.spec.At, "at", "", "the node that listens, declared in the daemon's file (default host, this machine)")
-	flags.StringVar(&s.spec.Via, "via", "", "the node that dials, declared in the daemon's file (default host, this machine)")
+	flags.StringVar(&s.spec.At, "at", "", "the node that listens, "+node+" (default host, this machine)")
+	flags.StringVar(&s.spec.Via, "via", "", "the node that dials, "+node+" (default host, this machine)")
 	flags.StringSliceVar(&s.users, "users", nil, "of a proxy: who may use it, declared in the daemon's file (default all of them)")
 	flags.StringSliceVar(&s.permit, "permit", nil, "of a proxy: where clients may go, such as *.example.com, 10.0.0.0/8 or 192.0.2.7:443")
 	flags.StringSliceVar(&s.deny, "deny", nil, "of a proxy: where clients may not go")
