@@ -200,6 +200,8 @@ type fakeForward struct {
 	listen forward.Listen
 	node   node.Node
 	l      net.Listener
+
+	replaced bool // by another client of the key
 }
 
 func newFakeForwards() *fakeForwards { return &fakeForwards{open: map[string]*fakeForward{}} }
@@ -215,7 +217,7 @@ func (f *fakeForwards) Put(_ context.Context, key string, listen forward.Listen,
 		if old.key != key {
 			return "", listen, errors.New("another key has it")
 		}
-		old.node = n
+		old.node, old.replaced = n, true
 		return name, old.listen, nil
 	}
 	network, addr := "tcp", net.JoinHostPort("", "0")
@@ -238,7 +240,7 @@ func (f *fakeForwards) Put(_ context.Context, key string, listen forward.Listen,
 	}
 	f.counter++
 	name := fmt.Sprintf("ssh-%s-%d", key, f.counter)
-	one := &fakeForward{key, listen, n, l}
+	one := &fakeForward{key: key, listen: listen, node: n, l: l}
 	f.open[name] = one
 	f.running.Go(func() { f.accept(one) })
 	return name, listen, nil

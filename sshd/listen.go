@@ -94,12 +94,13 @@ func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
 	} else if c.node.has(claim) {
 		return nil, fmt.Errorf("the client listens at %s already", asked)
 	}
-	if !c.server.claims.take(c.node.key, claim, c) {
+	undo, ok := c.server.claims.take(c.node.key, claim, c)
+	if !ok {
 		return nil, fmt.Errorf("the key has %d listeners, which is the most", c.server.o.MaxListeners)
 	}
 	name, bound, err := c.server.o.Forwards.Put(ctx, c.node.key, listen, c.node)
 	if err != nil {
-		c.server.claims.giveBack(c.node.key, claim, c)
+		undo()
 		return nil, fmt.Errorf("to listen at %s: %w", asked, err)
 	}
 	p := &placed{asked: asked, claim: claim, name: name, bound: bound}

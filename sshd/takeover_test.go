@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -240,4 +242,45 @@ func TestNodeDoesNotWaitForever(t *testing.T) {
 	c.Close()
 	s.stop()
 	leaks()
+}
+
+// TestFailedTakeoverLeavesTheClaim has Forwards refuse the second client.
+func TestFailedTakeoverLeavesTheClaim(t *testing.T) {
+	key := newTestKey(t)
+	once := &onceForwards{}
+	s := startServer(t, func(o *Options) { o.Forwards, o.MaxListeners = once, 1 }, key.line("", "alice"))
+	first, second := s.dial(t, key), s.dial(t, key)
+	ask := func(c *ssh.Client, port uint32) bool {
+		ok, _, err := c.SendRequest(requestForward, true, ssh.Marshal(forwardMessage{"localhost", port}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !ask(first, 8080) || ask(second, 8080) {
+		t.Fatal("the first is to get it, the second not")
+	}
+	once.allow.Store(true)
+	if ask(second, 8081) {
+		t.Error("the claim of the first was forgotten")
+	}
+	if ok, _, err := first.SendRequest(requestCancel, true, ssh.Marshal(forwardMessage{"localhost", 8080})); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if !ask(second, 8081) {
+		t.Error("the claim of the first was never given back")
+	}
+}
+
+// onceForwards opens nothing, and says no from the second time on until it is told otherwise.
+type onceForwards struct {
+	recordingForwards
+	used, allow atomic.Bool
+}
+
+func (o *onceForwards) Put(ctx context.Context, key string, l forward.Listen, n node.Node) (string, forward.Listen, error) {
+	if o.used.Swap(true) && !o.allow.Load() {
+		return "", l, errors.New("not again")
+	}
+	return o.recordingForwards.Put(ctx, key, l, n)
 }
