@@ -234,6 +234,7 @@ func (c *sshCommand) run(ctx context.Context) error {
 	case c.args.stdio != nil:
 		return carryStdio(ctx, client, *c.args.stdio, os.Stdin, c.out)
 	case c.host.SessionType == "none":
+		c.voice.chatty.Store(true)
 		<-ctx.Done()
 		return &exitError{code: exitSSH}
 	}

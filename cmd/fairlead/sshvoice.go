@@ -7,12 +7,17 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // An sshVoice says things beside a session: on a terminal that is raw, lines have to be ended in another way. How much is
 // said is LogLevel's.
 type sshVoice struct {
 	level slog.Level
+
+	// chatty is whether the rooms may warn. While a command is on its way the program says itself what goes wrong, in one
+	// line; what lives long says more.
+	chatty atomic.Bool
 
 	mu  sync.Mutex
 	to  io.Writer
@@ -33,12 +38,20 @@ func newSSHVoice(to io.Writer, logLevel string) *sshVoice {
 
 // logger is for the rooms.
 func (v *sshVoice) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(v, &slog.HandlerOptions{Level: v.level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+	return slog.New(slog.NewTextHandler(v, &slog.HandlerOptions{Level: v, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}
 		return a
 	}}))
+}
+
+// Level is what the rooms may say.
+func (v *sshVoice) Level() slog.Level {
+	if v.level == slog.LevelWarn && !v.chatty.Load() {
+		return slog.LevelError
+	}
+	return v.level
 }
 
 func (v *sshVoice) setRaw(raw bool) {
