@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/config"
-	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/table"
 )
 
@@ -29,10 +28,10 @@ func (s *Server) Apply(ctx context.Context, req ApplyRequest) (Applied, error) {
 	var change table.Change
 	var until time.Time
 	if confirm > 0 {
-		change, err = s.Table.ReplaceUntilConfirmed(ctx, cfg.Forwards, confirm)
+		change, err = s.Table.ReplaceUntilConfirmed(ctx, cfg, confirm)
 		until, _ = s.Table.Pending()
 	} else {
-		change, err = s.Table.Replace(ctx, forward.OriginFile, cfg.Forwards)
+		change, err = s.Table.ReplaceFile(ctx, cfg)
 	}
 	if err != nil {
 		return Applied{}, err

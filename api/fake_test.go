@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/table"
 )
@@ -26,7 +27,7 @@ type fakeTable struct {
 	inside chan struct{} // told of every Put that waits
 }
 
-func (t *fakeTable) Replace(_ context.Context, origin forward.Origin, want []*forward.Forward) (table.Change, error) {
+func (t *fakeTable) ReplaceFile(_ context.Context, cfg *config.Config) (table.Change, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.until.IsZero() {
@@ -35,9 +36,9 @@ func (t *fakeTable) Replace(_ context.Context, origin forward.Origin, want []*fo
 	var c table.Change
 	gone := map[string]bool{}
 	for name, s := range t.all {
-		gone[name] = s.Forward.Origin == origin
+		gone[name] = s.Forward.Origin == forward.OriginFile
 	}
-	for _, f := range want {
+	for _, f := range cfg.Forwards {
 		old, there := t.all[f.Name]
 		delete(gone, f.Name)
 		switch {
@@ -60,8 +61,8 @@ func (t *fakeTable) Replace(_ context.Context, origin forward.Origin, want []*fo
 	return c, nil
 }
 
-func (t *fakeTable) ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forward, d time.Duration) (table.Change, error) {
-	c, err := t.Replace(ctx, forward.OriginFile, want)
+func (t *fakeTable) ReplaceUntilConfirmed(ctx context.Context, cfg *config.Config, d time.Duration) (table.Change, error) {
+	c, err := t.ReplaceFile(ctx, cfg)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {

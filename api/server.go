@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/table"
 )
@@ -31,8 +32,8 @@ const (
 
 // Table is the part of table.Table that the control interface needs.
 type Table interface {
-	Replace(ctx context.Context, origin forward.Origin, want []*forward.Forward) (table.Change, error)
-	ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forward, d time.Duration) (table.Change, error)
+	ReplaceFile(ctx context.Context, cfg *config.Config) (table.Change, error)
+	ReplaceUntilConfirmed(ctx context.Context, cfg *config.Config, d time.Duration) (table.Change, error)
 	Confirm(ctx context.Context) error
 	Pending() (until time.Time, ok bool)
 	Put(ctx context.Context, f *forward.Forward) (table.Status, error)

@@ -36,12 +36,13 @@ func TestLoad(t *testing.T) {
 	b := newTestBench(t)
 	f := b.newField(t)
 	g := f.gateway(t)
-	g.Nft(t, nftChain("", fmt.Sprintf("ip daddr %s meta l4proto { tcp, udp } th dport 9000-9005 dnat to %s\n", g.front, g.target)))
+	g.Nft(t, nftChain("", fmt.Sprintf("ip daddr %s meta l4proto { tcp, udp } th dport 9000-9006 dnat to %s\n", g.front, g.target)))
 	for _, s := range []load.Spec{
 		{Kind: load.Connect, Workers: 4, Size: 64, Targets: []string{g.front + ":9000"}},
 		{Kind: load.Close, Workers: 4, Size: 64, Targets: []string{g.front + ":9002"}},
 		{Kind: load.Request, Workers: 4, Size: 64, Targets: []string{g.front + ":9000", g.target + ":9000"}},
 		{Kind: load.Bulk, Workers: 2, Size: 1 << 16, Targets: []string{g.front + ":9001"}},
+		{Kind: load.Fetch, Workers: 2, Size: 1 << 16, Targets: []string{g.front + ":9006"}},
 		{Kind: load.UDP, Workers: 2, Size: 200, InFlight: 4, Targets: []string{g.front + ":9004"}},
 		{Kind: load.UDP, Workers: 200, Size: 200, InFlight: 1, Targets: []string{g.front + ":9004"}},
 		{Kind: load.OneWay, Workers: 1, Size: 1400, InFlight: 64, Tally: f.tally, Targets: []string{g.front + ":9005"}},

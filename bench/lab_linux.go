@@ -28,6 +28,7 @@ type field struct {
 type gateway struct {
 	*netlab.Node
 	front  string // the address that the client calls
+	back   string // its own on the server's wire
 	target string // the server's address on this gateway's wire
 }
 
@@ -38,6 +39,8 @@ func (b *bench) newField(h netlab.TB) *field {
 	f.client.Sysctl(h, "net.ipv4.ip_local_port_range", "1024 65535")
 	f.client.Sysctl(h, "net.ipv4.tcp_tw_reuse", "1")
 	f.server.Sysctl(h, "net.core.somaxconn", "8192")
+	f.server.Sysctl(h, "net.ipv4.ip_local_port_range", "10240 65535") // the far ends of tunnels call from there
+	f.server.Sysctl(h, "net.ipv4.tcp_tw_reuse", "1")
 
 	cmd := b.inside(context.Background(), f.server, "serve")
 	input, err := cmd.StdinPipe() // the server ends when this does, however this process ends
@@ -61,7 +64,7 @@ func (f *field) gateway(h netlab.TB) *gateway {
 	f.gateways++
 	k := f.gateways
 	front, back := fmt.Sprintf("198.18.%d.", k), fmt.Sprintf("198.19.%d.", k)
-	g := &gateway{Node: f.Node(fmt.Sprintf("gw%d", k)), front: front + "1", target: back + "2"}
+	g := &gateway{Node: f.Node(fmt.Sprintf("gw%d", k)), front: front + "1", back: back + "1", target: back + "2"}
 	f.Link(
 		netlab.End{Node: f.client, Interface: fmt.Sprintf("wan%d", k), Addrs: []string{front + "2/24"}},
 		netlab.End{Node: g.Node, Interface: "wan", Addrs: []string{front + "1/24"}})
@@ -112,10 +115,10 @@ func (b *bench) rate(ctx context.Context, n *netlab.Node, s load.Spec, scale flo
 	return sample{value: r.Rate() * scale, p99: r.P99, errors: r.Errors, err: r.Error}, err
 }
 
-// timed makes a measurement of the length that is asked for.
+// timed makes a measurement of the length that is asked for, after what it says itself or a moment.
 func (b *bench) timed(ctx context.Context, n *netlab.Node, s load.Spec) (load.Result, error) {
 	s.Time = time.Duration(b.seconds * float64(time.Second))
-	s.Warm = min(300*time.Millisecond, s.Time/2)
+	s.Warm = max(s.Warm, min(300*time.Millisecond, s.Time/2))
 	if s.Kind == load.UDP {
 		s.Warm = max(s.Warm, 150*time.Millisecond) // what is lost at the start is noticed later, and is not to count
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -92,23 +93,28 @@ func (b *bench) startProgram(
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	p, err := g.StartCommand(g.Command(context.Background(), name, append(args, file)...))
+	return startListening(ctx, g.Node, g.Command(context.Background(), name, append(args, file)...), base, tcp)
+}
+
+// startListening runs a program on a host and waits until all its ports listen.
+func startListening(ctx context.Context, at *netlab.Node, cmd *exec.Cmd, base, tcp int) (*runningRelay, error) {
+	p, err := at.StartCommand(cmd)
 	if err != nil {
 		return nil, err
 	}
 	r := &runningRelay{p, func() { _ = p.Stop() }}
-	if err := waitListening(ctx, g, p, base, tcp); err != nil {
+	if err := waitListening(ctx, at, p, base, tcp); err != nil {
 		r.stop()
-		return nil, fmt.Errorf("%s: %w: %s", name, err, tail(p.Output()))
+		return nil, fmt.Errorf("%w: %s", err, tail(p.Output()))
 	}
 	return r, nil
 }
 
-func waitListening(ctx context.Context, g *gateway, p *netlab.Process, base, tcp int) error {
+func waitListening(ctx context.Context, at *netlab.Node, p *netlab.Process, base, tcp int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for i := range tcp {
-		for !g.Listening("tcp", base+i) {
+		for !at.Listening("tcp", base+i) {
 			select {
 			case <-p.Done():
 				return errors.New("it has ended")

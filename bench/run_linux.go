@@ -38,6 +38,8 @@ func role(name string) (error, bool) {
 		return load.Serve(), true
 	case "start":
 		return measureStarts(), true
+	case "delay":
+		return delays(), true
 	}
 	return nil, false
 }
@@ -74,6 +76,7 @@ func run(ctx context.Context, o options) error {
 		{"b", "changes", b.changes},
 		{"c", "relay", b.relays},
 		{"d", "start", b.starts},
+		{"e", "ssh and proxies", b.tunnels},
 	}
 	for _, s := range sections {
 		if !o.wants(s.key) || ctx.Err() != nil {
@@ -160,7 +163,9 @@ func newReport(o options) *Report {
 	if unix.Uname(&uts) == nil {
 		r.Kernel = unix.ByteSliceToString(uts.Release[:])
 	}
-	for name, args := range map[string][]string{"nft": {"--version"}, "nginx": {"-v"}, "haproxy": {"-v"}} {
+	for name, args := range map[string][]string{
+		"nft": {"--version"}, "nginx": {"-v"}, "haproxy": {"-v"}, "ssh": {"-V"}, "danted": {"-v"},
+	} {
 		if v := firstLine(name, args...); v != "" {
 			r.Versions[name] = v
 		}

@@ -35,11 +35,20 @@ type Config struct {
 
 // Load reads the configuration in a file. The error is Errors.
 func Load(path string) (*Config, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// Read reads the text of a configuration, whatever it says. The error is Errors.
+func Read(path string) ([]byte, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, Errors{fileError(path, err)}
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 var (
@@ -110,7 +119,7 @@ func Parse(file string, data []byte) (*Config, error) {
 		return nil, p.errors()
 	}
 	slices.SortFunc(r.forwards, func(a, b *forward.Forward) int { return strings.Compare(a.Name, b.Name) })
-	return &Config{Forwards: r.forwards}, nil
+	return &Config{Forwards: r.forwards, Settings: r.settings}, nil
 }
 
 // checkText refuses what is no text before a parser looks at it, so that binary junk gets one plain error.

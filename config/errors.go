@@ -64,8 +64,10 @@ func (e Errors) Unwrap() []error {
 type problem struct {
 	at      int
 	forward string
+	table   string // what it is about when that is no forward, such as `node "bastion"`
 	msg     string
 	hint    string
+	late    func() string // the hint, when hint is ""
 	err     error
 }
 
@@ -106,8 +108,14 @@ func (p *problems) errors() Errors {
 	slices.SortStableFunc(p.list, func(a, b problem) int { return cmp.Compare(a.at, b.at) })
 	var errs Errors
 	for i, one := range p.list {
+		if one.table != "" {
+			one.msg = clip(one.table, 80) + ": " + one.msg
+		}
 		if i == maxErrors {
 			return append(errs, &Error{File: p.file, Msg: fmt.Sprintf("and %d more", len(p.list)-maxErrors)})
+		}
+		if one.hint == "" && one.late != nil {
+			one.hint = one.late()
 		}
 		e := &Error{File: p.file, Forward: clip(one.forward, 80), Msg: clip(one.msg, 500), Hint: clip(one.hint, 500), err: one.err}
 		e.Line, e.Column = p.place(one.at)

@@ -2,11 +2,13 @@ package config_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +46,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("parsed, but is no TOML: %v", err)
 			}
 		}
-		checkRoundTrip(t, cfg.Forwards)
+		checkRoundTrip(t, cfg)
 	})
 }
 
@@ -70,17 +72,28 @@ func checkErrors(t *testing.T, data []byte, err error) {
 	}
 }
 
-// checkRoundTrip writes forwards down as one TOML file and reads it again.
-func checkRoundTrip(t *testing.T, forwards []*forward.Forward) {
+// checkRoundTrip writes forwards down as one TOML file, with nodes and users of the names that are declared, and reads it again.
+func checkRoundTrip(t *testing.T, cfg *config.Config) {
 	t.Helper()
-	doc := map[string]map[string]config.Spec{"forward": {}}
-	for _, f := range forwards {
+	doc := map[string]map[string]any{"forward": {}, "node": {}, "users": {}}
+	for _, f := range cfg.Forwards {
 		spec := config.SpecOf(f)
 		g, err := spec.Forward(f.Name, f.Origin)
 		if err != nil || !f.Equal(g) {
 			t.Fatalf("%+v was written %+v and read %+v (%v)", f, spec, g, err)
 		}
+		inJSON, err := json.Marshal(spec)
+		var stored config.Spec
+		if err != nil || json.Unmarshal(inJSON, &stored) != nil || !reflect.DeepEqual(spec, stored) {
+			t.Fatalf("%+v was stored %s and read %+v (%v)", spec, inJSON, stored, err)
+		}
 		doc["forward"][f.Name] = spec
+	}
+	for _, n := range cfg.Settings.Nodes {
+		doc["node"][n.Name] = map[string]string{"ssh": n.SSH.Target}
+	}
+	for _, u := range cfg.Settings.Users {
+		doc["users"][u.Name] = map[string]string{"password": u.Password.Reveal()}
 	}
 	text, err := toml.Marshal(doc)
 	if err != nil {
@@ -90,12 +103,12 @@ func checkRoundTrip(t *testing.T, forwards []*forward.Forward) {
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, text)
 	}
-	if len(again.Forwards) != len(forwards) {
-		t.Fatalf("%d forwards became %d:\n%s", len(forwards), len(again.Forwards), text)
+	if len(again.Forwards) != len(cfg.Forwards) || len(again.Settings.Nodes) != len(cfg.Settings.Nodes) || len(again.Settings.Users) != len(cfg.Settings.Users) {
+		t.Fatalf("%d forwards became %d, or nodes or users did:\n%s", len(cfg.Forwards), len(again.Forwards), text)
 	}
 	for i, f := range again.Forwards {
-		if !f.Equal(forwards[i]) {
-			t.Errorf("%+v became %+v", forwards[i], f)
+		if !f.Equal(cfg.Forwards[i]) {
+			t.Errorf("%+v became %+v", cfg.Forwards[i], f)
 		}
 	}
 }
@@ -117,7 +130,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		return config.Strings{"192.168.1.10:81"}
 	}
-	good := 0
+	good, dynamic := 0, 0
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		no := false
@@ -125,7 +138,7 @@ func TestRoundTrip(t *testing.T) {
 			Listen: pick(r, "80", "tcp/80,443, 8000-8010", "udp/192.0.2.1:53", "tcp+udp/[2001:db8::1]:9000-9010", "*", "unix:/run/a b.sock", "[::ffff:192.0.2.1]:80"),
 			To: some(r, "192.168.1.10", "192.168.1.10:81", ":8443", "[2001:db8::1]:80", "2001:db8::1", "db.internal:5432", "unix:/run/x:1.sock",
 				"192.168.1.10:7000-7010", "fe80::1%eth0"),
-			At: pick(r, "", "host"), Via: pick(r, "", "host"), Balance: pick(r, "", "failover", "round-robin", "least", "source"),
+			At: pick(r, "", "", "host", "bastion"), Via: pick(r, "", "", "host", "bastion"), Balance: pick(r, "", "failover", "round-robin", "least", "source"),
 			From: some(r, "10.0.0.0/8", "10.0.0.1", "::/0", "0.0.0.0/0"), Except: some(r, "10.0.0.7", "2001:db8::/64"),
 			Interface: pick(r, "", "", "eth0", "br-lan.10"), Carry: pick(r, "", "auto", "kernel", "relay"),
 			Expires: pick(r, "", "", "2030-01-01T00:00:00.5+05:30"), When: some(r, "mon", "fri 22:00-06:00, 08:00-09:00"),
@@ -143,19 +156,41 @@ func TestRoundTrip(t *testing.T) {
 			spec.WakeTimeout = pick(r, "", "90s")
 			spec.WakePassword = config.Secret(pick(r, "", "00:01:02:03:04:05", "192.0.2.1"))
 		}
+		if r.IntN(3) == 0 {
+			spec.To = config.Strings{pick(r, "socks", "http", "proxy")}
+			spec.Users, spec.Permit = some(r, "anna", "ben"), some(r, "*", "*.example.com:443", "10.0.0.0/8", "[2001:db8::]/32:80-89")
+			spec.Deny, spec.PAC = some(r, "192.0.2.7", "DB.internal."), r.IntN(2) == 0
+			if spec.PAC {
+				spec.Direct, spec.Through = some(r, "*.lan", "192.168.0.0/16"), some(r, "2001:db8::1", "*:80")
+			}
+		}
 		if r.IntN(2) == 0 {
 			spec.Enabled = &no
 		}
 		f, err := spec.Forward(fmt.Sprintf("f%d", seed), forward.OriginFile)
-		if err != nil {
+		if err != nil || config.CheckNodes(f, declaring(t).Settings.Nodes) != nil {
 			continue
 		}
+		if f.Dynamic() != forward.HeadNone {
+			dynamic++
+		}
 		good++
-		checkRoundTrip(t, []*forward.Forward{f})
+		checkRoundTrip(t, declaring(t, f))
 	}
-	if good < 200 {
-		t.Errorf("only %d of the combinations were possible; the test has lost its reach", good)
+	if good < 200 || dynamic < 20 {
+		t.Errorf("only %d of the combinations were possible, %d of them proxies; the test has lost its reach", good, dynamic)
 	}
+}
+
+// declaring is a configuration with two users, a node and these forwards.
+func declaring(t *testing.T, forwards ...*forward.Forward) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("x", []byte("[node.bastion]\nssh = \"b.example\"\n[users.anna]\npassword = \""+hash+"\"\n[users.ben]\npassword = \""+hash+"\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Forwards = forwards
+	return cfg
 }
 
 func TestManyForwards(t *testing.T) {
@@ -176,6 +211,22 @@ func BenchmarkParse60k(b *testing.B) {
 		if _, err := config.Parse("x", data); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestManyMistakes: what takes long to find out is found out for the mistakes that are shown.
+func TestManyMistakes(t *testing.T) {
+	var b bytes.Buffer
+	for i := range config.MaxNodes {
+		fmt.Fprintf(&b, "[node.%060d]\nssh = \"a.example\"\njump = \"%060d\"\n", i, (i+1)%config.MaxNodes)
+	}
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "[forward.f%d]\nlisten = \"10.0.%d.%d:80\"\nto = \"socks\"\nvia = \"%061d\"\nusers = \"%060d\"\n", i, i>>8, i&255, i, i)
+	}
+	if _, err := config.Parse("x", b.Bytes()); err == nil {
+		t.Error("parsed")
+	} else if text := render(t, err); !strings.Contains(text, "in a circle") || !strings.Contains(text, "and 39981 more") {
+		t.Errorf("%s", text)
 	}
 }
 

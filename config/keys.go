@@ -15,7 +15,7 @@ func keys() []string {
 		"listen", "to", "from", "except", "interface", "enabled", "expires", "when", "max_connections", "max_per_source",
 		"bandwidth", "bandwidth_per_source", "connect_timeout", "idle_timeout", "udp_idle", "carry", "source", "fast_open",
 		"balance", "check", "check_interval", "slow_start", "drain", "send_proxy", "accept_proxy",
-		"wake", "wake_timeout", "wake_password", "at", "via",
+		"wake", "wake_timeout", "wake_password", "users", "permit", "deny", "pac", "direct", "through", "at", "via",
 	}
 }
 
@@ -27,9 +27,9 @@ func Help(key string) string {
 	case "listen":
 		return `listen is [tcp/|udp/|tcp+udp/][address:]ports or unix:/path, such as "80", "udp/192.0.2.1:53" or "tcp+udp/8000-8010"`
 	case "to":
-		return `to is host[:ports], :port for this host or unix:/path, such as "192.168.1.10:8080" or ":8443", or a list of them`
+		return `to is host[:ports], :port for this host or unix:/path, such as "192.168.1.10:8080" or ":8443", or a list of them; or a proxy: "socks", "http" or "proxy"`
 	case "at", "via":
-		return key + ` is the name of a node; this version has one, "host"`
+		return key + ` is the name of a node that [node.NAME] declares, such as "bastion", or "host" (the default), this machine`
 	case "balance":
 		return `balance is "failover" (the default), "round-robin", "least" or "source"`
 	case "from", "except", "accept_proxy":
@@ -74,63 +74,34 @@ func Help(key string) string {
 		return `wake_password is six bytes such as "aa:bb:cc:dd:ee:ff" or four such as "192.0.2.1", beside wake`
 	case "fast_open":
 		return `fast_open is true or false (the default), for tcp`
+	case "users":
+		return `users is one or several names that [users.NAME] declares, such as ["anna", "ben"], for a proxy; leave it out for all of them`
+	case "permit", "direct", "through":
+		return key + ` is one or several destinations, such as "*.example.com", "10.0.0.0/8" or "192.0.2.7:443", for a proxy`
+	case "deny":
+		return `deny is one or several destinations, such as "*.example.com" or "10.0.0.0/8", for a proxy; clients are kept out by except`
+	case "pac":
+		return `pac is true or false (the default), for a proxy: whether browsers get a PAC file, at /proxy.pac of its port`
 	}
 	return ""
 }
 
 // Hint says what would have been right where Spec.Forward, or a *forward.FieldError on its own, says what is wrong; of
 // several errors the first counts. It is "" for any other error.
-func Hint(err error) string {
+func Hint(err error) string { return hintOf(err, Help) }
+
+// hintOf is Hint for a table whose keys help explains.
+func hintOf(err error, help func(key string) string) string {
 	var hint withHint
+	var late lateHint
 	var field *forward.FieldError
 	switch {
 	case errors.As(err, &field) && errors.As(field.Err, &hint):
 		return hint.hint
+	case field != nil && errors.As(field.Err, &late):
+		return late.hint()
 	case field != nil:
-		return Help(field.Field)
-	}
-	return ""
-}
-
-// otherWords are what other programs call our keys.
-func otherWords(word string) string {
-	switch word {
-	case "target", "targets", "dest", "destination", "upstream", "upstreams", "backend", "remote", "dst", "host":
-		return "to"
-	case "port", "ports", "bind", "address", "local", "protocol", "proto", "network":
-		return "listen"
-	case "allow", "allow_from", "clients", "src", "source_ip", "whitelist":
-		return "from"
-	case "deny", "exclude", "block":
-		return "except"
-	case "iface", "device", "dev", "in_interface":
-		return "interface"
-	case "disabled", "enable", "active":
-		return "enabled"
-	case "schedule", "hours":
-		return "when"
-	case "rate", "rate_limit", "limit":
-		return "bandwidth"
-	case "max_conn", "maxconn", "max_sessions":
-		return "max_connections"
-	case "proxy_protocol":
-		return "send_proxy"
-	case "timeout", "proxy_timeout", "timeout_client", "timeout_server", "session_timeout":
-		return "idle_timeout"
-	case "proxy_connect_timeout", "timeout_connect", "dial_timeout":
-		return "connect_timeout"
-	case "udp_timeout":
-		return "udp_idle"
-	case "health_check", "healthcheck":
-		return "check"
-	case "inter":
-		return "check_interval"
-	case "mac", "wol", "wake_on_lan":
-		return "wake"
-	case "secureon":
-		return "wake_password"
-	case "tfo":
-		return "fast_open"
+		return help(field.Field)
 	}
 	return ""
 }
@@ -141,9 +112,16 @@ func suggest(word string, known []string) string {
 	if len(word) > 40 {
 		return ""
 	}
-	if other := otherWords(word); slices.Contains(known, other) {
-		return other
+	for _, other := range otherWords(word) {
+		if slices.Contains(known, other) {
+			return other
+		}
 	}
+	return nearest(word, known)
+}
+
+// nearest is the known word that is written most like word, or "" when none is much like it.
+func nearest(word string, known []string) string {
 	best, bestAt := "", max(1, len(word)/3)+1
 	for _, k := range known {
 		if d := distance(word, k); d < bestAt {

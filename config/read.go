@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -14,55 +13,67 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 )
 
-// A reader makes forwards of the tree.
+// A reader makes forwards and settings of the tree.
 type reader struct {
 	*problems
 	forwards []*forward.Forward
-	nodes    map[string]bool // declared in the file, and refused there
+	settings Settings
+	nodes    map[string]*node // the tables of settings.Nodes
 	ties     ties
 }
 
 func (r *reader) read(root *node) {
-	if nodes := root.child([]byte("node")); nodes != nil {
-		r.refuseNodes(nodes)
+	for _, c := range root.children { // before the forwards, which name them
+		switch c.name {
+		case "node":
+			r.readNodes(c)
+		case "users":
+			r.readUsers(c)
+		case "sshd":
+			r.readSSHD(c)
+		}
 	}
 	for _, c := range root.children {
-		switch {
-		case c.name == "node":
-		case c.name != "forward":
-			r.unknownTop(c)
-		case !c.shape.isTable():
-			r.add(problem{at: c.at, msg: "forward is not a table", hint: "write [forward.NAME] above the keys of each forward, in single brackets"})
+		switch c.name {
+		case "node", "users", "sshd":
+		case "forward":
+			if r.hasTables(c, "forward") {
+				r.readForwards(c)
+			}
 		default:
-			r.readForwards(c)
+			r.unknownTop(c)
 		}
 	}
 }
 
-func (r *reader) refuseNodes(n *node) {
-	const hint = "this version forwards from this host and to what this host reaches; leave the node out, and at and via too"
-	r.nodes = map[string]bool{}
-	if !n.shape.isTable() || len(n.children) == 0 {
-		r.add(problem{at: n.at, msg: "nodes are not supported by this version", hint: hint})
+// hasTables reports whether n, the table that tables of one kind stand in, is one itself.
+func (r *reader) hasTables(n *node, what string) bool {
+	if !n.shape.isTable() {
+		r.add(problem{
+			at: n.at, msg: n.name + " is not a table",
+			hint: fmt.Sprintf("write [%s.NAME] above the keys of each %s, in single brackets", n.name, what),
+		})
+		return false
 	}
-	for _, c := range n.children {
-		r.nodes[c.name] = true
-		r.add(problem{at: c.at, msg: fmt.Sprintf("node %q: nodes are not supported by this version", c.name), hint: hint})
-	}
+	return true
 }
 
 func (r *reader) unknownTop(n *node) {
+	const all = "a configuration has the tables [forward.NAME], [node.NAME], [users.NAME] and [sshd]"
 	one := problem{at: n.keyAt, msg: fmt.Sprintf("unknown key %s", quoteKey(n.name))}
 	if n.shape != shapeScalar && n.shape != shapeList {
 		one.msg = fmt.Sprintf("unknown table %s", quoteKey(n.name))
 	}
+	meant := suggest(n.name, []string{"forward", "node", "users", "sshd"})
 	switch {
 	case new(Spec).field(n.name) != nil:
 		one.hint = "the keys of a forward stand below its header, [forward.NAME]"
-	case suggest(n.name, []string{"forward"}) != "":
-		one.hint = "did you mean [forward.NAME]?"
+	case meant == "sshd":
+		one.hint = "did you mean [sshd]?"
+	case meant != "":
+		one.hint = fmt.Sprintf("did you mean [%s.NAME]?", meant)
 	default:
-		one.hint = "a configuration has [forward.NAME] tables and nothing else"
+		one.hint = all
 	}
 	r.add(one)
 }
@@ -97,47 +108,19 @@ func (r *reader) readForwards(all *node) {
 
 // readForward is the forward of one table, or nil when something about it was wrong.
 func (r *reader) readForward(n *node) *forward.Forward {
+	var spec Spec
+	s := forwardSheet(n.name, &spec)
 	if !n.shape.isTable() {
-		r.notTable(n)
+		r.add(s.notTable(n))
 		return nil
 	}
-	var spec Spec
-	told := map[string]bool(nil) // keys with a problem that has been added, or about which one would only be noise
-	tell := func(key string, one problem) {
-		if told == nil {
-			told = map[string]bool{}
-		}
-		told[key] = true
-		one.forward = n.name
-		r.add(one)
-	}
-	for _, c := range n.children {
-		target := spec.field(c.name)
-		if target == nil {
-			meant, one := unknownKey(n, c)
-			tell(meant, one)
-			if meant == "" { // an unquoted name with a dot: [forward.NAME.MORE]
-				told["listen"], told["to"] = true, true
-			}
-		} else if msg, hint := set(target, c); msg != "" {
-			tell(c.name, problem{at: c.at, msg: c.name + ": " + msg, hint: hint})
-		}
-	}
-	if r.nodes[spec.At] {
-		spec.At = ""
-	}
-	if r.nodes[spec.Via] {
-		spec.Via = ""
-	}
+	bad := r.fill(n, s)
 	f, err := spec.Forward(n.name, forward.OriginFile)
-	for err := range each(err) {
-		var field *forward.FieldError
-		if errors.As(err, &field) && told[field.Field] && field.Field != "" {
-			continue
-		}
-		r.add(problem{at: placeOf(n, field), forward: n.name, msg: err.Error(), hint: Hint(err), err: err})
+	if err == nil {
+		err = errors.Join(CheckNodes(f, r.settings.Nodes), CheckUsers(f, r.settings.Users))
 	}
-	if told != nil {
+	r.refuse(n, s, bad, err)
+	if bad != nil {
 		return nil
 	}
 	return f
@@ -149,8 +132,10 @@ func each(err error) func(func(error) bool) {
 		var joined interface{ Unwrap() []error }
 		if errors.As(err, &joined) {
 			for _, e := range joined.Unwrap() {
-				if !yield(e) {
-					return
+				for e := range each(e) {
+					if !yield(e) {
+						return
+					}
 				}
 			}
 		} else if err != nil {
@@ -175,48 +160,15 @@ func placeOf(table *node, field *forward.FieldError) int {
 	return value.at
 }
 
-func (r *reader) notTable(n *node) {
-	one := problem{at: n.keyAt, forward: n.name, msg: "a forward is a table", hint: fmt.Sprintf("write [forward.%s] and below it its keys", quoteKey(n.name))}
-	switch {
-	case n.shape == shapeHeaders:
-		one.msg, one.hint = "double brackets make a list, and a forward is one table", fmt.Sprintf("write [forward.%s]", quoteKey(n.name))
-	case new(Spec).field(n.name) != nil:
-		one.forward, one.msg = "", fmt.Sprintf("%s stands outside of any forward", n.name)
-		one.hint = "write [forward.NAME] above it"
-	}
-	r.add(one)
-}
-
-// unknownKey is the problem with key c of forward n, and which known key was probably meant.
-func unknownKey(n, c *node) (meant string, one problem) {
-	one = problem{at: c.keyAt, msg: fmt.Sprintf("unknown key %s", quoteKey(c.name))}
-	if c.shape == shapeTable || c.shape == shapeHeaders {
-		name := n.name + "." + c.name
-		for len(c.children) == 1 && c.children[0].shape == shapeTable {
-			c = c.children[0]
-			name += "." + c.name
-		}
-		one.hint = fmt.Sprintf("a name with a dot stands in quotes: [forward.%q]", name)
-		return "", one
-	}
-	known := keys()
-	if meant = suggest(c.name, known); meant != "" {
-		one.hint = fmt.Sprintf("did you mean %s? %s", meant, Help(meant))
-		return meant, one
-	}
-	one.hint = "a forward has the keys " + strings.Join(known, ", ")
-	return c.name, one
-}
-
 // set puts the value of n into a field of a Spec, or says why it does not fit and what would.
-func set(target any, n *node) (msg, hint string) {
+func set(target any, n *node, help func(key string) string) (msg, hint string) {
 	switch target := target.(type) {
 	case *string:
-		return setText(target, n)
+		return setText(target, n, help)
 	case *Strings:
-		return setList(target, n)
+		return setList(target, n, help)
 	case *int:
-		return setNumber(target, n)
+		return setNumber(target, n, help)
 	case **bool:
 		*target = new(bool)
 		return setBool(*target, n)
@@ -224,7 +176,7 @@ func set(target any, n *node) (msg, hint string) {
 		return setBool(target, n)
 	case *Secret:
 		if !n.isText() { // a hint with its text in it would show the secret
-			return "this is not text in quotes", Help(n.name)
+			return "this is not text in quotes", help(n.name)
 		}
 		*target = Secret(n.text)
 	}
@@ -242,15 +194,15 @@ func setBool(target *bool, n *node) (msg, hint string) {
 
 func (n *node) isText() bool { return n.shape == shapeScalar && n.kind == unstable.String }
 
-func setText(target *string, n *node) (msg, hint string) {
+func setText(target *string, n *node, help func(key string) string) (msg, hint string) {
 	switch {
 	case n.isText():
 		*target = n.text
 		return "", ""
 	case n.name == "expires" && n.shape == shapeScalar:
-		return setTime(target, n)
+		return setTime(target, n, help)
 	case isTime(n.name) && n.shape == shapeScalar && (n.kind == unstable.Integer || n.kind == unstable.Float):
-		hint = Help(n.name)
+		hint = help(n.name)
 		if _, err := forward.ParseDuration(n.text + "s"); err == nil {
 			hint = fmt.Sprintf("write %s = %q for seconds", n.name, n.text+"s")
 		}
@@ -258,62 +210,62 @@ func setText(target *string, n *node) (msg, hint string) {
 	case n.name == "listen" && n.shape == shapeList:
 		return "several ports are one text, not a list", "write listen = \"80,443\""
 	}
-	return wantText(n)
+	return wantText(n, help)
 }
 
 // isTime reports whether the value of key is a time such as "30s".
 func isTime(key string) bool {
 	switch key {
-	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout":
+	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout", "keepalive", "login_grace":
 		return true
 	}
 	return false
 }
 
-func setList(target *Strings, n *node) (msg, hint string) {
+func setList(target *Strings, n *node, help func(key string) string) (msg, hint string) {
 	switch {
 	case n.isText():
 		*target = Strings{n.text}
 		return "", ""
 	case n.shape != shapeList:
-		return wantText(n)
+		return wantText(n, help)
 	}
 	*target = make(Strings, len(n.children))
 	for i, item := range n.children {
 		if !item.isText() {
-			return fmt.Sprintf("item %d of the list is %s, not text in quotes", i+1, describe(item)), Help(n.name)
+			return fmt.Sprintf("item %d of the list is %s, not text in quotes", i+1, describe(item)), help(n.name)
 		}
 		(*target)[i] = item.text
 	}
 	return "", ""
 }
 
-func setNumber(target *int, n *node) (msg, hint string) {
+func setNumber(target *int, n *node, help func(key string) string) (msg, hint string) {
 	if n.isText() {
 		if number, err := strconv.ParseUint(n.text, 10, 31); err == nil {
 			return "the number is in quotes", fmt.Sprintf("write %s = %d", n.name, number)
 		}
 	}
 	if n.shape != shapeScalar || n.kind != unstable.Integer {
-		return "this is " + describe(n) + ", not a whole number", Help(n.name)
+		return "this is " + describe(n) + ", not a whole number", help(n.name)
 	}
 	number, err := strconv.ParseInt(n.text, 0, 64)
-	if err != nil || number > math.MaxInt32 || number < math.MinInt32 {
-		return fmt.Sprintf("%s is too large", n.text), Help(n.name)
+	if err != nil || number > math.MaxInt32 || number <= math.MinInt32 {
+		return fmt.Sprintf("%s is too large", n.text), help(n.name)
 	}
 	*target = int(number)
 	return "", ""
 }
 
-func wantText(n *node) (msg, hint string) {
+func wantText(n *node, help func(key string) string) (msg, hint string) {
 	if n.shape == shapeScalar && n.kind != unstable.Bool {
 		return "this is " + describe(n) + ", not text", fmt.Sprintf("put it in quotes: %s = %q", n.name, n.text)
 	}
-	return "this is " + describe(n) + ", not text", Help(n.name)
+	return "this is " + describe(n) + ", not text", help(n.name)
 }
 
 // setTime takes a date and time without quotes. One without a time zone is in the local time of this host.
-func setTime(target *string, n *node) (msg, hint string) {
+func setTime(target *string, n *node, help func(key string) string) (msg, hint string) {
 	var doc struct{ X any }
 	err := toml.Unmarshal([]byte("x = "+n.text), &doc)
 	switch t := doc.X.(type) {
@@ -325,9 +277,9 @@ func setTime(target *string, n *node) (msg, hint string) {
 		return "the time of day is missing", fmt.Sprintf("write %s = %sT00:00:00 for the moment that day begins", n.name, n.text)
 	default:
 		if err != nil && (n.kind == unstable.DateTime || n.kind == unstable.LocalDateTime || n.kind == unstable.LocalDate) {
-			return fmt.Sprintf("%s is no date and time", n.text), Help(n.name)
+			return fmt.Sprintf("%s is no date and time", n.text), help(n.name)
 		}
-		return wantText(n)
+		return wantText(n, help)
 	}
 	return "", ""
 }

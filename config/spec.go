@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,6 +67,13 @@ type Spec struct {
 	WakeTimeout        string  `toml:"wake_timeout,omitempty" json:"wake_timeout,omitempty"`
 	WakePassword       Secret  `toml:"wake_password,omitempty" json:"wake_password,omitempty"` // see forward.ParseWakePassword
 	FastOpen           bool    `toml:"fast_open,omitempty" json:"fast_open,omitempty"`
+
+	Users   Strings `toml:"users,omitempty" json:"users,omitempty"`
+	Permit  Strings `toml:"permit,omitempty" json:"permit,omitempty"` // this and the other rules: see forward.ParseRule
+	Deny    Strings `toml:"deny,omitempty" json:"deny,omitempty"`
+	PAC     bool    `toml:"pac,omitempty" json:"pac,omitempty"`
+	Direct  Strings `toml:"direct,omitempty" json:"direct,omitempty"`
+	Through Strings `toml:"through,omitempty" json:"through,omitempty"`
 }
 
 // field is a pointer to what key sets, or nil for a key that is not known.
@@ -108,14 +116,18 @@ func (s *Spec) field(key string) any {
 	case "accept_proxy":
 		return &s.AcceptProxy
 	}
+	if target := s.dynamicField(key); target != nil {
+		return target
+	}
 	return s.relayField(key)
 }
 
 // Forward is the forward that s describes. The error is one *forward.FieldError or several joined; Hint says what would
-// have been right. Networks come out masked, sorted and once each.
+// have been right. Networks come out masked, sorted and once each. Whether the nodes and users that it names are declared
+// is not looked at: see CheckNodes and CheckUsers.
 func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, error) {
 	f := &forward.Forward{
-		Name: name, Origin: origin, Interface: s.Interface, Disabled: s.Enabled != nil && !*s.Enabled,
+		Name: name, Origin: origin, At: s.At, Via: s.Via, Interface: s.Interface, Disabled: s.Enabled != nil && !*s.Enabled,
 		MaxConnections: s.MaxConnections, MaxPerSource: s.MaxPerSource, FastOpen: s.FastOpen,
 	}
 	var errs []error
@@ -133,8 +145,8 @@ func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, err
 	check("listen", err)
 	f.To, err = parseTargets(s.To)
 	check("to", err)
-	check("at", checkNode(s.At))
-	check("via", checkNode(s.Via))
+	check("at", checkNodeName(s.At))
+	check("via", checkNodeName(s.Via))
 	f.Balance, err = forward.ParseBalance(s.Balance)
 	check("balance", err)
 	f.From, err = parseNetworks(s.From, "everybody")
@@ -157,6 +169,7 @@ func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, err
 	f.AcceptProxy, err = parseNetworks(s.AcceptProxy, "nobody")
 	check("accept_proxy", err)
 	s.relayed(f, check)
+	s.dynamic(f, check)
 	if len(errs) > 0 { // what is missing above would only be complained about again
 		check("", forward.CheckName(name))
 		return nil, errors.Join(errs...)
@@ -182,6 +195,8 @@ func SpecOf(f *forward.Forward) Spec {
 		UDPIdle: forward.FormatDuration(f.UDPIdle), Check: f.Check.String(), CheckInterval: forward.FormatDuration(f.Check.Interval),
 		SlowStart: forward.FormatDuration(f.SlowStart), Drain: stringsOf(f.Drain), Wake: stringsOf(f.Wake.MACs),
 		WakeTimeout: forward.FormatDuration(f.Wake.Timeout), WakePassword: Secret(f.Wake.Password.Reveal()), FastOpen: f.FastOpen,
+		Users: slices.Clone(f.Users), Permit: stringsOf(f.Policy.Permit), Deny: stringsOf(f.Policy.Deny),
+		PAC: f.PAC.Serve, Direct: stringsOf(f.PAC.Direct), Through: stringsOf(f.PAC.Through),
 	}
 	s.To = stringsOf(f.To)
 	if f.ListensAt() != forward.Host {
@@ -231,36 +246,12 @@ func stringsOf[T fmt.Stringer](list []T) Strings {
 	return out
 }
 
-// checkNode refuses every node but this host, because there is no other yet.
-func checkNode(name string) error {
-	if name == "" || name == forward.Host {
+// checkNodeName holds the name of a node to what one can be called; "" is this host.
+func checkNodeName(name string) error {
+	if name == "" {
 		return nil
 	}
-	return withHint{
-		fmt.Errorf("no node %q is declared", name),
-		"this version listens at and dials from this host only: leave the key out or write \"host\"",
-	}
-}
-
-func parseTargets(list Strings) ([]forward.Target, error) {
-	if len(list) == 0 {
-		return nil, errors.New("a forward needs to know where it leads")
-	}
-	targets := make([]forward.Target, len(list))
-	for i, s := range list {
-		switch s {
-		case "socks", "http", "proxy":
-			return nil, itemError{i, withHint{
-				fmt.Errorf("%q would be a proxy, which this version does not have", s),
-				fmt.Sprintf("for a host of that name write its port too, such as %q", s+":80"),
-			}}
-		}
-		var err error
-		if targets[i], err = forward.ParseTarget(s); err != nil {
-			return nil, itemError{i, err}
-		}
-	}
-	return targets, nil
+	return forward.CheckName(name)
 }
 
 func parseWhen(list Strings) (forward.Schedule, error) {

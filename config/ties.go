@@ -8,16 +8,26 @@ import (
 )
 
 // ties finds forwards that ask for the same traffic. A forward with enabled = false asks for none: setting one aside is
-// how another takes its place.
+// how another takes its place. The SSH server is among them as a forward that no file can name.
 type ties struct {
-	index forward.Index
-	unix  map[string]owner // by path: a unix socket has one listener and tells no clients apart
-	at    map[string]int   // place of each forward, by name
+	index map[string]*forward.Index // by node
+	unix  map[unixPath]owner        // a unix socket has one listener and tells no clients apart
+	at    map[string]int            // place of each forward, by name
 }
+
+type unixPath struct{ node, path string }
 
 type owner struct {
 	name string
 	at   int
+}
+
+// called is what a message calls a forward, or the SSH server.
+func called(name string) string {
+	if forward.CheckName(name) != nil {
+		return name
+	}
+	return fmt.Sprintf("forward %q", name)
 }
 
 func (r *reader) checkTie(f *forward.Forward, at int) {
@@ -26,30 +36,46 @@ func (r *reader) checkTie(f *forward.Forward, at int) {
 	}
 	t := &r.ties
 	if t.at == nil {
-		t.at, t.unix = map[string]int{}, map[string]owner{}
+		t.at, t.unix, t.index = map[string]int{}, map[unixPath]owner{}, map[string]*forward.Index{}
+	}
+	where := f.ListensAt()
+	one := problem{at: at, forward: f.Name}
+	if forward.CheckName(f.Name) != nil {
+		one.forward, one.table = "", f.Name
 	}
 	if f.Listen.IsUnix() {
-		if other, taken := t.unix[f.Listen.Path]; taken {
-			r.add(problem{
-				at: at, forward: f.Name, msg: fmt.Sprintf("listens on the same unix socket as forward %q at %s", other.name, r.where(other.at)),
-				hint: "give one of them another path in listen, or set it aside with enabled = false",
-			})
+		path := unixPath{where, f.Listen.Path}
+		if other, taken := t.unix[path]; taken {
+			one.msg = fmt.Sprintf("listens on the same unix socket as forward %q at %s", other.name, r.where(other.at))
+			one.hint = "give one of them another path in listen, or set it aside with enabled = false"
+			r.add(one)
 			return
 		}
-		t.unix[f.Listen.Path] = owner{f.Name, at}
+		t.unix[path] = owner{f.Name, at}
 		return
 	}
-	err := t.index.Add(f)
+	if t.index[where] == nil {
+		t.index[where] = new(forward.Index)
+	}
+	there := f
+	if where != forward.Host { // an index is of one node, and its claims are those of this host
+		there = new(forward.Forward)
+		*there, there.At = *f, ""
+	}
+	err := t.index[where].Add(there)
 	var tie *forward.TieError
 	switch {
 	case errors.As(err, &tie):
-		r.add(problem{
-			at: at, forward: f.Name, err: err,
-			msg:  fmt.Sprintf("claims the same traffic as forward %q at %s: %s", tie.Other, r.where(t.at[tie.Other]), describeClaim(tie.Claim)),
-			hint: "give one of them another port or address in listen, or a narrower from; or set one aside with enabled = false",
-		})
+		one.err = err
+		one.msg = fmt.Sprintf("claims the same traffic as %s at %s: %s", called(tie.Other), r.where(t.at[tie.Other]), describeClaim(tie.Claim))
+		one.hint = "give one of them another port or address in listen, or a narrower from; or set one aside with enabled = false"
+		if one.table != "" {
+			one.hint = "leave one of them out, or give it another port or address"
+		}
+		r.add(one)
 	case err != nil:
-		r.add(problem{at: at, forward: f.Name, msg: err.Error(), err: err})
+		one.msg, one.err = err.Error(), err
+		r.add(one)
 	default:
 		t.at[f.Name] = at
 	}

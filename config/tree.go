@@ -286,11 +286,15 @@ func (b *builder) fail(one problem) {
 
 func (b *builder) twice(path []string, at int, first *node) {
 	one := problem{at: at, hint: "leave one of them out, or give it another name"}
-	if len(path) >= 2 && path[0] == "forward" {
-		one.forward = path[1]
+	sheet, ok := sheetOf(path[:min(len(path), 2)])
+	if !ok {
+		sheet, ok = sheetOf(path[:1])
 	}
-	if len(path) == 2 && one.forward != "" {
-		one.msg = fmt.Sprintf("there is a forward of this name already, at %s", b.where(first.at))
+	if ok {
+		one = sheet.mark(one)
+	}
+	if ok && len(path) == 2 && sheet.table != "" {
+		one.msg = fmt.Sprintf("there is a %s of this name already, at %s", sheet.what, b.where(first.at))
 	} else {
 		one.msg = fmt.Sprintf("%s is written twice; first at %s", quoteKey(path[len(path)-1]), b.where(first.at))
 		one.hint = "leave one of them out"
@@ -317,17 +321,19 @@ func (b *builder) syntaxError(err error) {
 			one.at = at
 		}
 	}
-	if len(b.path) == 2 && b.path[0] == "forward" {
-		one.forward = b.path[1]
+	if sheet, ok := sheetOf(b.path); ok {
+		one = sheet.mark(one)
 	}
 	if key, value, at, ok := b.unquoted(one.at); ok {
 		one.at, one.msg = at, fmt.Sprintf("the value of %s is text without quotes", key)
-		one.hint = fmt.Sprintf("write %s = %q", key, value)
+		if one.hint = fmt.Sprintf("write %s = %q", key, value); value == "" {
+			one.hint = fmt.Sprintf("write %s = \"…\"", key)
+		}
 	}
 	b.fail(one)
 }
 
-// unquoted finds the value that should have been in quotes, if the line at offset at has one.
+// unquoted finds the value that should have been in quotes, if the line at offset at has one. A secret is not repeated: it is "".
 func (b *builder) unquoted(at int) (key, value string, place int, ok bool) {
 	start := bytes.LastIndexByte(b.data[:at], '\n') + 1
 	line, _, _ := bytes.Cut(b.data[start:], []byte("\n"))
@@ -337,13 +343,20 @@ func (b *builder) unquoted(at int) (key, value string, place int, ok bool) {
 	}
 	after, _, _ = bytes.Cut(after, []byte("#"))
 	key, value = strings.TrimSpace(string(before)), strings.TrimSpace(string(after))
-	switch new(Spec).field(key).(type) {
+	sheet, known := sheetOf(b.path)
+	if !known {
+		sheet = forwardSheet("", new(Spec))
+	}
+	place = start + len(before) + 1 + bytes.Index(line[len(before)+1:], []byte(value))
+	switch sheet.field(key).(type) {
 	case *string, *Strings:
+	case *Secret:
+		return key, "", place, value != "" && value[0] != '"' && value[0] != '\''
 	default:
 		return "", "", 0, false
 	}
 	if value == "" || strings.ContainsAny(value, "\"',") || strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
 		return "", "", 0, false
 	}
-	return key, value, start + len(before) + 1 + bytes.Index(line[len(before)+1:], []byte(value)), true
+	return key, value, place, true
 }

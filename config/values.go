@@ -28,6 +28,14 @@ type withHint struct {
 
 func (e withHint) Unwrap() error { return e.error }
 
+// lateHint is withHint for what takes a while to find out: of a thousand errors a few are shown.
+type lateHint struct {
+	error
+	hint func() string
+}
+
+func (e lateHint) Unwrap() error { return e.error }
+
 // maxClaims bounds what has to be looked up and sent to the kernel, for one forward and for a whole file: a line of ports
 // times a page of networks would otherwise be billions.
 const maxClaims = 1 << 20

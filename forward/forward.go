@@ -200,7 +200,7 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 	case t.IsUnix():
 		if udp {
 			bad("to", "a unix socket is a stream and cannot carry udp; write listen = \"tcp/…\" or give a host and port")
-		} else if t.Path == f.Listen.Path {
+		} else if t.Path == f.Listen.Path && f.ListensAt() == f.DialsFrom() {
 			bad("to", "listen and to are both %s: the forward would lead to itself", t)
 		}
 	case f.Listen.IsUnix():

@@ -34,6 +34,12 @@ func TestEqualNoticesEveryField(t *testing.T) {
 			value.Set(reflect.ValueOf(forward.Check{Kind: forward.CheckConnect}))
 		case forward.Wake:
 			value.Set(reflect.ValueOf(forward.Wake{MACs: []forward.MAC{{2}}}))
+		case []string:
+			value.Set(reflect.ValueOf([]string{"x"}))
+		case forward.Policy:
+			value.Set(reflect.ValueOf(forward.Policy{Deny: rules(t, "*")}))
+		case forward.PAC:
+			value.Set(reflect.ValueOf(forward.PAC{Serve: true}))
 		case bool:
 			value.SetBool(true)
 		default:
@@ -198,9 +204,9 @@ func fieldsOf(t *testing.T, err error) string {
 		seen[name] = true
 	}
 	var list []string
-	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout drain except
-		fast_open from idle_timeout interface listen max_connections max_per_source name send_proxy slow_start source to udp_idle
-		wake wake_password wake_timeout`) {
+	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout deny direct drain
+		except fast_open from idle_timeout interface listen max_connections max_per_source name pac permit send_proxy slow_start source
+		through to udp_idle users wake wake_password wake_timeout`) {
 		if seen[name] {
 			list = append(list, name)
 			delete(seen, name)

@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"fmt"
+	"io"
 	"slices"
 )
 
@@ -69,7 +71,7 @@ func (f *Forward) validateDynamic(bad func(field, format string, args ...any)) {
 		field string
 		set   bool
 	}{
-		{"send_proxy", f.SendProxy != 0}, {"check", f.Check.Kind != CheckNone}, {"wake", len(f.Wake.MACs) > 0}, {"fast_open", f.FastOpen},
+		{"send_proxy", f.SendProxy != 0}, {"check", f.Check.Kind != CheckNone}, {"wake", len(f.Wake.MACs) > 0}, {"fast_open", f.FastOpen}, {"drain", len(f.Drain) > 0},
 	} {
 		if key.set {
 			bad(key.field, "%s is for a fixed target, and clients of a proxy say themselves where they go", key.field)
@@ -110,11 +112,21 @@ func (u User) Equal(v User) bool {
 	return u.Name == v.Name && u.Password == v.Password && u.Policy.Equal(v.Policy)
 }
 
-// A PasswordHash is what package password makes of a password. However it is printed, it does not show.
+// A PasswordHash is what package password makes of a password. However it is printed, it is "***"; Reveal alone says it.
 type PasswordHash string
 
 // Reveal is the hash itself.
 func (p PasswordHash) Reveal() string { return string(p) }
 
-func (p PasswordHash) String() string   { return "(hidden)" }
-func (p PasswordHash) GoString() string { return p.String() }
+func (p PasswordHash) String() string {
+	if p == "" {
+		return ""
+	}
+	return Secret
+}
+
+// Format prints String, whatever the verb is: %d or %#v would print the hash.
+func (p PasswordHash) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, p.String()) }
+
+// MarshalText is String, for JSON and logs.
+func (p PasswordHash) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

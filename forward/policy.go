@@ -40,27 +40,45 @@ func ParseRule(s string) (Rule, error) {
 		r.Host = host
 		return r, nil
 	}
-	if p, err := parsePrefix(host); err == nil {
-		r.Prefix = p
-		return r, nil
-	} else if strings.Contains(host, "/") {
-		return Rule{}, fmt.Errorf("%q is no network; write it like 10.0.0.0/8", host)
+	if strings.ContainsAny(host, "/:") || isAddr(host) {
+		r.Prefix, err = parsePrefix(host)
+		return r, err
 	}
 	r.Host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if err := checkHostname(strings.TrimPrefix(r.Host, "*.")); err != nil {
 		return Rule{}, err
 	}
+	if strings.HasSuffix(r.Host, ".") {
+		return Rule{}, fmt.Errorf("%q is neither an IP address nor a host name", host)
+	}
 	return r, nil
 }
 
-// parsePrefix reads an address or a network.
+func isAddr(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// parsePrefix reads an address or a network. IPv4 in IPv6 becomes IPv4, which is how destinations are compared.
 func parsePrefix(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "%") {
+		return netip.Prefix{}, fmt.Errorf("%q has a zone; leave it out", s)
+	}
 	if addr, err := netip.ParseAddr(s); err == nil {
-		addr = addr.Unmap().WithZone("")
+		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
-	return p.Masked(), err
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is no network; write it like 10.0.0.0/8 or [2001:db8::]/32", s)
+	}
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	if m := p.Masked(); m != p {
+		return netip.Prefix{}, fmt.Errorf("%q is an address within a network; write %s for the network, or %s for the one address", s, m, p.Addr())
+	}
+	return p, nil
 }
 
 // cutPorts cuts "host:ports". A host that is IPv6 stands in brackets when ports follow; a network has its length behind the
@@ -68,10 +86,17 @@ func parsePrefix(s string) (netip.Prefix, error) {
 func cutPorts(s string) (host, ports string, err error) {
 	if strings.HasPrefix(s, "[") {
 		addr, rest, ok := strings.Cut(s[1:], "]")
-		if !ok {
+		length, ports, found := strings.Cut(rest, ":")
+		switch {
+		case !ok:
 			return "", "", fmt.Errorf("%q opens a bracket and does not close it", s)
+		case !strings.Contains(addr, ":"):
+			return "", "", fmt.Errorf("%q: brackets are for IPv6 addresses", s)
+		case length != "" && length[0] != '/':
+			return "", "", fmt.Errorf("%q: after ']' comes ':' and the port, or '/' and the length of the network", s)
+		case found && ports == "":
+			return "", "", fmt.Errorf("%q ends where its port should be", s)
 		}
-		length, ports, _ := strings.Cut(rest, ":")
 		return addr + length, ports, nil
 	}
 	if strings.Count(s, ":") > 1 {
@@ -108,7 +133,7 @@ func (r Rule) String() string {
 // Matches reports whether a destination is one of r's: host is the name as the client wrote it, "" when it wrote an
 // address, and addr the address that is dialled, zero when it is not known yet.
 func (r Rule) Matches(host string, addr netip.Addr, port uint16) bool {
-	if !r.Ports.IsZero() && (port < r.Ports.First || port > r.Ports.Last) {
+	if !r.Ports.IsZero() && !r.Ports.Contains(port) {
 		return false
 	}
 	switch {
@@ -156,21 +181,36 @@ func (p Policy) Judge(host string, addr netip.Addr, port uint16) Verdict {
 	return Open
 }
 
+// JudgeName is Judge for a name that somebody else looks up, so that nobody here knows its address. A rule of Deny for a
+// network might be about it, and then only a rule of Permit for that name speaks for it.
+func (p Policy) JudgeName(host string, port uint16) Verdict {
+	v := p.Judge(host, netip.Addr{}, port)
+	named := func(r Rule) bool { return r.Host != "*" && r.Matches(host, netip.Addr{}, port) }
+	about := func(r Rule) bool { return r.Prefix.IsValid() && (r.Ports.IsZero() || r.Ports.Contains(port)) }
+	if v != Denied && slices.ContainsFunc(p.Deny, about) && !slices.ContainsFunc(p.Permit, named) {
+		return Denied
+	}
+	return v
+}
+
 // IsInward reports whether addr belongs to this host or to networks that are not the public internet: loopback, private,
-// link-local, shared (RFC 6598), multicast and unspecified addresses, and IPv4 ones embedded in NAT64 (RFC 6052) or 6to4.
+// link-local, shared (RFC 6598), multicast and unspecified addresses, a NAT64 of one's own,
+// and IPv4 ones embedded in NAT64 (RFC 6052) or 6to4.
 func IsInward(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	if inner, ok := embedded(addr); ok {
 		return IsInward(inner)
 	}
 	return !addr.IsValid() || addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
-		addr.IsUnspecified() || shared.Contains(addr) || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || thisNetwork.Contains(addr)
+		addr.IsUnspecified() || shared.Contains(addr) || localNAT64.Contains(addr) || siteLocal.Contains(addr) || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || thisNetwork.Contains(addr)
 }
 
 var (
 	shared      = netip.MustParsePrefix("100.64.0.0/10")
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+	localNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: an operator's own, with addresses in it of any form
+	siteLocal   = netip.MustParsePrefix("fec0::/10")      // RFC 3879: deprecated, and in use here and there
 	sixToFour   = netip.MustParsePrefix("2002::/16")
 )
 

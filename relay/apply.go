@@ -3,8 +3,10 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay/head"
 )
 
 // errEnded is the answer to an Apply after Run has ended.
@@ -16,6 +18,7 @@ type change struct {
 	f      *forward.Forward // nil: removed
 	places []place          // that f needs
 	opened []place          // those of them that this change had to open
+	head   head.Head        // of a dynamic forward
 	err    error
 }
 
@@ -49,6 +52,8 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		case c.f == nil:
 		case noKeep != nil && keeps(c.f):
 			c.err = noKeep
+		case c.f.Dynamic() != forward.HeadNone && !r.findHead(c):
+			c.err = fmt.Errorf("to = %q is not carried here", c.f.Dynamic())
 		default:
 			c.err = r.openAll(ctx, c, taken)
 		}
@@ -69,6 +74,14 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 		}
 	}
 	return result
+}
+
+// findHead makes the head of a dynamic forward, and reports whether there is one.
+func (r *Relay) findHead(c *change) bool {
+	if r.heads != nil {
+		c.head = r.heads(c.f)
+	}
+	return c.head != nil
 }
 
 // diff finds what has to be done, and enters the forwards that stay as they are into result. With noKeep none does that
@@ -143,7 +156,7 @@ func (r *Relay) commit(changes []*change) (unused []*listener) {
 		default:
 			r.tasks[c.task.name] = c.task
 			c.task.asked = c.f
-			c.task.change(c.f)
+			c.task.change(c.f, c.head)
 		}
 	}
 	for p := range touched {

@@ -94,7 +94,7 @@ func (r *Relay) dialer(s *session, f *forward.Forward) (dialFunc, error) {
 		}, nil
 	}
 	if s.network != forward.UDP {
-		return n.Dial, nil
+		return s.dialFor(n), nil
 	}
 	packets, ok := n.(node.PacketNode)
 	if !ok {

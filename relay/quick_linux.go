@@ -87,7 +87,7 @@ func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNo
 // socketDialer is the node that dials for f with sockets of this machine, if all of its targets are addresses.
 func (r *Relay) socketDialer(f *forward.Forward) node.SocketNode {
 	for i := range f.To {
-		if f.To[i].Host != "" || f.To[i].Path != "" {
+		if f.To[i].Host != "" || f.To[i].Path != "" || f.To[i].Head != forward.HeadNone {
 			return nil
 		}
 	}

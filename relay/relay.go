@@ -48,6 +48,11 @@ type Options struct {
 	Transparent Transparent
 	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
 	Portable bool
+	// Heads makes the heads of dynamic forwards; nil: there are none, and such forwards fail.
+	Heads Heads
+	// Login checks a name and a password for a dynamic forward, whose Users are those who may log in to it. It takes longer the
+	// more often a source was wrong. nil: nobody may.
+	Login Login
 	// Handover is what the process before this one has left, nil if there was none. The first Apply takes it over.
 	Handover *Handover
 }
@@ -58,6 +63,9 @@ type Relay struct {
 	nodes   func(name string) (node.Node, error)
 	began   time.Time
 	nextID  atomic.Uint64
+	heads   Heads
+	login   Login
+	own     ownAddresses
 	pause   pause
 	buffers buffers
 	loops   loops          // of the engine
@@ -93,7 +101,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{
-		log: o.Log, nodes: o.Nodes, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
+		log: o.Log, nodes: o.Nodes, heads: o.Heads, login: o.Login, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
 		began: time.Now(), names: make(chan struct{}, 1),
 		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
@@ -157,6 +165,7 @@ func (r *Relay) Stats() map[string]forward.Stats {
 	stats := make(map[string]forward.Stats)
 	for _, t := range r.allTasks() {
 		s := t.stats()
+		s.Waiting = r.waiting(t.wanted())
 		if paused != "" {
 			s.Note = paused
 		}

@@ -49,6 +49,10 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 			s.task.leave(s)
 		}
 	}()
+	if f.Dynamic() != forward.HeadNone {
+		handed = r.serveDynamic(sessionCtx, s, f)
+		return handed
+	}
 	target, err := r.reach(sessionCtx, &s.session, f, s.endIfLeft)
 	if err == nil {
 		err = s.attach(target, f, said)
@@ -62,13 +66,25 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 	}
 	s.reachedAt = target.where
 	s.task.reached(&s.session, target.target)
+	return r.carry(sessionCtx, s)
+}
+
+// carry moves bytes between both connections of s: the engine does, where both are sockets, and has the stream from then on.
+func (r *Relay) carry(ctx context.Context, s *stream) (handed bool) {
 	if r.handOver(s) {
 		return true
 	}
-	s.up.dst, s.up.src, s.up.count, s.up.limit = target.conn, near, &s.in, &s.upload
-	s.down.dst, s.down.src, s.down.count, s.down.limit = near, target.conn, &s.out, &s.download
-	carryStream(sessionCtx, &s.up, &s.down, &r.buffers)
+	s.up.dst, s.up.src, s.up.count, s.up.limit = s.far, s.near, &s.in, &s.upload
+	s.down.dst, s.down.src, s.down.count, s.down.limit = s.near, s.far, &s.out, &s.download
+	carryStream(ctx, &s.up, &s.down, &r.buffers)
 	return false
+}
+
+// lead notes where the stream leads now, which for a client of a proxy may change.
+func (s *stream) lead(where string) {
+	s.task.mu.Lock()
+	s.reachedAt = where
+	s.task.mu.Unlock()
 }
 
 // admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. said

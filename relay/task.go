@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay/head"
 )
 
 // maxFlows bounds the UDP flows of a forward that sets no max_connections. A datagram's sender is not proven, so anybody
@@ -32,6 +33,7 @@ type task struct {
 
 	mu        sync.Mutex
 	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
+	head      head.Head        // of f, where that is a dynamic forward
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
 	perSource map[netip.Addr]*source
@@ -217,7 +219,7 @@ func (t *task) recount() {
 }
 
 // change puts f in place of what the task carried, for sessions to come.
-func (t *task) change(f *forward.Forward) {
+func (t *task) change(f *forward.Forward, h head.Head) {
 	t.upload.setRate(f.Bandwidth)
 	t.download.setRate(f.Bandwidth)
 	t.mu.Lock()
@@ -226,7 +228,7 @@ func (t *task) change(f *forward.Forward) {
 		t.target = n
 	}
 	was := t.f
-	t.f, t.endNote, t.heard = f, "", nil
+	t.f, t.head, t.endNote, t.heard = f, h, "", nil
 	t.setTargets(was, f)
 	t.recount()
 }
@@ -281,6 +283,13 @@ func (t *task) stats() forward.Stats {
 		Open: t.open, Total: t.total, Refused: t.refused.Load(), BytesIn: t.highIn, BytesOut: t.highOut,
 		Note: cmp.Or(t.endNote, t.wakeNote(), note, t.dialNote), Failing: cmp.Or(t.failing(), down), Targets: targets,
 	}
+}
+
+// wanted is the forward that new sessions are carried for.
+func (t *task) wanted() *forward.Forward {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.f
 }
 
 // failing is why no session can be carried, as far as is known. The caller holds t.mu.

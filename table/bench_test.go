@@ -40,7 +40,7 @@ func manyInTable(b *testing.B) *Table {
 		<-done
 	})
 	<-t.Ready()
-	if _, err := t.Replace(b.Context(), forward.OriginFile, manyForwards(b)); err != nil {
+	if _, err := t.ReplaceFile(b.Context(), &config.Config{Forwards: manyForwards(b)}); err != nil {
 		b.Fatal(err)
 	}
 	return t
@@ -67,7 +67,7 @@ func BenchmarkReplace60000(b *testing.B) {
 	other := spec(b, "f30000", forward.OriginFile, config.Spec{Listen: "30001", To: config.Strings{"192.168.9.9:80"}})
 	for b.Loop() {
 		list[30_000], other = other, list[30_000]
-		c, err := t.Replace(b.Context(), forward.OriginFile, list)
+		c, err := t.ReplaceFile(b.Context(), &config.Config{Forwards: list})
 		if err != nil || c.Kept < many-1 {
 			b.Fatal(c, err)
 		}
@@ -78,7 +78,7 @@ func BenchmarkStart60000(b *testing.B) {
 	list := manyForwards(b)
 	for b.Loop() {
 		t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
-		if _, err := t.Replace(b.Context(), forward.OriginFile, list); err != nil {
+		if _, err := t.ReplaceFile(b.Context(), &config.Config{Forwards: list}); err != nil {
 			b.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())

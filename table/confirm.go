@@ -2,11 +2,13 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/store"
 )
@@ -19,13 +21,13 @@ import (
 // What was before is in the store for as long as that, so that a daemon that dies meanwhile can start with it: see
 // Unconfirmed.
 type pending struct {
-	previous []*forward.Forward
+	previous *config.Config
 	until    time.Time
 }
 
-// ReplaceUntilConfirmed is Replace for the file, taken back by itself unless Confirm comes within d. A second one before
+// ReplaceUntilConfirmed is ReplaceFile, taken back by itself unless Confirm comes within d. A second one before
 // that is refused with a *PendingError.
-func (t *Table) ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forward, d time.Duration) (Change, error) {
+func (t *Table) ReplaceUntilConfirmed(ctx context.Context, cfg *config.Config, d time.Duration) (Change, error) {
 	if d <= 0 {
 		return Change{}, fmt.Errorf("there must be time to confirm, not %s", d)
 	}
@@ -33,7 +35,7 @@ func (t *Table) ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forwa
 	if err != nil {
 		return Change{}, err
 	}
-	c, done, err := t.tryOut(want, d)
+	c, done, err := t.tryOut(cfg, d)
 	unlock()
 	if err != nil {
 		return Change{}, err
@@ -42,21 +44,24 @@ func (t *Table) ReplaceUntilConfirmed(ctx context.Context, want []*forward.Forwa
 }
 
 // tryOut is ReplaceUntilConfirmed without the waiting. The caller holds writing.
-func (t *Table) tryOut(want []*forward.Forward, d time.Duration) (*cycle, Change, error) {
+func (t *Table) tryOut(cfg *config.Config, d time.Duration) (*cycle, Change, error) {
 	if t.pending != nil {
 		return nil, Change{}, &PendingError{Until: t.pending.until}
 	}
-	p := &pending{previous: t.ofOrigin(forward.OriginFile), until: time.Now().Add(d)}
-	previous, err := encodeSet(p.previous)
+	p := &pending{previous: &config.Config{Forwards: t.ofOrigin(forward.OriginFile), Settings: t.settings}, until: time.Now().Add(d)}
+	previous, settings, err := encodeConfig(p.previous)
 	if err != nil {
 		return nil, Change{}, err
 	}
-	ch, done, err := t.diff(forward.OriginFile, want, false)
+	ch, done, err := t.diff(forward.OriginFile, cfg.Forwards, false)
 	if err != nil {
 		return nil, Change{}, err
 	}
-	ch.keep = func(tx store.Tx) error { return tx.Put(bucketApply, keyPrevious, previous) }
+	ch.keep = func(tx store.Tx) error {
+		return errors.Join(tx.Put(bucketApply, keyPrevious, previous), tx.Put(bucketApply, keySettings, settings))
+	}
 	ch.then = func() {
+		t.settleLocked(cfg.Settings)
 		t.pending = p
 		t.fileCameLocked()
 	}
@@ -97,27 +102,31 @@ func (t *Table) Pending() (until time.Time, ok bool) {
 	return t.pending.until, true
 }
 
-// Unconfirmed is the set of the file that held before an apply which was neither confirmed nor taken back, because the
-// daemon died in between. Who starts the daemon gives this set to Replace before Run, and not what the file says, which is
+// Unconfirmed is what of the file held before an apply which was neither confirmed nor taken back, because the
+// daemon died in between. Who starts the daemon gives this to ReplaceFile before Run, and not what the file says, which is
 // what was never confirmed. It is remembered until the next apply, so that another death changes nothing.
-func (t *Table) Unconfirmed() ([]*forward.Forward, bool) {
+func (t *Table) Unconfirmed() (*config.Config, bool) {
 	data, err := t.store.Get(bucketApply, keyPrevious)
 	if data == nil && err == nil {
 		return nil, false
 	}
-	var list []*forward.Forward
+	var settings []byte
 	if err == nil {
-		list, err = decodeSet(data, forward.OriginFile)
+		settings, err = t.store.Get(bucketApply, keySettings)
+	}
+	cfg := new(config.Config)
+	if err == nil {
+		cfg, err = decodeConfig(data, settings)
 	}
 	if err != nil {
 		t.log.Error("an apply was not confirmed, but what held before it cannot be read", keyErr, err)
 		return nil, false
 	}
-	slices.SortFunc(list, func(a, b *forward.Forward) int { return strings.Compare(a.Name, b.Name) })
-	return list, true
+	slices.SortFunc(cfg.Forwards, func(a, b *forward.Forward) int { return strings.Compare(a.Name, b.Name) })
+	return cfg, true
 }
 
-// settleApply returns what makes an apply the last word, when a death has left one without. A Replace before Run is no
+// settleApply returns what makes an apply the last word, when a death has left one without. A ReplaceFile before Run is no
 // apply: it may be the very set that Unconfirmed gave.
 func (t *Table) settleApply() (func(store.Tx) error, error) {
 	t.mu.RLock()
@@ -133,7 +142,9 @@ func (t *Table) settleApply() (func(store.Tx) error, error) {
 	return forgetPrevious, nil
 }
 
-func forgetPrevious(tx store.Tx) error { return tx.Delete(bucketApply, keyPrevious) }
+func forgetPrevious(tx store.Tx) error {
+	return errors.Join(tx.Delete(bucketApply, keyPrevious), tx.Delete(bucketApply, keySettings))
+}
 
 // rollback takes a pending apply back when its time is over. Whatever stands in the way of one forward, the others go back.
 func (t *Table) rollback(ctx context.Context, now time.Time) {
@@ -149,10 +160,13 @@ func (t *Table) rollback(ctx context.Context, now time.Time) {
 	if p == nil { // confirmed at the last moment
 		return
 	}
-	ch, done, err := t.diff(forward.OriginFile, p.previous, true)
+	ch, done, err := t.diff(forward.OriginFile, p.previous.Forwards, true)
 	if err == nil {
 		ch.keep = forgetPrevious
-		ch.then = func() { t.pending = nil }
+		ch.then = func() {
+			t.settleLocked(p.previous.Settings)
+			t.pending = nil
+		}
 		_, err = t.commit(ch)
 	}
 	if err != nil { // not to be expected: what was in the table once is valid, and force takes care of the rest

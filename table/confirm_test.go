@@ -2,16 +2,19 @@ package table
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/store"
 )
 
 func (h *house) tryOut30s(list ...*forward.Forward) Change {
 	h.t.Helper()
-	c, err := h.ReplaceUntilConfirmed(h.t.Context(), list, 30*time.Second)
+	c, err := h.ReplaceUntilConfirmed(h.t.Context(), &config.Config{Forwards: list}, 30*time.Second)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -31,10 +34,10 @@ func TestRollback(t *testing.T) {
 			h.t.Errorf("pending until %v, %v", until, ok)
 		}
 		var pending *PendingError
-		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), nil, time.Second); !errors.As(err, &pending) || pending.Advice() == "" {
+		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), &config.Config{Forwards: nil}, time.Second); !errors.As(err, &pending) || pending.Advice() == "" {
 			h.t.Errorf("a second one: %v", err)
 		}
-		if _, err := h.Replace(h.t.Context(), forward.OriginFile, nil); !errors.As(err, &pending) {
+		if _, err := h.ReplaceFile(h.t.Context(), &config.Config{Forwards: nil}); !errors.As(err, &pending) {
 			h.t.Errorf("a Replace meanwhile: %v", err)
 		}
 		h.put(viaRelay(h.t, "mine", forward.OriginAPI, "9")) // others are not held up
@@ -65,8 +68,8 @@ func TestConfirm(t *testing.T) {
 		h.start()
 		h.replace(viaRelay(h.t, "a", forward.OriginFile, "1"))
 		h.tryOut30s(viaRelay(h.t, "b", forward.OriginFile, "1"))
-		if list, ok := h.Unconfirmed(); !ok || names(list) != "a" {
-			h.t.Errorf("stored: %s, %v", names(list), ok)
+		if cfg, ok := h.Unconfirmed(); !ok || names(cfg.Forwards) != "a" {
+			h.t.Errorf("stored: %s, %v", names(cfg.Forwards), ok)
 		}
 		if err := h.Confirm(h.t.Context()); err != nil {
 			h.t.Error(err)
@@ -76,12 +79,12 @@ func TestConfirm(t *testing.T) {
 		if _, ok := h.Unconfirmed(); ok {
 			h.t.Error("still stored")
 		}
-		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), nil, 0); err == nil {
+		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), &config.Config{Forwards: nil}, 0); err == nil {
 			h.t.Error("no time to confirm was taken")
 		}
 		// A refused one leaves nothing behind.
 		bad := []*forward.Forward{viaRelay(h.t, "x", forward.OriginFile, "1"), viaRelay(h.t, "y", forward.OriginFile, "1")}
-		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), bad, time.Minute); err == nil {
+		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), &config.Config{Forwards: bad}, time.Minute); err == nil {
 			h.t.Error("a tie was taken")
 		}
 		if _, ok := h.Pending(); ok {
@@ -126,11 +129,11 @@ func TestDeathWhilePending(t *testing.T) {
 
 		for range 2 { // and the one after it dies as well
 			h2 := newHouse(h.t, st)
-			list, ok := h2.Unconfirmed()
-			if !ok || names(list) != "old" || !list[0].Equal(viaRelay(h.t, "old", forward.OriginFile, "1")) {
-				h.t.Fatalf("Unconfirmed: %s, %v", names(list), ok)
+			cfg, ok := h2.Unconfirmed()
+			if !ok || names(cfg.Forwards) != "old" || !cfg.Forwards[0].Equal(viaRelay(h.t, "old", forward.OriginFile, "1")) {
+				h.t.Fatalf("Unconfirmed: %+v, %v", cfg, ok)
 			}
-			h2.replace(list...)
+			h2.replace(cfg.Forwards...)
 			h2.start()
 			elapse(time.Minute)
 			h2.wantLook("old file up")
@@ -151,8 +154,8 @@ func TestUnconfirmedUnreadable(t *testing.T) {
 		if err := h.store.Update(func(tx store.Tx) error { return tx.Put(bucketApply, keyPrevious, []byte(junk)) }); err != nil {
 			t.Fatal(err)
 		}
-		if list, ok := h.Unconfirmed(); ok {
-			t.Errorf("%q is read as %s", junk, names(list))
+		if cfg, ok := h.Unconfirmed(); ok {
+			t.Errorf("%q is read as %+v", junk, cfg)
 		}
 	}
 }
@@ -202,5 +205,36 @@ func TestFullDisk(t *testing.T) {
 			h.t.Error(err)
 		}
 		h.put(viaRelay(h.t, "m", forward.OriginAPI, "9"))
+	})
+}
+
+// TestSettingsFollow has the settings of a file hold, be taken back with it, and outlive a death before the confirmation.
+func TestSettingsFollow(t *testing.T) {
+	settings := func(target string) config.Settings {
+		return config.Settings{
+			Nodes: []node.Spec{{Name: "n", SSH: &node.SSH{Target: target}}},
+			Users: []forward.User{{Name: "anna", Password: forward.PasswordHash("hash of " + target)}},
+		}
+	}
+	inHouse(t, func(h *house) {
+		var held []string
+		h.Table.settle = func(s config.Settings) { held = append(held, s.Nodes[0].SSH.Target) }
+		h.start()
+		if _, err := h.ReplaceFile(h.t.Context(), &config.Config{Settings: settings("old")}); err != nil {
+			h.t.Fatal(err)
+		}
+		if _, err := h.ReplaceUntilConfirmed(h.t.Context(), &config.Config{Settings: settings("new")}, 30*time.Second); err != nil {
+			h.t.Fatal(err)
+		}
+		if cfg, ok := h.Unconfirmed(); !ok || !cfg.Settings.Equal(settings("old")) {
+			h.t.Errorf("Unconfirmed: %+v, %v", cfg, ok)
+		}
+		elapse(31 * time.Second)
+		if got := strings.Join(held, " "); got != "old new old" {
+			h.t.Errorf("settings that held: %s", got)
+		}
+		if !h.Settings().Equal(settings("old")) {
+			h.t.Errorf("Settings: %+v", h.Settings())
+		}
 	})
 }

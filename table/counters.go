@@ -44,6 +44,7 @@ type meter struct {
 	open       int                   // as of reading
 	note       string                // as of reading
 	failing    string                // as of reading
+	waiting    string                // as of reading
 	targets    []forward.TargetStats // as of reading
 	reading    uint64                // when it was last read
 }
@@ -124,13 +125,13 @@ func (c *counters) enter(k meterKey, s forward.Stats) {
 	raw := totalsOf(s)
 	m := t.meter(k.leg)
 	if m == nil {
-		if raw == (totals{}) && s.Open == 0 && s.Note == "" && s.Failing == "" && s.Targets == nil {
+		if raw == (totals{}) && s.Open == 0 && s.Note == "" && s.Failing == "" && s.Waiting == "" && s.Targets == nil {
 			return
 		}
 		t.meters = append(t.meters, meter{leg: k.leg})
 		m = &t.meters[len(t.meters)-1]
 	}
-	m.open, m.note, m.failing, m.reading = s.Open, s.Note, s.Failing, c.n
+	m.open, m.note, m.failing, m.waiting, m.reading = s.Open, s.Note, s.Failing, s.Waiting, c.n
 	if m.targets = nil; k.leg == legRelay { // a companion has but a part of the sessions
 		m.targets = s.Targets
 	}
@@ -177,7 +178,7 @@ func (m *meter) fold() {
 	for i := range m.base {
 		m.base[i] += m.last[i]
 	}
-	m.last, m.open, m.note, m.failing, m.targets = totals{}, 0, "", "", nil
+	m.last, m.open, m.note, m.failing, m.waiting, m.targets = totals{}, 0, "", "", "", nil
 }
 
 // of is the sum over the legs of name, as of the last reading.
@@ -194,7 +195,7 @@ func (c *counters) of(name string) forward.Stats {
 			Total: m.base[0] + m.last[0], Refused: m.base[1] + m.last[1], BytesIn: m.base[2] + m.last[2], BytesOut: m.base[3] + m.last[3],
 		}
 		if m.reading == c.n {
-			s.Open, s.Note, s.Failing, s.Targets = m.open, m.note, m.failing, m.targets
+			s.Open, s.Note, s.Failing, s.Waiting, s.Targets = m.open, m.note, m.failing, m.waiting, m.targets
 		}
 		sum = sum.Add(s)
 	}

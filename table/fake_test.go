@@ -195,7 +195,7 @@ func (h *house) put(f *forward.Forward) Status {
 
 func (h *house) replace(list ...*forward.Forward) Change {
 	h.t.Helper()
-	c, err := h.Replace(h.t.Context(), forward.OriginFile, list)
+	c, err := h.ReplaceFile(h.t.Context(), &config.Config{Forwards: list})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -63,11 +63,11 @@ func TestAnyOrderOfChanges(t *testing.T) {
 			},
 			"delete": func(rt *rapid.T) { allowed(h.Delete(ctx, name.Draw(rt, "name"))) },
 			"replace": func(rt *rapid.T) {
-				_, err := h.Replace(ctx, forward.OriginFile, file(rt))
+				_, err := h.ReplaceFile(ctx, &config.Config{Forwards: file(rt)})
 				allowed(err)
 			},
 			"try out": func(rt *rapid.T) {
-				_, err := h.ReplaceUntilConfirmed(ctx, file(rt), time.Hour)
+				_, err := h.ReplaceUntilConfirmed(ctx, &config.Config{Forwards: file(rt)}, time.Hour)
 				allowed(err)
 			},
 			"confirm": func(*rapid.T) { allowed(h.Confirm(ctx)) },

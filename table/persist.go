@@ -14,9 +14,10 @@ import (
 const (
 	bucketForwards = "forwards" // by name: the config.Spec of a forward that was added to the running daemon, as JSON
 	bucketCounters = "counters" // by name: see counters
-	bucketApply    = "apply"    // keyPrevious: while an apply waits to be confirmed, the set of the file before it
+	bucketApply    = "apply"    // while an apply waits to be confirmed, what of the file held before it
 
-	keyPrevious = "previous"
+	keyPrevious = "previous" // the forwards: see encodeSet
+	keySettings = "settings" // storedSettings as JSON; absent: none
 )
 
 // persists reports whether forwards of this origin outlive the daemon by the store.
@@ -131,4 +132,36 @@ func decodeSet(data []byte, origin forward.Origin) ([]*forward.Forward, error) {
 		list = append(list, f)
 	}
 	return list, nil
+}
+
+// storedSettings are settings with the hashes of passwords, which do not show in theirs.
+type storedSettings struct {
+	config.Settings
+	Hashes map[string]string // by name of the user
+}
+
+func encodeConfig(cfg *config.Config) (forwards, settings []byte, err error) {
+	if forwards, err = encodeSet(cfg.Forwards); err == nil {
+		stored := storedSettings{cfg.Settings, map[string]string{}}
+		for _, u := range cfg.Settings.Users {
+			stored.Hashes[u.Name] = u.Password.Reveal()
+		}
+		settings, err = json.Marshal(stored)
+	}
+	return forwards, settings, err
+}
+
+func decodeConfig(forwards, settings []byte) (*config.Config, error) {
+	list, err := decodeSet(forwards, forward.OriginFile)
+	cfg := &config.Config{Forwards: list}
+	if err == nil && settings != nil {
+		var stored storedSettings
+		err = json.Unmarshal(settings, &stored)
+		cfg.Settings = stored.Settings
+		for i := range cfg.Settings.Users {
+			u := &cfg.Settings.Users[i]
+			u.Password = forward.PasswordHash(stored.Hashes[u.Name])
+		}
+	}
+	return cfg, err
 }

@@ -50,7 +50,7 @@ func (t *Table) reconcile(ctx context.Context) {
 	t.bothFamilies = otherFamily
 	t.markLocked(n, forward.CarryKernel, fromKernel)
 	t.markLocked(n, forward.CarryRelay, fromRelay)
-	news := t.settleLocked(n, j.entries, time.Now())
+	news := t.recordLocked(n, j.entries, time.Now())
 	t.mu.Unlock()
 	if c != nil {
 		close(c.done)
@@ -153,9 +153,9 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 	}
 }
 
-// settleLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds
+// recordLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds
 // when the next cycle is due.
-func (t *Table) settleLocked(n uint64, entries []*entry, now time.Time) news {
+func (t *Table) recordLocked(n uint64, entries []*entry, now time.Time) news {
 	var all news
 	settle := func(e *entry) {
 		if t.byName[e.f.Name] != e { // deleted or changed meanwhile

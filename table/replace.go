@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
-	"github.com/fairlead-net/fairlead/store"
 )
 
 // A Change is what a Replace did, by names in order.
@@ -16,15 +16,15 @@ type Change struct {
 	Kept                    int // forwards that were not touched, nor any of their sessions
 }
 
-// Replace makes want all the forwards of this origin, and returns when the carriers have answered. A forward that asks for
-// the same as before is not touched. Everything is checked before anything is changed; the errors are those of Put, joined.
-// While an apply waits to be confirmed, a Replace of the file is refused with a *PendingError.
-func (t *Table) Replace(ctx context.Context, origin forward.Origin, want []*forward.Forward) (Change, error) {
+// ReplaceFile makes cfg all that the file says, its settings included, and returns when the carriers have answered. A forward
+// that asks for the same as before is not touched. Everything is checked before anything is changed; the errors are those of
+// Put, joined. While an apply waits to be confirmed it is refused with a *PendingError.
+func (t *Table) ReplaceFile(ctx context.Context, cfg *config.Config) (Change, error) {
 	unlock, err := t.lock(ctx)
 	if err != nil {
 		return Change{}, err
 	}
-	c, done, err := t.replace(origin, want)
+	c, done, err := t.replaceFile(cfg)
 	unlock()
 	if err != nil {
 		return Change{}, err
@@ -32,28 +32,41 @@ func (t *Table) Replace(ctx context.Context, origin forward.Origin, want []*forw
 	return done, t.await(ctx, c)
 }
 
-// replace is Replace without the waiting. The caller holds writing.
-func (t *Table) replace(origin forward.Origin, want []*forward.Forward) (*cycle, Change, error) {
-	var keep func(store.Tx) error
-	if origin == forward.OriginFile {
-		if t.pending != nil {
-			return nil, Change{}, &PendingError{Until: t.pending.until}
-		}
-		var err error
-		if keep, err = t.settleApply(); err != nil {
-			return nil, Change{}, err
-		}
+// replaceFile is ReplaceFile without the waiting. The caller holds writing.
+func (t *Table) replaceFile(cfg *config.Config) (*cycle, Change, error) {
+	if t.pending != nil {
+		return nil, Change{}, &PendingError{Until: t.pending.until}
 	}
-	ch, done, err := t.diff(origin, want, false)
+	keep, err := t.settleApply()
+	if err != nil {
+		return nil, Change{}, err
+	}
+	ch, done, err := t.diff(forward.OriginFile, cfg.Forwards, false)
 	if err != nil {
 		return nil, Change{}, err
 	}
 	ch.keep = keep
-	if origin == forward.OriginFile {
-		ch.then = t.fileCameLocked
+	ch.then = func() {
+		t.settleLocked(cfg.Settings)
+		t.fileCameLocked()
 	}
 	c, err := t.commit(ch)
 	return c, done, err
+}
+
+// settleLocked makes s hold, before the forwards that rely on it reach their carriers.
+func (t *Table) settleLocked(s config.Settings) {
+	if !t.settings.Equal(s) {
+		t.settings = s
+		t.settle(s)
+	}
+}
+
+// Settings is what holds now besides the forwards.
+func (t *Table) Settings() config.Settings {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.settings
 }
 
 // diff finds what leads from the forwards that origin has to want. With force, one whose name is taken is set aside. The

@@ -75,6 +75,8 @@ func (t *Table) statusLocked(e *entry, opens func(forward.Schedule) time.Time) S
 		s.Detail = e.err.Error()
 	case e.shut != open:
 		s.Detail = shutDetail(e.shut, e.f, opens)
+	case s.Stats.Waiting != "":
+		s.State, s.Detail = forward.StateWaiting, s.Stats.Waiting
 	case s.Stats.Failing != "": // it listens, and tries again by itself
 		s.State, s.Detail = forward.StateFailed, s.Stats.Failing
 	default:

@@ -4,18 +4,20 @@
 // Only the table decides. Carriers report; what is stored was put there by the table. How packets and streams are carried,
 // how forwards are written and how they are asked for over a socket do not come in here.
 //
-// The order at the start matters: New, then Replace with the forwards of the file, then Run. The first cycle of Run takes
+// The order at the start matters: New, then ReplaceFile with what the file says, then Run. The first cycle of Run takes
 // away from the kernel whatever is not in the table, so forwards that went on while no daemon ran are adopted only if they
 // are in it by then.
 package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/store"
@@ -39,12 +41,13 @@ type Loser interface{ Lost() bool }
 // A Clearer is a Carrier that leaves something in the system when it carries nothing. Down calls it last.
 type Clearer interface{ Clear() error }
 
-// Options is what a Table works with. All but Log is needed.
+// Options is what a Table works with. All but Log and Settle is needed.
 type Options struct {
 	Kernel, Relay Carrier
 	Facts         func() (kernel.Facts, error) // an error: nothing was found out, and what was known stands
 	Store         store.Store
-	Log           *slog.Logger // nil: none
+	Settle        func(config.Settings) // makes the settings of the file hold; it must not wait, nor call the table. nil: there are none
+	Log           *slog.Logger          // nil: none
 }
 
 // The keys of log attributes.
@@ -66,6 +69,7 @@ type Table struct {
 	kernel, relay Carrier
 	probe         func() (kernel.Facts, error)
 	store         store.Store
+	settle        func(config.Settings)
 	log           *slog.Logger
 	counters      *counters
 
@@ -88,6 +92,7 @@ type Table struct {
 	touched      map[*entry]bool // entries that the next cycle has to look at
 	clocked      map[*entry]bool // entries that time alone can change
 	failing      map[*entry]bool // entries that a carrier has refused
+	settings     config.Settings // of the file
 	pending      *pending
 	cycle        *cycle // the next one, when somebody waits for it
 	cycles       uint64
@@ -118,8 +123,12 @@ func New(o Options) *Table {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	settle := o.Settle
+	if settle == nil {
+		settle = func(config.Settings) {}
+	}
 	return &Table{
-		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, log: log, counters: newCounters(),
+		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, settle: settle, log: log, counters: newCounters(),
 		kick: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
 		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
 		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{},
@@ -146,6 +155,10 @@ func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	if err := t.checkNames(f); err != nil {
+		unlock()
+		return Status{}, err
+	}
 	e := t.byName[f.Name]
 	switch {
 	case e == nil:
@@ -164,6 +177,14 @@ func (t *Table) Put(ctx context.Context, f *forward.Forward) (Status, error) {
 		return Status{}, err
 	}
 	return t.status(f.Name)
+}
+
+// checkNames refuses a forward that was asked for by hand and names what the file does not declare. The caller holds writing.
+func (t *Table) checkNames(f *forward.Forward) error {
+	if f.Origin != forward.OriginAPI {
+		return nil
+	}
+	return errors.Join(config.CheckNodes(f, t.settings.Nodes), config.CheckUsers(f, t.settings.Users))
 }
 
 // Delete removes the forward of this name, and returns when the carriers have let go of it. The error wraps ErrNotFound when

@@ -109,7 +109,7 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 			"a change onto kept traffic":   {viaKernel(h.t, "a", forward.OriginFile, "1"), viaRelay(h.t, "b", forward.OriginFile, "203.0.113.5:1")},
 			"two changes onto one another": {viaKernel(h.t, "a", forward.OriginFile, "7"), viaRelay(h.t, "b", forward.OriginFile, "203.0.113.5:7")},
 		} {
-			if _, err := h.Replace(h.t.Context(), forward.OriginFile, list); err == nil {
+			if _, err := h.ReplaceFile(h.t.Context(), &config.Config{Forwards: list}); err == nil {
 				h.t.Errorf("%s was taken", what)
 			}
 			h.wantLook(before)
@@ -126,9 +126,9 @@ func TestReplaceNamesAllErrors(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.put(viaRelay(h.t, "one", forward.OriginAPI, "1"))
 		h.put(viaRelay(h.t, "two", forward.OriginAPI, "2"))
-		_, err := h.Replace(h.t.Context(), forward.OriginFile, []*forward.Forward{
+		_, err := h.ReplaceFile(h.t.Context(), &config.Config{Forwards: []*forward.Forward{
 			viaRelay(h.t, "x", forward.OriginFile, "1"), viaRelay(h.t, "y", forward.OriginFile, "2"),
-		})
+		}})
 		if err == nil || !strings.Contains(err.Error(), `"one"`) || !strings.Contains(err.Error(), `"two"`) {
 			h.t.Errorf("%v", err)
 		}

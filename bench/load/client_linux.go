@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ func Run() error {
 	}
 	if len(s.Targets)+len(s.Groups) == 0 || s.Workers < 1 || s.Size < 1 {
 		return errors.New("spec of the load: it needs targets, workers and a size")
+	}
+	if s.Socks != "" && (len(s.Groups) > 0 || s.Kind == UDP || s.Kind == OneWay) {
+		return errors.New("spec of the load: a SOCKS proxy is for connections without groups")
 	}
 	if len(s.Groups) > 0 && (s.Turn <= 0 || s.Kind != Connect && s.Kind != Close) {
 		return errors.New("spec of the load: groups are for connections, and take turns")
@@ -58,10 +62,11 @@ func Run() error {
 type client struct {
 	spec     *Spec
 	to       []*unix.RawSockaddrInet4 // of its connections
+	ask      [][]byte                 // of each, what is asked of the proxy that is at to; nil: there is none
 	from, by time.Time                // what ends between them counts
 	times    histogram
 	count    uint64
-	all      uint64 // of Bulk: bytes, of before and after as well
+	all      uint64 // of Bulk and Fetch: bytes, of before and after as well
 	errors   uint64
 	err      error
 	groups   []group
@@ -71,13 +76,13 @@ type client struct {
 func (s *Spec) measure() (Result, error) {
 	work := map[Kind]func(*client) error{
 		Connect: (*client).exchanges, Close: (*client).exchanges, Request: (*client).exchanges,
-		Bulk: (*client).bulk, UDP: (*client).datagrams,
+		Bulk: (*client).bulk, Fetch: (*client).fetch, UDP: (*client).datagrams,
 	}[s.Kind]
 	if work == nil {
 		return Result{}, fmt.Errorf("spec of the load: no kind %q", s.Kind)
 	}
 	n := min(threads(), s.Workers)
-	if s.Kind == Bulk {
+	if s.Kind == Bulk || s.Kind == Fetch {
 		n = s.Workers
 	}
 	quiet(n)
@@ -88,11 +93,14 @@ func (s *Spec) measure() (Result, error) {
 	}
 	for i, c := range clients {
 		for j := i; j < s.Workers && len(s.Targets) > 0; j += n {
-			to, err := sockaddr(s.Targets[j%len(s.Targets)])
+			to, ask, err := s.way(s.Targets[j%len(s.Targets)])
 			if err != nil {
 				return Result{}, err
 			}
 			c.to = append(c.to, to)
+			if ask != nil {
+				c.ask = append(c.ask, ask)
+			}
 		}
 		if err := c.prepareGroups(i, n); err != nil {
 			return Result{}, err
@@ -161,7 +169,8 @@ func (c *client) failed(err error) {
 	c.err = err
 }
 
-func dial(to *unix.RawSockaddrInet4) (int, error) {
+// dial connects, and goes on through the proxy if ask says to where.
+func dial(to *unix.RawSockaddrInet4, ask []byte) (int, error) {
 	fd, errno := socket(unix.SOCK_STREAM)
 	if errno != 0 {
 		return -1, check("socket", errno)
@@ -170,21 +179,40 @@ func dial(to *unix.RawSockaddrInet4) (int, error) {
 		reset(fd)
 		return -1, check("connect", errno)
 	}
+	if ask != nil {
+		if _, err := new(handshake).next(fd, ask); err != nil {
+			reset(fd)
+			return -1, err
+		}
+	}
 	return fd, nil
 }
 
 // bulk keeps one stream full.
-func (c *client) bulk() error {
+func (c *client) bulk() error { return c.stream("write", write) }
+
+// fetch keeps one stream empty.
+func (c *client) fetch() error { return c.stream("read", discard) }
+
+// stream moves bytes one way as long as it may.
+func (c *client) stream(op string, move func(fd int, b []byte) (int, syscall.Errno)) error {
+	var ask []byte
+	if c.ask != nil {
+		ask = c.ask[0]
+	}
 	buf := make([]byte, c.spec.Size)
-	fd, err := dial(c.to[0])
+	fd, err := dial(c.to[0], ask)
 	if err != nil {
 		return err
 	}
 	defer reset(fd)
 	for {
-		n, errno := write(fd, buf)
-		if errno != 0 {
-			return check("write", errno)
+		n, errno := move(fd, buf)
+		switch {
+		case errno != 0:
+			return check(op, errno)
+		case n == 0:
+			return errors.New(op + ": closed before the time")
 		}
 		c.all += uint64(n)
 		now := time.Now()
@@ -200,11 +228,11 @@ func (s *Spec) hold() (r Result, held []io.Closer, err error) {
 	buf := make([]byte, s.Size)
 	began := time.Now()
 	for i := range s.Workers {
-		to, err := sockaddr(s.Targets[i%len(s.Targets)])
+		to, ask, err := s.way(s.Targets[i%len(s.Targets)])
 		if err != nil {
 			return r, held, err
 		}
-		fd, err := dial(to)
+		fd, err := dial(to, ask)
 		if err != nil {
 			return r, held, fmt.Errorf("connection %d: %w", i+1, err)
 		}

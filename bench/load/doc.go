@@ -12,6 +12,9 @@
 // a while, so that loss costs a relay speed. The windows are larger than what a socket's default receive buffer holds (92
 // datagrams of 1,400 bytes in 208 KiB): a relay that is to lose none has to ask for more, as one must in life.
 //
+// Connections may go through a SOCKS proxy, whose handshake is a part of each. It waits for every answer, as clients do, and so
+// costs two turns more.
+//
 // The benchmark starts itself once more inside a namespace for each side, the server (Serve) and each measurement (Run).
 package load
 
@@ -30,6 +33,7 @@ const (
 	Close   Kind = "close"   // the same with an orderly close (FIN) by the client
 	Request Kind = "request" // send Size bytes, have them back; over and over on one connection
 	Bulk    Kind = "bulk"    // send as fast as it goes
+	Fetch   Kind = "fetch"   // receive as fast as it comes
 	UDP     Kind = "udp"     // keep InFlight datagrams of Size bytes on their way there and back
 	OneWay  Kind = "one-way" // keep InFlight datagrams of Size bytes of each flow on their way to the sink
 	Hold    Kind = "hold"    // open Workers connections, use each once, keep them until standard input ends
@@ -44,12 +48,14 @@ const (
 	HoldPort  = BasePort + 3 // TCP: sends back what it gets, for thousands of connections at once
 	UDPPort   = BasePort + 4 // UDP: sends back what it gets
 	CountPort = BasePort + 5 // UDP: counts what it gets in the tally
+	FetchPort = BasePort + 6 // TCP: sends as fast as it goes
 )
 
 // A Spec is a measurement, as JSON on the standard input of the process that makes it.
 type Spec struct {
 	Kind     Kind
 	Targets  []string // IPv4 "address:port"; connection n goes to number n modulo their count
+	Socks    string   // of TCP: the SOCKS 5 proxy that is asked for the target, IPv4 "address:port"; "": the target is called itself
 	Workers  int      // connections, flows or streams at a time
 	Size     int      // bytes a message
 	InFlight int      // of UDP and OneWay: datagrams that a flow keeps on their way, of UDP at most 256
@@ -77,8 +83,8 @@ func (s *Spec) group(turn int) int {
 
 // A Result is what came of it, as one line of JSON on standard output.
 type Result struct {
-	Count   uint64        // connections, requests, datagrams (those that arrived) or, for Bulk, bytes
-	All     uint64        // of Bulk: the bytes of before and after as well
+	Count   uint64        // connections, requests, datagrams (those that arrived) or, for Bulk and Fetch, bytes
+	All     uint64        // of Bulk and Fetch: the bytes of before and after as well
 	Seconds float64       // in which they were counted
 	Errors  uint64        // operations that failed, or datagrams that did not come back
 	Error   string        // one of them

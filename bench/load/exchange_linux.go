@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An exchange is a connection over which a message goes there and back: once, or over and over.
+// An exchange is a connection over which a message goes there and back: once, or over and over. With a proxy there is a handshake
+// between connecting and waiting.
 //
 //	connecting ──► waiting ──► done: Connect resets and Close closes, and both connect anew; Request waits again
 type exchange struct {
@@ -15,6 +16,7 @@ type exchange struct {
 	waiting bool
 	missing int // bytes of the answer
 	began   time.Time
+	hello   handshake // with the proxy, if there is one
 }
 
 // errSilent is a connection that came to a halt.
@@ -78,7 +80,7 @@ func (c *client) connect(p *poller, e *exchange, id int) error {
 	if errno != 0 {
 		return check("socket", errno)
 	}
-	e.fd, e.waiting, e.began = fd, false, time.Now()
+	e.fd, e.waiting, e.began, e.hello = fd, false, time.Now(), handshake{}
 	// A connection that fails at once is reported by the poller like one that fails later.
 	_ = connect(fd, c.target(id, e.began))
 	return check("epoll_ctl", p.add(fd, id, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLET))
@@ -87,6 +89,11 @@ func (c *client) connect(p *poller, e *exchange, id int) error {
 // step takes an exchange on after something has happened on its connection.
 func (c *client) step(p *poller, e *exchange, id int, buf []byte) error {
 	if !e.waiting {
+		if c.ask != nil {
+			if done, err := e.hello.next(e.fd, c.ask[id]); !done {
+				return err
+			}
+		}
 		if err := c.send(e, buf); err != nil {
 			return err
 		}

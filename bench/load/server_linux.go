@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	sinkThreads = 32 // more than any measurement has streams
-	backlog     = 4096
-	bufferSize  = 256 << 10
+	sinkThreads  = 32 // more than any measurement has streams
+	fetchThreads = 8  // the same
+	backlog      = 4096
+	bufferSize   = 256 << 10
 )
 
 // threads is how many share the work where one can serve many connections.
@@ -27,7 +28,7 @@ func threads() int { return runtime.NumCPU() }
 // Serve reads the name of the tally's file, a line of standard input, listens on all ports of every IPv4 address, writes "ready"
 // and serves until standard input ends. The process is good for nothing else, and ends with it.
 func Serve() error {
-	quiet(sinkThreads + 3*threads() + 17)
+	quiet(sinkThreads + fetchThreads + 3*threads() + 17)
 	in := bufio.NewReader(os.Stdin)
 	file, err := in.ReadString('\n')
 	if err != nil {
@@ -47,12 +48,19 @@ func Serve() error {
 	if err != nil {
 		return err
 	}
+	source, err := listen(unix.SOCK_STREAM, FetchPort)
+	if err != nil {
+		return err
+	}
 	hold, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", ":"+strconv.Itoa(HoldPort))
 	if err != nil {
 		return err
 	}
 	for range sinkThreads {
 		worker(func() { serveSink(sink) })
+	}
+	for range fetchThreads {
+		worker(func() { serveFetch(source) })
 	}
 	go serveHold(hold)
 	fmt.Println("ready")
@@ -155,6 +163,21 @@ func serveSink(ln int) {
 			if n, errno := discard(c, buf); n <= 0 || errno != 0 {
 				break
 			}
+		}
+		reset(c)
+	}
+}
+
+// serveFetch fills one connection after the other, each until its client goes.
+func serveFetch(ln int) {
+	buf := make([]byte, bufferSize)
+	for {
+		c, errno := accept(ln, 0)
+		if errno != 0 {
+			continue
+		}
+		for errno == 0 {
+			_, errno = write(c, buf)
 		}
 		reset(c)
 	}

@@ -20,7 +20,8 @@ func newAdd(g *globals) *cobra.Command {
 LISTEN and TO are written as in "fairlead forward".`,
 		Example: `  fairlead add web 80 192.168.1.10:8080
   fairlead add rdp-anna 3389 192.168.1.21:3389 --from 198.51.100.0/24
-  fairlead add demo 8080 :3000 --expires 2h`,
+  fairlead add demo 8080 :3000 --expires 2h
+  fairlead add db 127.0.0.1:5432 db.internal:5432 --via bastion`,
 		Args:              cobra.MinimumNArgs(3),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +54,6 @@ LISTEN and TO are written as in "fairlead forward".`,
 			return nil
 		},
 	}
-	s.register(cmd)
+	s.register(cmd, "declared in the daemon's file")
 	return cmd
 }

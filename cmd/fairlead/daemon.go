@@ -11,8 +11,7 @@ import (
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
-	"github.com/fairlead-net/fairlead/node"
-	"github.com/fairlead-net/fairlead/node/host"
+	"github.com/fairlead-net/fairlead/node/sshnode"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 	"github.com/fairlead-net/fairlead/table"
@@ -20,37 +19,37 @@ import (
 
 // An engine is the table with both carriers: what `up` and `forward` have in common.
 type engine struct {
-	table  *table.Table
-	relay  *relay.Relay
-	kernel *kernel.Carrier
-	keep   *kernel.Keep
-	log    *slog.Logger
+	table    *table.Table
+	relay    *relay.Relay
+	kernel   *kernel.Carrier
+	keep     *kernel.Keep
+	settings *settings
+	log      *slog.Logger
 }
 
-// newEngine wires an engine that run has yet to start. nftables is the name of its table in the kernel; "" is the daemon's.
-// left is what the relay of an earlier program has left, or nil.
-func newEngine(nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
-	return newEngineOf(nodes(), nftables, st, left, log)
+// engineOptions are what engines differ in.
+type engineOptions struct {
+	nftables string // name of its table in the kernel; "" is the daemon's
+	store    store.Store
+	left     *relay.Handover // what the relay of an earlier program has left, or nil
+	state    string          // the directory in which an SSH server keeps its host keys; "" is none
+	socket   string          // of the control interface, which no client of an SSH server reaches; "" is none
+	node     sshnode.Options // what nodes get besides what every one does
+	log      *slog.Logger
 }
 
-// newEngineOf is newEngine with nodes of the caller's, who runs them.
-func newEngineOf(find func(string) (node.Node, error), nftables string, st store.Store, left *relay.Handover, log *slog.Logger) *engine {
-	options := kernel.Options{Table: nftables, Log: log}
-	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), log: log}
-	e.relay = relay.New(relay.Options{Log: log, Nodes: find, Transparent: e.keep, Handover: left})
-	e.table = table.New(table.Options{Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: st, Log: log})
+// newEngine wires an engine that run has yet to start.
+func newEngine(o engineOptions) *engine {
+	options := kernel.Options{Table: o.nftables, Log: o.log}
+	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), settings: newSettings(o), log: o.log}
+	e.relay = relay.New(relay.Options{
+		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
+	})
+	e.table = table.New(table.Options{
+		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: o.store, Settle: e.settings.settle, Log: o.log,
+	})
+	e.settings.sshd.guests = newGuests(e.table, e.settings.nodes)
 	return e
-}
-
-// nodes finds the node that a forward listens at or dials from by its name.
-func nodes() func(string) (node.Node, error) {
-	here := host.New()
-	return func(name string) (node.Node, error) {
-		if name == forward.Host {
-			return here, nil
-		}
-		return nil, fmt.Errorf("there is no node %q; this version has %q alone", name, forward.Host)
-	}
 }
 
 // run runs the table and the carriers until ctx ends. What the kernel carries stays there.
@@ -62,6 +61,7 @@ func (e *engine) run(ctx context.Context) error {
 		return e.relay.Run(ctx)
 	})
 	tasks.Go(func() error { return e.table.Run(counting) })
+	tasks.Go(func() error { return e.settings.run(ctx) })
 	return errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 }
 

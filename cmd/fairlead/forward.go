@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,8 +17,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-net/fairlead/api"
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/sshnode"
 	"github.com/fairlead-net/fairlead/store"
 	"github.com/fairlead-net/fairlead/table"
 )
@@ -32,17 +38,26 @@ func newForward(g *globals) *cobra.Command {
 kernel carries what it can.
 
 LISTEN is [tcp/|udp/|tcp+udp/][ADDRESS:]PORTS, tcp when left out; PORTS is a port, a range, a list or *. Or unix:/PATH.
-TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port it is the one that the client came to.`,
+TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port it is the one that the client came to. Or it is a
+proxy, "socks", "http" or "proxy" for both: each client says where it goes.`,
 		Example: `  fairlead forward 8080 127.0.0.1:80
   fairlead forward tcp+udp/27015-27030 192.168.1.20
   fairlead forward 127.0.0.1:5432 db.example.com:5432 --max-connections 20
-  fairlead forward 8443 10.0.0.1:443 10.0.0.2:443 --balance round-robin --expires 2h`,
+  fairlead forward 127.0.0.1:5432 db.internal:5432 --via deploy@bastion.example.com
+  fairlead forward 8080 127.0.0.1:3000 --at deploy@server.example.com
+  fairlead forward 127.0.0.1:1080 socks --via bastion
+  fairlead forward 8443 10.0.0.1:443 10.0.0.2:443 --balance round-robin --expires 2h
+  fairlead forward 127.0.0.1:1080 socks`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			nodes := s.destinations()
 			f, _, err := s.forward(foregroundName, forward.OriginCLI, args[0], args[1:], time.Now())
 			if err != nil {
 				return err
+			}
+			if err := errors.Join(config.CheckNodes(f, nodes), config.CheckUsers(f, nil)); err != nil {
+				return &usageError{err: err, hint: cmp.Or(config.Hint(err), hintFor(err))}
 			}
 			screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			log, err := g.logger(screen, slog.LevelError)
@@ -52,20 +67,40 @@ TO is HOST[:PORT], :PORT for a port of this host, or unix:/PATH. Without a port 
 			// A terminal that is closed ends the command as Ctrl-C does: nobody would see it run on.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 			defer stop()
-			return runForward(ctx, f, screen, log)
+			return runForward(ctx, f, nodes, screen, log)
 		},
 	}
-	s.register(cmd)
+	s.register(cmd, "an SSH server such as deploy@bastion.example.com:2222 or an alias of ~/.ssh/config")
 	return cmd
 }
 
+// destinations makes nodes of the SSH servers that --at and --via name, and has them name the nodes.
+func (s *specFlags) destinations() []node.Spec {
+	var list []node.Spec
+	for _, field := range []*string{&s.spec.At, &s.spec.Via} {
+		target := *field
+		if target == "" || target == forward.Host {
+			continue
+		}
+		*field = strings.Trim(strings.Map(nameRune, target), "-._")
+		if !slices.ContainsFunc(list, func(n node.Spec) bool { return n.Name == *field }) {
+			list = append(list, node.Spec{Name: *field, SSH: &node.SSH{Target: target}})
+		}
+	}
+	slices.SortFunc(list, func(a, b node.Spec) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
 // runForward carries f until ctx ends or f expires, and leaves nothing behind.
-func runForward(ctx context.Context, f *forward.Forward, screen *screen, log *slog.Logger) error {
+func runForward(ctx context.Context, f *forward.Forward, nodes []node.Spec, screen *screen, log *slog.Logger) error {
 	if err := dropPrivileges(log, target{}); err != nil {
 		return err
 	}
 	cleanStale(log)
-	e := newEngine(kernel.ForegroundTable(), store.Memory(), nil, log)
+	e := newEngine(engineOptions{
+		nftables: kernel.ForegroundTable(), store: store.Memory(), node: sshnode.Options{Ask: askTerminal()}, log: log,
+	})
+	e.settings.settle(config.Settings{Nodes: nodes})
 	// The engine outlives ctx: it has to take its rules away yet.
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,10 +16,13 @@ type specFlags struct {
 	spec                      config.Spec
 	from, except, acceptProxy []string
 	when, drain, wake         []string
+	users, permit, deny       []string
+	direct, through           []string
 	expires                   string
 }
 
-func (s *specFlags) register(cmd *cobra.Command) {
+// register has cmd take the flags. node is how a node is named there.
+func (s *specFlags) register(cmd *cobra.Command, node string) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringSliceVar(&s.from, "from", nil, "serve only these clients: addresses or networks such as 198.51.100.0/24")
@@ -46,6 +50,14 @@ func (s *specFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&s.spec.WakeTimeout, "wake-timeout", "", "how long it may take to come up (default 60s)")
 	flags.StringVar((*string)(&s.spec.WakePassword), "wake-password", "", "its SecureOn password; other users of this host can see it in the list of processes")
 	flags.BoolVar(&s.spec.FastOpen, "fast-open", false, "TCP Fast Open, from clients and towards targets")
+	flags.StringVar(&s.spec.At, "at", "", "the node that listens, "+node+" (default host, this machine)")
+	flags.StringVar(&s.spec.Via, "via", "", "the node that dials, "+node+" (default host, this machine)")
+	flags.StringSliceVar(&s.users, "users", nil, "of a proxy: who may use it, declared in the daemon's file (default all of them)")
+	flags.StringSliceVar(&s.permit, "permit", nil, "of a proxy: where clients may go, such as *.example.com, 10.0.0.0/8 or 192.0.2.7:443")
+	flags.StringSliceVar(&s.deny, "deny", nil, "of a proxy: where clients may not go")
+	flags.BoolVar(&s.spec.PAC, "pac", false, "of a proxy: serve browsers a PAC file, at /proxy.pac of its port")
+	flags.StringSliceVar(&s.direct, "direct", nil, "with --pac: what browsers reach without the proxy")
+	flags.StringSliceVar(&s.through, "through", nil, "with --pac: what goes through the proxy (default all that is not --direct)")
 	fixed(cmd, "check", "connect", "http://")
 	fixed(cmd, "carry", "auto", "kernel", "relay")
 	fixed(cmd, "source", "auto", "keep", "rewrite")
@@ -59,15 +71,28 @@ func (s *specFlags) forward(name string, origin forward.Origin, listen string, t
 	spec.Listen, spec.To = listen, to
 	spec.From, spec.Except, spec.AcceptProxy, spec.When = s.from, s.except, s.acceptProxy, s.when
 	spec.Drain, spec.Wake = s.drain, s.wake
+	spec.Users, spec.Permit, spec.Deny, spec.Direct, spec.Through = s.users, s.permit, s.deny, s.direct, s.through
 	var err error
 	if spec.Expires, err = resolveExpiry(s.expires, now); err != nil {
 		return nil, spec, err
 	}
 	f, err := spec.Forward(name, origin)
 	if err != nil {
-		return nil, spec, &usageError{err: err, hint: "LISTEN is [tcp/|udp/|tcp+udp/][ADDRESS:]PORTS or unix:/PATH; TO is HOST[:PORT], :PORT or unix:/PATH"}
+		return nil, spec, &usageError{err: err, hint: hintFor(err)}
 	}
 	return f, spec, nil
+}
+
+// hintFor says what would have been right; the arguments have their own names here.
+func hintFor(err error) string {
+	const args = "LISTEN is [tcp/|udp/|tcp+udp/][ADDRESS:]PORTS or unix:/PATH; TO is HOST[:PORT], :PORT, unix:/PATH, or socks, http or proxy"
+	var field *forward.FieldError
+	if errors.As(err, &field) && field.Field != "listen" && field.Field != "to" {
+		if hint := config.Hint(err); hint != "" {
+			return hint
+		}
+	}
+	return args
 }
 
 // resolveExpiry makes a point in time of what was typed: a duration counts from now.

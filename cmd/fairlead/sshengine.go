@@ -5,7 +5,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
-	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/store"
 )
 
@@ -22,13 +21,10 @@ func (c *sshCommand) startForwards(ctx context.Context) (*sshForwarding, error) 
 	if err != nil || len(plan.groups) == 0 {
 		return nil, err
 	}
-	find := nodes()
-	e := newEngineOf(func(name string) (node.Node, error) {
-		if n := plan.nodes[name]; n != nil {
-			return n, nil
-		}
-		return find(name)
-	}, kernel.ForegroundTable(), store.Memory(), nil, c.voice.logger())
+	e := newEngine(engineOptions{nftables: kernel.ForegroundTable(), store: store.Memory(), log: c.voice.logger()})
+	for name, n := range plan.nodes {
+		e.settings.nodes.Join(name, n)
+	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	f := &sshForwarding{engine: e, end: end, ended: make(chan error, 1)}
 	go func() { f.ended <- e.run(running) }()

@@ -17,7 +17,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/config"
-	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 )
@@ -137,7 +136,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if file == "" {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
-	d := &daemon{engine: newEngine("", st, earlier, log), flags: u, log: log, started: collectAsBefore}
+	d := &daemon{engine: newEngine(engineOptions{store: st, left: earlier, state: state, socket: socket, log: log}), flags: u, log: log, started: collectAsBefore}
 	if canDeposit() {
 		d.relay.Leave()
 	}
@@ -164,13 +163,12 @@ type daemon struct {
 //
 //	file's forwards in the table ──► engine ──► every forward handed to its carrier once ──► service manager told
 func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *config.Config) error {
-	want := cfg.Forwards
 	if before, ok := d.table.Unconfirmed(); ok {
 		d.log.Warn("the last apply was not confirmed before the daemon died; what held before it holds, not the file", "file", file)
-		want = before
+		cfg = before
 	}
 	// Before the engine runs: its first act is to take away from the kernel what is not in the table.
-	if _, err := d.table.Replace(ctx, forward.OriginFile, want); err != nil {
+	if _, err := d.table.ReplaceFile(ctx, cfg); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	ctx, end := context.WithCancel(ctx)

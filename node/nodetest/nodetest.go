@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,6 +26,11 @@ func Run(t *testing.T, caps node.Caps, open func(*testing.T) node.Node) {
 	t.Run("busy port", func(t *testing.T) { testBusy(t, open(t)) })
 	t.Run("nobody listens", func(t *testing.T) { testRefused(t, open(t)) })
 	t.Run("caps", func(t *testing.T) { testCaps(t, caps, open(t)) })
+	t.Run("introducer", func(t *testing.T) {
+		if n, ok := open(t).(introducer); ok {
+			testIntroducer(t, n)
+		}
+	})
 	if caps.Unix {
 		t.Run("unix", func(t *testing.T) {
 			testHalfClose(t, open(t), "unix", filepath.Join(t.TempDir(), "s"))
@@ -69,6 +75,40 @@ func testCaps(t *testing.T, caps node.Caps, n node.Node) {
 		if _, packets := b.Bind(node.Binding{}).(node.PacketNode); packets != caps.Packets {
 			t.Error("Bind changed whether the node is a PacketNode")
 		}
+	}
+}
+
+type introducer interface {
+	node.Node
+	node.Introducer
+}
+
+// testIntroducer dials for clients of both families, and for one without an address.
+func testIntroducer(t *testing.T, n introducer) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l, err := listen(ctx, n, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, client := range []string{"", "192.0.2.1:1234", "[2001:db8::1]:1234"} {
+		var addr netip.AddrPort
+		if client != "" {
+			addr = netip.MustParseAddrPort(client)
+		}
+		d, err := n.DialFor(ctx, addr, "tcp", l.Addr().String())
+		if err != nil {
+			t.Errorf("for %q: %v", client, err)
+			continue
+		}
+		a, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		oneWay(t, d, a)
+		_ = a.Close()
+		_ = d.Close()
 	}
 }
 

@@ -6,13 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/node"
 )
@@ -71,6 +67,7 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		if err != nil {
 			return nil, &configError{fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)}
 		}
+		n.waitsFor("the node "+n.ssh.Jump, via)
 		conn, err := via.Dial(ctx, "tcp", addr)
 		if err != nil {
 			return nil, fmt.Errorf("%s by way of the node %s: %w", addr, n.ssh.Jump, err)
@@ -81,6 +78,7 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		n.waitsFor(r.ProxyJump[len(r.ProxyJump)-1], hop)
 		conn, err := hop.Dial(ctx, "tcp", addr)
 		if err != nil {
 			if why := hop.Err(); why != nil && Permanent(why) {
@@ -90,13 +88,29 @@ func (n *Node) reach(ctx context.Context, r *Resolved) (net.Conn, error) {
 		}
 		return conn, nil
 	case r.ProxyCommand != "":
-		return startProxy(r.ProxyCommand, expander{q: n.query, r: r}, n.log)
+		return startProxy(r.ProxyCommand, n.log)
 	}
 	conn, err := dialDirect(ctx, r, addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, plain(err))
 	}
 	return conn, nil
+}
+
+// waitsFor says in the state that it is another node that is waited for, if that is away.
+func (n *Node) waitsFor(name string, via node.Node) {
+	stated, ok := via.(node.Stated)
+	if !ok {
+		return
+	}
+	s := stated.State() // not under the lock: nobody knows what it leads to
+	why, _, _ := strings.Cut(s.Why, "; next try in ")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !s.Up && len(n.links) == 0 && !n.ended {
+		n.next = time.Time{}
+		n.state = node.State{Why: clean("waits for " + name + ": " + why), Since: n.state.Since}
+	}
 }
 
 // hop is the node that dials for us because ssh_config says so. It lives as long as this one.
@@ -161,7 +175,7 @@ func dialDirect(ctx context.Context, r *Resolved, addr string) (net.Conn, error)
 	}
 	conn, err := d.DialContext(ctx, network, addr)
 	if err == nil {
-		setUserTimeout(conn, 2*r.ServerAliveInterval)
+		setUserTimeout(conn, time.Duration(1+r.ServerAliveCountMax)*r.ServerAliveInterval)
 	}
 	return conn, err
 }
@@ -175,121 +189,6 @@ func plain(err error) error {
 	return err
 }
 
-// A handshake is the way from a stream of bytes to a connection that is logged in. It has to be over in time; while somebody
-// is being asked, the clock stands.
-type handshake struct {
-	n    *Node
-	r    *Resolved
-	conn *countedConn
-	key  error // of the host key, as the callback returned it
-	auth *login
-
-	mu      sync.Mutex
-	clock   *time.Timer
-	expired atomic.Bool
-}
-
-func newHandshake(n *Node, r *Resolved, conn *countedConn) *handshake {
-	return &handshake{n: n, r: r, conn: conn}
-}
-
-func (h *handshake) run(ctx context.Context) (*ssh.Client, error) {
-	h.clock = time.AfterFunc(h.r.ConnectTimeout, func() {
-		h.expired.Store(true)
-		_ = h.conn.Close()
-	})
-	defer h.pause()
-	keys, err := loadHostKeys(h.r)
-	if err != nil {
-		return nil, &configError{err}
-	}
-	h.auth = newLogin(ctx, h)
-	defer h.auth.close()
-	supported := ssh.SupportedAlgorithms()
-	config := &ssh.ClientConfig{
-		User:              h.r.User,
-		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return h.checkHostKey(ctx, keys, key) },
-		HostKeyAlgorithms: keys.algorithms(h.r.HostKeyAlgorithms),
-		AuthCallback:      h.auth.next,
-		BannerCallback:    func(text string) error { h.n.log.Debug("the SSH server says", "banner", clean(text)); return nil },
-		ClientVersion:     "SSH-2.0-Fairlead",
-	}
-	for _, list := range []struct {
-		name        string
-		to          *[]string
-		asked, know []string
-	}{
-		{"Ciphers", &config.Ciphers, h.r.Ciphers, supported.Ciphers},
-		{"KexAlgorithms", &config.KeyExchanges, h.r.KexAlgorithms, supported.KeyExchanges},
-		{"MACs", &config.MACs, h.r.MACs, supported.MACs},
-		{"HostKeyAlgorithms", &config.HostKeyAlgorithms, config.HostKeyAlgorithms, supported.HostKeys},
-	} {
-		if *list.to, err = choose(list.name, list.asked, list.know); err != nil {
-			return nil, &configError{err}
-		}
-	}
-	c, channels, requests, err := ssh.NewClientConn(h.conn, h.r.address(), config)
-	if err == nil {
-		h.auth.succeeded()
-		return ssh.NewClient(c, channels, requests), nil
-	}
-	return nil, h.explain(err)
-}
-
-// choose is those of asked that are known, or all that are known.
-func choose(name string, asked, known []string) ([]string, error) {
-	if len(asked) == 0 {
-		return known, nil
-	}
-	list := slices.DeleteFunc(slices.Clone(asked), func(s string) bool { return !slices.Contains(known, s) })
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%s: none of %s is known here; there are %s", name, strings.Join(asked, ", "), strings.Join(known, ", "))
-	}
-	return list, nil
-}
-
-// explain says which part of a handshake failed.
-func (h *handshake) explain(err error) error {
-	addr := h.r.address()
-	switch {
-	case h.expired.Load():
-		return fmt.Errorf("%s: no SSH server answered in %s", addr, h.r.ConnectTimeout)
-	case h.key != nil:
-		return h.key
-	case h.auth.started():
-		return h.auth.explain(err)
-	}
-	return fmt.Errorf("%s: %w", addr, err)
-}
-
-// pause stops the clock.
-func (h *handshake) pause() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.clock.Stop()
-}
-
-// proceed starts it anew.
-func (h *handshake) proceed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.clock.Reset(h.r.ConnectTimeout)
-}
-
-// errNobody is that a question has nobody to be put to.
-var errNobody = errors.New("there is nobody to ask")
-
-// ask puts a question while the clock stands.
-func (h *handshake) ask(ctx context.Context, prompt string, echo bool) (string, error) {
-	ask := h.n.askOne()
-	if ask == nil {
-		return "", errNobody
-	}
-	h.pause()
-	defer h.proceed()
-	return ask(ctx, prompt, echo)
-}
-
 // A countedConn knows when something came in last, which tells that the far end lives. It reads ahead, since the library
 // reads in small pieces.
 type countedConn struct {
@@ -297,13 +196,17 @@ type countedConn struct {
 	ahead *bufio.Reader
 	last  atomic.Int64 // time.Time.UnixNano of the last bytes
 	ended atomic.Bool  // nothing will come any more
+	ack   func()       // may be nil
 }
 
 // readAhead holds a few packets of the size that SSH servers send (RFC 4253, section 6.1).
 const readAhead = 128 << 10
 
+// bulk is a read after which more will come, so that the kernel may acknowledge as it likes.
+const bulk = 16 << 10
+
 func newCountedConn(c net.Conn) *countedConn {
-	counted := &countedConn{Conn: c}
+	counted := &countedConn{Conn: c, ack: acknowledger(c)}
 	counted.last.Store(time.Now().UnixNano())
 	counted.ahead = bufio.NewReaderSize((*stampingReader)(counted), readAhead)
 	return counted
@@ -327,6 +230,9 @@ func (c *stampingReader) Read(p []byte) (int, error) {
 	k, err := c.Conn.Read(p)
 	if k > 0 {
 		c.last.Store(time.Now().UnixNano())
+		if c.ack != nil && k < bulk {
+			c.ack()
+		}
 	}
 	return k, err
 }

@@ -3,13 +3,11 @@ package sshnode
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,74 +15,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 )
-
-// A HostKeyError is that the key of a server is not to be believed.
-type HostKeyError struct {
-	Host        string // as known_hosts has it: "host" or "[host]:port"
-	Type        string // of the key that the server has
-	Fingerprint string // of that key, SHA256
-	Known       []KnownKey
-	Revoked     bool
-	Err         error // for an unknown host: why it could not be accepted; for a certificate: what is wrong with it
-	file        string
-	key         ssh.PublicKey
-}
-
-// A KnownKey is a key that a file has.
-type KnownKey struct {
-	File        string
-	Line        int
-	Type        string
-	Fingerprint string
-	CA          bool // it signs keys of hosts
-	Revoked     bool
-	key         ssh.PublicKey
-}
-
-func (k KnownKey) where() string {
-	if k.Line == 0 {
-		return k.File
-	}
-	return fmt.Sprintf("%s:%d", k.File, k.Line)
-}
-
-func (e *HostKeyError) Error() string {
-	has := fmt.Sprintf("%s %s", e.Type, e.Fingerprint)
-	switch {
-	case e.Revoked:
-		where := ""
-		for _, k := range e.Known {
-			where += " in " + k.where()
-		}
-		return fmt.Sprintf("host key of %s is revoked: it is %s, which stands%s; do not connect until the server has another one", e.Host, has, where)
-	case len(e.Known) == 0 && e.Err != nil && e.key == nil:
-		return fmt.Sprintf("host key of %s (%s) is not to be believed: %v", e.Host, has, e.Err)
-	case len(e.Known) == 0:
-		why := ""
-		if e.Err != nil {
-			why = ": " + e.Err.Error()
-		}
-		return fmt.Sprintf("host key of %s is not known%s: the server has %s; compare that with ssh-keygen -lf on the server itself, then %s, or have new keys accepted (accept_new = true)",
-			e.Host, why, has, e.scan())
-	}
-	var old []string
-	for _, k := range e.Known {
-		old = append(old, fmt.Sprintf("%s has %s %s", k.where(), k.Type, k.Fingerprint))
-	}
-	return fmt.Sprintf("host key of %s has changed: the server has %s, but %s; either somebody is in between, or the server got a new key: if you know that it did, remove the old one with ssh-keygen -f '%s' -R '%s'",
-		e.Host, has, strings.Join(old, " and "), e.Known[0].File, e.Host)
-}
-
-func (e *HostKeyError) Unwrap() error { return e.Err }
-
-func (e *HostKeyError) scan() string {
-	host, port := e.Host, ""
-	if h, p, err := net.SplitHostPort(e.Host); err == nil {
-		host, port = h, "-p "+p+" "
-	}
-	file := cmp.Or(e.file, "~/.ssh/known_hosts")
-	return fmt.Sprintf("add it with ssh-keyscan %s%s >> %s", port, host, file)
-}
 
 // hostKeys is what is known of one host.
 type hostKeys struct {
@@ -288,87 +218,3 @@ func (k *hostKeys) checkCert(name string, cert *ssh.Certificate) error {
 }
 
 func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
-
-// checkHostKey is the callback of the handshake. It runs once more at each rekeying.
-func (h *handshake) checkHostKey(ctx context.Context, keys *hostKeys, key ssh.PublicKey) error {
-	refusal := keys.check(key)
-	if refusal == nil {
-		return nil
-	}
-	if len(refusal.Known) == 0 && refusal.key != nil && !refusal.Revoked {
-		if err := h.accept(ctx, keys, refusal); err == nil {
-			// What was accepted stays so for this connection, wherever it was written.
-			keys.lines = append(keys.lines, knownLine{patterns: []string{keys.name}, key: refusal.key})
-			return nil
-		} else if !errors.Is(err, errNobody) {
-			refusal.Err = err
-		}
-	}
-	h.key = refusal
-	return refusal
-}
-
-// accept decides on a key of a host that is in no file.
-func (h *handshake) accept(ctx context.Context, keys *hostKeys, e *HostKeyError) error {
-	switch h.r.StrictHostKeyChecking {
-	case "accept-new", "no", "off":
-	case "yes":
-		return errNobody
-	default:
-		if err := h.confirm(ctx, e); err != nil {
-			return err
-		}
-	}
-	if len(h.r.UserKnownHostsFiles) == 0 {
-		return errors.New("there is no file to write it to")
-	}
-	file := h.r.UserKnownHostsFiles[0]
-	if err := appendKnown(file, keys.name, e.key, h.r.HashKnownHosts); err != nil {
-		return fmt.Errorf("it cannot be written down: %w", err)
-	}
-	h.n.log.Warn("accepted the key of a new host", "host", e.Host, "type", e.Type, "fingerprint", e.Fingerprint, "file", file)
-	return nil
-}
-
-// confirm asks whoever sits there.
-func (h *handshake) confirm(ctx context.Context, e *HostKeyError) error {
-	prompt := fmt.Sprintf("The authenticity of host '%s' can't be established.\n%s key fingerprint is %s.\nAre you sure you want to continue connecting (yes/no/[fingerprint])? ",
-		e.Host, e.Type, e.Fingerprint)
-	for range 5 {
-		answer, err := h.ask(ctx, prompt, true)
-		if err != nil {
-			return err
-		}
-		switch answer = strings.TrimSpace(answer); {
-		case strings.EqualFold(answer, "yes") || answer == e.Fingerprint:
-			return nil
-		case strings.EqualFold(answer, "no"):
-			return errors.New("it was not confirmed")
-		}
-		prompt = "Please type 'yes', 'no' or the fingerprint: "
-	}
-	return errors.New("it was not confirmed")
-}
-
-// appendKnown writes a key to a file that only its owner can read, and to a line of its own.
-func appendKnown(file, name string, key ssh.PublicKey, hash bool) error {
-	if hash {
-		name = knownhosts.HashHostname(name)
-	}
-	line := name + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + "\n"
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
-		last := make([]byte, 1)
-		if _, err := f.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
-			line = "\n" + line
-		}
-	}
-	_, err = f.WriteString(line)
-	return errors.Join(err, f.Close())
-}

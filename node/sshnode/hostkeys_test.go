@@ -131,7 +131,7 @@ func TestHostCertificate(t *testing.T) {
 	s := startSSHD(t)
 	s.stop()
 	s.keygen("ca", "-t", "ed25519")
-	s.keygen("host_rsa", "-t", "rsa")
+	s.keygen("host_rsa", "-t", "rsa", "-b", "1024")
 	sign := func(principals string) {
 		run(t, "ssh-keygen", "-q", "-s", s.path("ca"), "-I", "host", "-h", "-n", principals, s.path("host_rsa.pub"))
 	}

@@ -14,13 +14,14 @@ import (
 
 // A link is one SSH connection that is logged in.
 type link struct {
-	n         *Node
-	client    *ssh.Client
-	conn      *countedConn
-	address   string
-	keepalive time.Duration
-	channels  atomic.Int64  // open, and about to be
-	done      chan struct{} // closed when the connection has ended
+	n          *Node
+	client     *ssh.Client
+	conn       *countedConn
+	address    string
+	keepalive  time.Duration
+	unanswered int           // how many keepalives may be
+	channels   atomic.Int64  // open, and about to be
+	done       chan struct{} // closed when the connection has ended
 
 	mu       sync.Mutex
 	reason   error // why it was ended from here
@@ -32,7 +33,7 @@ type link struct {
 
 func newLink(n *Node, client *ssh.Client, conn *countedConn, r *Resolved) *link {
 	return &link{
-		n: n, client: client, conn: conn, address: r.address(), keepalive: r.ServerAliveInterval,
+		n: n, client: client, conn: conn, address: r.address(), keepalive: r.ServerAliveInterval, unanswered: r.ServerAliveCountMax,
 		done: make(chan struct{}), answered: make(chan struct{}),
 	}
 }
@@ -87,25 +88,25 @@ func (l *link) release() { l.channels.Add(-1) }
 func (l *link) watch() {
 	wait := time.NewTimer(l.keepalive)
 	defer wait.Stop()
-	var asked time.Time // what was heard of last when the question went out
+	asked := 0 // since something was heard
 	for {
 		select {
 		case <-l.done:
 			return
 		case <-wait.C:
 		}
-		heard := l.conn.heard()
-		silent := time.Since(heard)
+		silent := time.Since(l.conn.heard())
 		switch {
 		case silent < l.keepalive:
+			asked = 0
 			wait.Reset(l.keepalive - silent)
-		case !asked.Equal(heard):
-			asked = heard
+		case asked < l.unanswered:
+			asked++
 			// The request may block as the connection does. It ends with it.
 			go func() { _, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil) }()
 			wait.Reset(l.keepalive)
 		default:
-			l.kill(fmt.Errorf("no answer for %s", 2*l.keepalive))
+			l.kill(fmt.Errorf("no answer for %s", silent.Round(time.Millisecond)))
 			return
 		}
 	}

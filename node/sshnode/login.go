@@ -22,13 +22,16 @@ type login struct {
 	passwords int
 	dialogues int
 	remember  string // a password that may turn out to be right
+	fresh     bool   // the one that was right before has not been used in this method
 	agent     *agentConn
 	allowed   []string
 	tried     []string
 	notes     []string
 	asked     bool // the library has asked for a method
-	lastErr   error
 }
+
+// manyKeys is how many an sshd lets a client offer by default (MaxAuthTries).
+const manyKeys = 5
 
 // A candidate is one key to offer.
 type candidate struct {
@@ -76,13 +79,15 @@ func (a *login) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 				return ssh.PublicKeys(k.signer), nil
 			}
 		case "keyboard-interactive":
-			if a.dialogues < passwordPrompts && a.canAsk(method) {
+			if a.dialogues < a.h.r.PasswordPrompts && a.canAsk(method) {
+				a.again(a.dialogues)
 				a.dialogues++
 				a.tried = append(a.tried, method)
 				return ssh.KeyboardInteractive(a.challenge), nil
 			}
 		case "password":
-			if a.passwords < passwordPrompts && a.canAsk(method) {
+			if a.passwords < a.h.r.PasswordPrompts && a.canAsk(method) {
+				a.again(a.passwords)
 				a.passwords++
 				a.tried = append(a.tried, method)
 				return ssh.PasswordCallback(a.askPassword), nil
@@ -100,18 +105,37 @@ func (a *login) order() []string {
 }
 
 func (a *login) canAsk(method string) bool {
-	if a.h.n.knownPassword() != "" || a.h.n.o.Ask != nil {
+	if a.h.n.knownPassword() != "" || a.h.n.o.Ask != nil && !a.h.r.BatchMode {
 		return true
 	}
 	a.note(fmt.Sprintf("the server takes %s, but there is nobody to ask: use a key, or connect from a terminal", method))
 	return false
 }
 
-// password is the one that was right before, and then what somebody types.
-func (a *login) askPassword() (string, error) {
-	if known := a.h.n.knownPassword(); known != "" {
-		a.h.n.learn("") // it has one chance
+// again prepares for a method after so many tries of it: the password that was right before has one.
+func (a *login) again(tries int) {
+	a.fresh = tries == 0
+	if tries > 0 {
+		a.h.n.learn("")
+	}
+}
+
+// former is the password that was right before, once for each method.
+func (a *login) former() string {
+	if !a.fresh {
+		return ""
+	}
+	a.fresh = false
+	known := a.h.n.knownPassword()
+	if known != "" {
 		a.remember = known
+	}
+	return known
+}
+
+// askPassword is the one that was right before, and then what somebody types.
+func (a *login) askPassword() (string, error) {
+	if known := a.former(); known != "" {
 		return known, nil
 	}
 	answer, err := a.ask(fmt.Sprintf("%s@%s's password: ", a.h.r.User, a.h.r.HostName), false)
@@ -126,10 +150,10 @@ func (a *login) challenge(name, instruction string, questions []string, echos []
 		return nil, fmt.Errorf("the server asks %d questions at once", len(questions))
 	}
 	single := len(questions) == 1 && !echos[0] && strings.Contains(strings.ToLower(questions[0]), "password")
-	if known := a.h.n.knownPassword(); single && known != "" {
-		a.h.n.learn("")
-		a.remember = known
-		return []string{known}, nil
+	if single {
+		if known := a.former(); known != "" {
+			return []string{known}, nil
+		}
 	}
 	var answers []string
 	for i, q := range questions {
@@ -173,6 +197,10 @@ func (a *login) explain(err error) error {
 	if errors.As(err, &already) {
 		return already
 	}
+	a.h.n.learn("") // what was right is not any more
+	if err != nil && len(a.tried) > manyKeys {
+		a.note("a server cuts a client off who offers many keys: name the right one as identity, and set IdentitiesOnly")
+	}
 	return &AuthError{
 		User: a.h.r.User, Host: a.h.r.address(), Tried: a.tried, Accepts: a.allowed, Notes: a.notes, Err: err,
 	}
@@ -210,7 +238,22 @@ func (a *login) candidates() []candidate {
 		}
 		list = append(list, candidate{&fileSigner{a: a, id: id}, id.name()})
 	}
-	return list
+	return slices.DeleteFunc(list, func(c candidate) bool { return !a.accepted(c.signer.PublicKey()) })
+}
+
+// accepted reports whether the settings let a key be used at all.
+func (a *login) accepted(key ssh.PublicKey) bool {
+	if len(a.h.r.KeyAlgorithms) == 0 {
+		return true
+	}
+	names := signatures(key)
+	if key.Type() != ssh.KeyAlgoRSA && key.Type() != names[0] { // a certificate
+		names = []string{key.Type()}
+		if key.Type() == ssh.CertAlgoRSAv01 {
+			names = []string{ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01}
+		}
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(a.h.r.KeyAlgorithms, name) })
 }
 
 // identities reads what can be offered without opening a private key.

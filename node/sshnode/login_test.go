@@ -29,9 +29,9 @@ func TestKeyTypes(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t)
 	s.keygen("id_ecdsa", "-t", "ecdsa", "-b", "384")
-	s.keygen("id_rsa", "-t", "rsa", "-b", "2048")
-	s.keygen("id_pem", "-t", "rsa", "-b", "2048", "-m", "PEM")
-	s.keygen("id_secret", "-t", "ed25519", "-N", "open sesame")
+	s.keygen("id_rsa", "-t", "rsa", "-b", "1024")
+	s.keygen("id_pem", "-t", "rsa", "-b", "1024", "-m", "PEM")
+	s.keygen("id_secret", "-t", "ed25519", "-a", "1", "-N", "open sesame")
 	s.keygen("id_pemsecret", "-t", "ecdsa", "-m", "PEM", "-N", "open sesame")
 	ask, asked := answers(t, "Enter passphrase for key '"+s.dir, "open sesame")
 	for _, key := range []string{"id_ed25519", "id_ecdsa", "id_rsa", "id_pem", "id_secret", "id_pemsecret"} {
@@ -59,7 +59,7 @@ func TestKeyTypes(t *testing.T) {
 func TestLoginRefused(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t, "PasswordAuthentication yes")
-	s.keygen("id_secret", "-t", "ed25519", "-N", "open sesame")
+	s.keygen("id_secret", "-t", "ed25519", "-a", "1", "-N", "open sesame")
 	s.keygen("id_other", "-t", "ed25519")
 	s.keygen("id_open", "-t", "ed25519")
 	s.write("authorized_keys", s.read("id_secret.pub")+s.read("id_open.pub"))
@@ -146,7 +146,7 @@ func startAgent(t *testing.T, keys ...string) string {
 func TestAgent(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t)
-	s.keygen("id_rsa", "-t", "rsa")
+	s.keygen("id_rsa", "-t", "rsa", "-b", "1024")
 	s.keygen("id_agent", "-t", "ecdsa")
 	s.keygen("id_cert", "-t", "ed25519")
 	s.keygen("ca", "-t", "ed25519")

@@ -25,8 +25,7 @@ type commandConn struct {
 }
 
 // startProxy runs a command as ssh(1) does. What it says on standard error is logged.
-func startProxy(command string, e expander, log *slog.Logger) (net.Conn, error) {
-	text := e.tokens(command)
+func startProxy(text string, log *slog.Logger) (net.Conn, error) {
 	cmd := exec.Command("/bin/sh", "-c", "exec "+text)
 	if runtime.GOOS == "windows" {
 		cmd = exec.Command("cmd", "/c", text)

@@ -17,9 +17,11 @@ import (
 )
 
 // Resolved is what ssh_config(5) says for one host, under the names that it has there. The zero value of a field is that
-// nothing is said, and the usual default holds. Paths may have ~ and the tokens that ssh_config allows; they are filled in
-// here.
+// nothing is said, and the usual default holds.
 type Resolved struct {
+	// Expanded says that ~ and tokens such as %h are filled in already; else that is done here.
+	Expanded bool
+
 	HostName  string
 	Port      uint16
 	User      string
@@ -27,9 +29,12 @@ type Resolved struct {
 
 	IdentityFiles    []string
 	IdentitiesOnly   bool
+	KeyAlgorithms    []string // PubkeyAcceptedAlgorithms, as names that the protocol has
 	CertificateFiles []string
 	IdentityAgent    string   // a socket, "none", "SSH_AUTH_SOCK" or "$VARIABLE"
-	Authentications  []string // PreferredAuthentications; those that are not known here are passed over
+	Authentications  []string // PreferredAuthentications, without those that are switched off; others than ours are passed over
+	BatchMode        bool     // nobody is asked
+	PasswordPrompts  int      // NumberOfPasswordPrompts
 
 	UserKnownHostsFiles   []string
 	GlobalKnownHostsFiles []string
@@ -41,6 +46,7 @@ type Resolved struct {
 	ProxyCommand string   // "none" is none
 
 	ServerAliveInterval time.Duration
+	ServerAliveCountMax int // how many of them may go unanswered, less one; 0 is 1
 	ConnectTimeout      time.Duration
 	BindAddress         string
 	AddressFamily       string // "any", "inet", "inet6"
@@ -59,8 +65,11 @@ const (
 // settle lays what the Spec says over what ssh_config does, and the defaults below both.
 func settle(q Query, s node.SSH, r Resolved) (Resolved, error) {
 	me, home := whoami()
+	var ours []*[]string // lists of paths that were not expanded by whoever resolved them
 	r.HostName = cmp.Or(r.HostName, q.Host)
-	r.HostName = strings.ReplaceAll(strings.ReplaceAll(r.HostName, "%h", q.Host), "%%", "%")
+	if !r.Expanded {
+		r.HostName = strings.ReplaceAll(strings.ReplaceAll(r.HostName, "%h", q.Host), "%%", "%")
+	}
 	r.Port = cmp.Or(q.Port, r.Port, 22)
 	r.User = cmp.Or(q.User, r.User, me)
 	if r.User == "" {
@@ -69,15 +78,19 @@ func settle(q Query, s node.SSH, r Resolved) (Resolved, error) {
 	explicit := len(s.Identities) > 0 || len(r.IdentityFiles) > 0
 	if len(s.Identities) > 0 {
 		r.IdentityFiles = s.Identities
+		ours = append(ours, &r.IdentityFiles)
 	}
 	if !explicit {
 		r.IdentityFiles = usualIdentities(home)
+		ours = append(ours, &r.IdentityFiles)
 	}
 	if len(s.KnownHosts) > 0 {
 		r.UserKnownHostsFiles, r.GlobalKnownHostsFiles = s.KnownHosts, nil
+		ours = append(ours, &r.UserKnownHostsFiles)
 	} else {
 		if len(r.UserKnownHostsFiles) == 0 && home != "" {
 			r.UserKnownHostsFiles = []string{"~/.ssh/known_hosts", "~/.ssh/known_hosts2"}
+			ours = append(ours, &r.UserKnownHostsFiles)
 		}
 		if len(r.GlobalKnownHostsFiles) == 0 {
 			r.GlobalKnownHostsFiles = []string{"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}
@@ -89,7 +102,9 @@ func settle(q Query, s node.SSH, r Resolved) (Resolved, error) {
 	r.StrictHostKeyChecking = cmp.Or(r.StrictHostKeyChecking, "ask")
 	r.IdentityAgent = cmp.Or(s.Agent, r.IdentityAgent, "SSH_AUTH_SOCK")
 	r.ServerAliveInterval = cmp.Or(s.Keepalive, r.ServerAliveInterval, defaultKeepalive)
+	r.ServerAliveCountMax = cmp.Or(r.ServerAliveCountMax, 1)
 	r.ConnectTimeout = cmp.Or(r.ConnectTimeout, defaultConnectTimeout)
+	r.PasswordPrompts = cmp.Or(r.PasswordPrompts, passwordPrompts)
 	if isNone(r.ProxyJump...) {
 		r.ProxyJump = nil
 	}
@@ -97,23 +112,32 @@ func settle(q Query, s node.SSH, r Resolved) (Resolved, error) {
 		r.ProxyCommand = ""
 	}
 
-	e := expander{q: q, r: &r, me: me, home: home}
+	r.expand(expander{q: q, r: &r, me: me, home: home}, s.Agent != "", ours)
+	return r, nil
+}
+
+// expand fills in what is not filled in yet: what ours has, the agent if it is ours, and all the rest unless it is Expanded.
+func (r *Resolved) expand(e expander, agent bool, ours []*[]string) {
 	for _, list := range []*[]string{&r.IdentityFiles, &r.CertificateFiles, &r.UserKnownHostsFiles, &r.GlobalKnownHostsFiles} {
-		*list = slices.Clone(*list)
+		*list = slices.DeleteFunc(slices.Clone(*list), func(path string) bool { return isNone(path) })
+		if r.Expanded && !slices.Contains(ours, list) {
+			continue
+		}
 		for i, path := range *list {
 			(*list)[i] = e.path(path)
 		}
-		*list = slices.DeleteFunc(*list, func(path string) bool { return isNone(path) })
 	}
-	r.RevokedHostKeys = e.path(r.RevokedHostKeys)
+	if (!r.Expanded || agent) && r.IdentityAgent != "SSH_AUTH_SOCK" && !strings.HasPrefix(r.IdentityAgent, "$") {
+		r.IdentityAgent = e.path(r.IdentityAgent)
+	}
 	if isNone(r.RevokedHostKeys) {
 		r.RevokedHostKeys = ""
 	}
-	r.HostAlias = e.tokens(r.HostAlias)
-	if r.IdentityAgent != "SSH_AUTH_SOCK" && !strings.HasPrefix(r.IdentityAgent, "$") {
-		r.IdentityAgent = e.path(r.IdentityAgent)
+	if !r.Expanded {
+		r.RevokedHostKeys = e.path(r.RevokedHostKeys)
+		r.HostAlias = e.tokens(r.HostAlias)
+		r.ProxyCommand = e.tokens(r.ProxyCommand)
 	}
-	return r, nil
 }
 
 func isNone(s ...string) bool { return len(s) == 1 && strings.EqualFold(s[0], "none") }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -170,6 +171,7 @@ func (n *Node) everUp() bool {
 
 func (n *Node) failed(err error, wait time.Duration) {
 	n.mu.Lock()
+	again := n.lastErr != nil && n.lastErr.Error() == err.Error()
 	n.lastErr = err
 	n.next = time.Now().Add(wait)
 	if len(n.links) == 0 && !n.ended {
@@ -180,7 +182,11 @@ func (n *Node) failed(err error, wait time.Duration) {
 		n.state = node.State{Why: clean(err.Error()), Since: since}
 	}
 	n.mu.Unlock()
-	n.log.Warn("cannot connect to the SSH server", "error", err, "again_in", wait.Round(time.Millisecond))
+	level := slog.LevelWarn
+	if again {
+		level = slog.LevelDebug // that was said
+	}
+	n.log.Log(context.Background(), level, "cannot connect to the SSH server", "error", err, "again_in", wait.Round(time.Millisecond))
 }
 
 func (n *Node) added(l *link) {

@@ -77,8 +77,9 @@ func startSSHD(t testing.TB, lines ...string) *openSSH {
 	s := &openSSH{t: t, dir: t.TempDir(), addr: l.Addr().String(), lines: lines}
 	_ = l.Close()
 	// sshd refuses keys in directories that others can write to; those of tests are deep enough in /tmp.
-	s.keygen("host_ed25519", "-t", "ed25519")
-	s.keygen("id_ed25519", "-t", "ed25519")
+	for _, name := range []string{"host_ed25519", "id_ed25519"} {
+		s.write(name+".pub", string(ssh.MarshalAuthorizedKey(writeKey(t, s.path(name)))))
+	}
 	s.write("authorized_keys", s.read("id_ed25519.pub"))
 	s.knows("host_ed25519.pub")
 	s.start()

@@ -14,7 +14,8 @@ import (
 
 // A Head serves one client, from its first byte to the moment when bytes are all that is left to carry. It answers the client
 // in its protocol in every case, refusals included; the error is for the log and the counters. It closes nothing that it was
-// given.
+// given. The client's deadlines have to work: a head ends its own reading by them, once the client is settled, and one that
+// carries requests sets them for each. The ctx of Env's methods ends no later than Serve; what they opened lives on.
 type Head interface {
 	Serve(ctx context.Context, client net.Conn, env Env) (Outcome, error)
 }

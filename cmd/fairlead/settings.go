@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/host"
+	"github.com/fairlead-net/fairlead/node/sshnode"
+	"github.com/fairlead-net/fairlead/password"
+)
+
+// settings is what of a configuration is no forward, as it holds now.
+type settings struct {
+	nodes  *node.Set
+	users  atomic.Pointer[map[string]forward.User]
+	logins *password.Checker
+	sshd   *sshDaemon
+	log    *slog.Logger
+}
+
+func newSettings(o engineOptions) *settings {
+	c := &settings{logins: password.NewChecker(), log: o.log}
+	here := host.New()
+	forNodes := o.node
+	forNodes.Log, forNodes.Secrets = o.log, &sshnode.Secrets{}
+	forNodes.Through = func(name string) (node.Node, error) { return c.nodes.Node(name) }
+	if forNodes.Resolve == nil {
+		forNodes.Resolve = resolveSSH(o.log, slog.LevelDebug)
+	}
+	c.nodes = node.NewSet(here, func(s node.Spec) (node.Remote, error) { return sshnode.New(s, forNodes) }, o.log)
+	c.sshd = &sshDaemon{host: here, state: o.state, log: o.log, changed: make(chan struct{}, 1)}
+	if o.socket != "" {
+		c.sshd.closed = []string{o.socket}
+	}
+	return c
+}
+
+// settle makes s hold. It does not wait.
+func (c *settings) settle(s config.Settings) {
+	users := make(map[string]forward.User, len(s.Users))
+	for _, u := range s.Users {
+		users[u.Name] = u
+	}
+	c.users.Store(&users)
+	c.nodes.Apply(s.Nodes)
+	c.sshd.settle(s.SSHD)
+}
+
+// login checks who wants to use a dynamic forward.
+func (c *settings) login(ctx context.Context, f *forward.Forward, source netip.Addr, name, pass string) (forward.User, error) {
+	var u forward.User
+	known := false
+	if users := c.users.Load(); users != nil {
+		u, known = (*users)[name]
+	}
+	known = known && (len(f.Users) == 0 || slices.Contains(f.Users, name))
+	return u, c.logins.Check(ctx, source, u.Password.Reveal(), known, name, pass)
+}
+
+// run runs the nodes and the SSH server until ctx ends.
+func (c *settings) run(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- c.nodes.Run(ctx) }()
+	c.sshd.run(ctx)
+	return <-done
+}

@@ -1,0 +1,45 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+)
+
+// waiting is why clients of f have to wait: the node that it listens at is away, or the one that it dials from; else "".
+func (r *Relay) waiting(f *forward.Forward) string {
+	if f.ListensAt() != forward.Host {
+		for _, p := range placesOf(f) {
+			r.mu.RLock()
+			l := r.places[p]
+			r.mu.RUnlock()
+			if l == nil {
+				continue
+			}
+			if s, ok := l.stream.(node.Stated); ok && !s.State().Up {
+				return fmt.Sprintf("node %s: %s", f.ListensAt(), s.State().Why)
+			}
+		}
+	}
+	if f.DialsFrom() != forward.Host {
+		if n, err := r.nodes(f.DialsFrom()); err == nil {
+			if s, ok := n.(node.Stated); ok && !s.State().Up {
+				return fmt.Sprintf("node %s: %s", f.DialsFrom(), s.State().Why)
+			}
+		}
+	}
+	return ""
+}
+
+// dialFor is how n is dialled for a session: it is told for whom, where it can pass that on.
+func (s *session) dialFor(n node.Node) dialFunc {
+	if far, ok := n.(node.Introducer); ok {
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return far.DialFor(ctx, s.client, network, addr)
+		}
+	}
+	return n.Dial
+}

@@ -1,0 +1,113 @@
+package sshd
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// A direction that is silent holds a small buffer, one that is busy a large one.
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 128 << 10
+)
+
+var large = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+
+// carry moves bytes both ways until both directions have ended and the client has let go of the channel. When one direction
+// ends, the other side is told and the other direction goes on.
+func carry(channel ssh.Channel, requests <-chan *ssh.Request, target net.Conn, f *flow) {
+	up, down := make(chan struct{}), make(chan struct{})
+	go func() { defer close(up); toTarget(watched{target, f}, channel) }()
+	go func() { defer close(down); toClient(channel, target) }()
+	go closeAfter(channel, up, down)
+	for r := range requests {
+		_ = r.Reply(false, nil)
+	}
+	// The requests end with the channel. What the client has sent is still written; what the target sends, nobody would get.
+	<-up
+	_ = target.Close()
+	<-down
+}
+
+func closeAfter(channel ssh.Channel, up, down <-chan struct{}) {
+	<-up
+	<-down
+	_ = channel.Close()
+}
+
+// watched is a target of which the flow knows how long it lets the client wait.
+type watched struct {
+	net.Conn
+	flow *flow
+}
+
+func (w watched) Write(p []byte) (int, error) {
+	w.flow.waiting.Store(time.Now().UnixNano())
+	n, err := w.Conn.Write(p)
+	w.flow.waiting.Store(0)
+	return n, err
+}
+
+// toTarget is the direction from the client.
+func toTarget(target watched, channel ssh.Channel) {
+	if copyBytes(target, channel) != nil {
+		_ = target.Close()
+		return
+	}
+	closeWrite(target.Conn)
+}
+
+// toClient is the direction from the target.
+func toClient(channel ssh.Channel, target net.Conn) {
+	if copyBytes(channel, target) != nil {
+		_ = channel.Close()
+		return
+	}
+	_ = channel.CloseWrite()
+}
+
+func closeWrite(conn net.Conn) {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	} else {
+		_ = conn.Close()
+	}
+}
+
+// copyBytes is io.Copy with a buffer of the size that the traffic has. The error is nil at the end of from.
+func copyBytes(to io.Writer, from io.Reader) error {
+	small := make([]byte, smallBuffer)
+	var big *[]byte
+	defer func() {
+		if big != nil {
+			large.Put(big)
+		}
+	}()
+	for {
+		buffer := small
+		if big != nil {
+			buffer = *big
+		}
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case big == nil && n == len(buffer):
+			big = large.Get().(*[]byte)
+		case big != nil && n < smallBuffer:
+			large.Put(big)
+			big = nil
+		}
+	}
+}

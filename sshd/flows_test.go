@@ -1,0 +1,56 @@
+package sshd
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTooManyStuckFlows(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	heavy, light := &client{}, &client{}
+	flows := make([]*flow, 0, 12)
+	add := func(c *client, name string, ago time.Duration) {
+		f := &flow{client: c, end: func() {}}
+		f.Target = name
+		if ago > 0 {
+			f.waiting.Store(now.Add(-ago).UnixNano())
+		}
+		flows = append(flows, f)
+	}
+	for i := range 5 {
+		add(heavy, string(rune('a'+i)), time.Duration(20+i)*time.Second)
+	}
+	add(heavy, "new", time.Second)
+	add(heavy, "moving", 0)
+	add(light, "light", time.Hour)
+	var names []string
+	for _, f := range tooMany(flows, now.Add(-stuckTime), 4) {
+		names = append(names, f.Target)
+	}
+	if got := strings.Join(names, " "); got != "e d" {
+		t.Errorf("ended are %q, want those of the heavy client that have waited longest", got)
+	}
+	if n := len(tooMany(flows, now.Add(-stuckTime), 6)); n != 0 {
+		t.Errorf("%d are ended, and there is room", n)
+	}
+}
+
+func TestThrottle(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	var th throttle
+	for range 100 {
+		th.log(log, slog.LevelInfo, "once")
+	}
+	if n := strings.Count(out.String(), "once"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+	th.next = time.Time{}
+	th.log(log, slog.LevelInfo, "again")
+	if !strings.Contains(out.String(), "left_out=99") {
+		t.Errorf("%s", out.String())
+	}
+}

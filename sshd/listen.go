@@ -1,0 +1,215 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// placeTime is how long opening or closing a listener may take.
+const placeTime = 30 * time.Second
+
+// A placed listener is one that stands for the client.
+type placed struct {
+	asked address // with the port that was picked, if none was asked
+	claim string
+	name  string
+	bound forward.Listen
+}
+
+// serveRequests answers requests one after the other, since answers have nothing but their order (RFC 4254, section 4).
+func (c *client) serveRequests(ctx context.Context, requests <-chan *ssh.Request) {
+	for r := range requests {
+		var err error
+		switch r.Type {
+		case requestForward, requestForwardUnix:
+			c.servePlace(ctx, r)
+			continue
+		case requestCancel, requestCancelUnix:
+			err = c.withdraw(ctx, r)
+		case requestNoMoreSession:
+			c.noMoreSessions.Store(true)
+		default:
+			err = errors.ErrUnsupported // keepalives are happy with any answer
+		}
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
+		}
+		_ = r.Reply(err == nil, nil)
+	}
+}
+
+// servePlace answers before anybody is connected to the client: it knows a port that was picked from the answer alone.
+func (c *client) servePlace(ctx context.Context, r *ssh.Request) {
+	c.node.placing.Lock()
+	defer c.node.placing.Unlock()
+	answer, err := c.place(ctx, r)
+	if err != nil {
+		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
+	}
+	_ = r.Reply(err == nil, answer)
+}
+
+func parseAsked(r *ssh.Request) (address, error) {
+	if r.Type == requestForwardUnix || r.Type == requestCancelUnix {
+		return parseForwardUnix(r.Payload)
+	}
+	return parseForward(r.Payload)
+}
+
+// place has a listener opened. The answer is the port, if the client left it open.
+func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
+	asked, err := parseAsked(r)
+	if err != nil {
+		return nil, err
+	}
+	rights, err := c.rights()
+	if err != nil {
+		return nil, err
+	}
+	if !rights.mayListen(asked) || isOneOf(asked.path, c.server.o.ClosedSockets) {
+		return nil, fmt.Errorf("to listen at %s is not permitted by the key", asked)
+	}
+	ctx, cancel := context.WithTimeout(ctx, placeTime)
+	defer cancel()
+	listen, err := c.listenFor(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	// Listeners on ports that are picked are told apart by the client, too: there is nothing to take over.
+	claim := listen.String()
+	if asked.path == "" && asked.port == 0 {
+		claim = fmt.Sprintf("%s of %p, %d", claim, c, c.node.next())
+	} else if c.node.has(claim) {
+		return nil, fmt.Errorf("the client listens at %s already", asked)
+	}
+	undo, ok := c.server.claims.take(c.node.key, claim, c)
+	if !ok {
+		return nil, fmt.Errorf("the key has %d listeners, which is the most", c.server.o.MaxListeners)
+	}
+	name, bound, err := c.server.o.Forwards.Put(ctx, c.node.key, listen, c.node)
+	if err != nil {
+		undo()
+		return nil, fmt.Errorf("to listen at %s: %w", asked, err)
+	}
+	p := &placed{asked: asked, claim: claim, name: name, bound: bound}
+	var answer []byte
+	if asked.path == "" && asked.port == 0 {
+		p.asked.port = firstPort(bound)
+		answer = ssh.Marshal(portMessage{uint32(p.asked.port)})
+	}
+	c.node.add(p)
+	c.log.Info("SSH client listens", "at", bound.String(), "forward", name)
+	return answer, nil
+}
+
+func firstPort(l forward.Listen) uint16 {
+	if len(l.Ports.Ranges) == 0 {
+		return 0
+	}
+	return l.Ports.Ranges[0].First
+}
+
+// withdraw closes a listener that the client no longer wants.
+func (c *client) withdraw(ctx context.Context, r *ssh.Request) error {
+	asked, err := parseAsked(r)
+	if err != nil {
+		return err
+	}
+	p := c.node.take(asked)
+	if p == nil {
+		return fmt.Errorf("the client does not listen at %s", asked)
+	}
+	return c.remove(ctx, p)
+}
+
+func (c *client) remove(ctx context.Context, p *placed) error {
+	ctx, cancel := context.WithTimeout(ctx, placeTime)
+	defer cancel()
+	c.server.claims.giveBack(c.node.key, p.claim, c)
+	return c.server.o.Forwards.Delete(ctx, p.name, c.node)
+}
+
+// giveBack closes all that the client listens for. It does so after the connection has ended, and whether or not ctx has.
+func (c *client) giveBack(ctx context.Context) {
+	for _, p := range c.node.takeAll() {
+		if err := c.remove(context.WithoutCancel(ctx), p); err != nil {
+			c.log.Warn("a listener of a client that left was not closed", "forward", p.name, "error", err)
+		}
+	}
+}
+
+// mayListen is what the key says. Hosts are compared as the client wrote them; "localhost" is what clients say when they were
+// told none (sshd(8), permitlisten).
+func (r *Rights) mayListen(a address) bool {
+	if !r.forwarding || r.listen == nil {
+		return r.forwarding
+	}
+	return a.path == "" && slices.ContainsFunc(r.listen, func(p place) bool {
+		return (p.port == 0 || p.port == a.port) && matchPattern(strings.ToLower(a.host), p.host)
+	})
+}
+
+// listenFor is where a client listens that asked for a, as GatewayPorts has it (sshd_config(5)).
+func (c *client) listenFor(ctx context.Context, a address) (forward.Listen, error) {
+	if a.path != "" {
+		return forward.Listen{Path: a.path}, nil
+	}
+	l := forward.Listen{Networks: forward.TCP, Ports: forward.Ports{Ranges: []forward.Range{{First: a.port, Last: a.port}}}}
+	var err error
+	l.Addr, err = gatewayAddr(ctx, c.server.o.GatewayPorts, a.host, c.server.o.Lookup)
+	return l, err
+}
+
+// The addresses that clients reach from this host alone.
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// gatewayAddr is the address for a host that a client asked for; zero is every address. "localhost" is 127.0.0.1.
+func gatewayAddr(ctx context.Context, gatewayPorts, host string, lookup func(context.Context, string) ([]netip.Addr, error)) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(host)
+	addr = addr.Unmap()
+	switch {
+	case gatewayPorts == "yes":
+		return netip.Addr{}, nil
+	case gatewayPorts == "no":
+		if addr == loopback4 || addr == loopback6 {
+			return addr, nil
+		}
+		return loopback4, nil
+	case host == "" || host == "*":
+		return netip.Addr{}, nil
+	case strings.EqualFold(host, "localhost"):
+		return loopback4, nil
+	case err == nil:
+		return addr.WithZone(""), nil
+	}
+	addrs, err := lookup(ctx, host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if len(addrs) == 0 {
+		return netip.Addr{}, fmt.Errorf("%s has no address", host)
+	}
+	return addrs[0].Unmap().WithZone(""), nil
+}
+
+func (a address) String() string {
+	if a.path != "" {
+		return a.path
+	}
+	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port)))
+}
