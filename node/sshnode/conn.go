@@ -85,12 +85,7 @@ func (c *conn) Close() error {
 		err = nil
 		close(c.closed)
 		c.endWrite()
-		select {
-		case <-c.out.stopped:
-			c.finish()
-		default:
-			go c.lingerOn()
-		}
+		go c.lingerOn() // even the word that it is closed may have to wait for a connection that is stuck
 	})
 	return err
 }

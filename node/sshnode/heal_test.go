@@ -22,7 +22,6 @@ type proxy struct {
 	net.Listener
 	to   string
 	mute atomic.Bool
-	once sync.Once
 	mu   sync.Mutex
 	all  []net.Conn
 }
@@ -72,12 +71,14 @@ func carry(to, from net.Conn, cut func() bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		k, err := from.Read(buf)
-		if cut() {
-			continue // and nothing is ever closed
-		}
-		if err != nil {
+		switch {
+		case err != nil && cut():
+			return // and nothing is closed
+		case err != nil:
 			_ = to.Close()
 			return
+		case cut():
+			continue
 		}
 		_, _ = to.Write(buf[:k])
 	}
@@ -89,7 +90,7 @@ func TestCutSilently(t *testing.T) {
 	p := startTestProxy(t, s.addr)
 	spec := s.spec()
 	spec.Target = "root@" + p.Addr().String()
-	spec.Keepalive = 100 * time.Millisecond
+	spec.Keepalive = 300 * time.Millisecond
 	_, port, _ := net.SplitHostPort(p.Addr().String())
 	s.write("known_hosts", "[127.0.0.1]:"+port+" "+s.read("host_ed25519.pub"))
 	n := runNode(t, spec, Options{})

@@ -129,7 +129,6 @@ func TestSettings(t *testing.T) {
 		t.Error(err)
 	}
 	e := expander{q: Query{Host: "alias"}, r: &Resolved{HostName: "h", Port: 1, User: "u"}, home: "/home/u"}
-	t.Log(e.path("~/%h_%n_%p_%r_%%"))
 	if got := e.path("~/%h_%n_%p_%r_%%_%z_$HOME"); got != "/home/u/h_alias_1_u_%_%z_$HOME" {
 		t.Error(got)
 	}

@@ -88,17 +88,20 @@ func (l *link) release() { l.channels.Add(-1) }
 func (l *link) watch() {
 	wait := time.NewTimer(l.keepalive)
 	defer wait.Stop()
-	asked := 0 // since something was heard
+	asked, last := 0, l.conn.heard() // how often, since then
 	for {
 		select {
 		case <-l.done:
 			return
 		case <-wait.C:
 		}
-		silent := time.Since(l.conn.heard())
+		heard := l.conn.heard()
+		if !heard.Equal(last) {
+			asked, last = 0, heard
+		}
+		silent := time.Since(heard)
 		switch {
 		case silent < l.keepalive:
-			asked = 0
 			wait.Reset(l.keepalive - silent)
 		case asked < l.unanswered:
 			asked++
