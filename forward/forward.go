@@ -59,6 +59,7 @@ type Forward struct {
 
 	// Of a dynamic forward.
 	Users  []string // who may use it, logged in; none: everybody declared, where clients have to log in at all
+	Anyone bool     // nobody logs in, wherever clients come from: no file says so, only who starts it by hand and sees it run
 	Policy Policy   // where its clients may go
 	PAC    PAC
 }
@@ -76,7 +77,7 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
 		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen &&
-		slices.Equal(f.Users, g.Users) && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
+		slices.Equal(f.Users, g.Users) && f.Anyone == g.Anyone && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
 }
 
 // SameListener reports whether f and g claim the same traffic: the same listen, from, except and interface.

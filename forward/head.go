@@ -36,7 +36,7 @@ func (f *Forward) Dynamic() Head {
 // all do where Users says who they are.
 func (f *Forward) NeedsLogin() bool {
 	local := f.Listen.IsUnix() || f.Listen.Addr.IsLoopback()
-	return len(f.Users) > 0 || !local
+	return len(f.Users) > 0 || !local && !f.Anyone
 }
 
 func (f *Forward) validateDynamic(bad func(field, format string, args ...any)) {

@@ -21,6 +21,9 @@ func (c *sshCommand) startForwards(ctx context.Context) (*sshForwarding, error) 
 	if err != nil || len(plan.groups) == 0 {
 		return nil, err
 	}
+	for _, warning := range plan.warnings {
+		c.voice.warn("Warning: %s", warning)
+	}
 	e := newEngine(engineOptions{nftables: kernel.ForegroundTable(), store: store.Memory(), log: c.voice.logger()})
 	for name, n := range plan.nodes {
 		e.settings.nodes.Join(name, n)

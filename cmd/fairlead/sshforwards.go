@@ -24,8 +24,9 @@ const sshNodeName = "ssh"
 
 // An sshPlan is forwardings as forwards, and the nodes that they name.
 type sshPlan struct {
-	groups []sshGroup
-	nodes  map[string]node.Node
+	warnings []string
+	groups   []sshGroup
+	nodes    map[string]node.Node
 }
 
 // An sshGroup is the forwards of one forwarding: two where that is for both loopback addresses, of which one suffices.
@@ -78,6 +79,7 @@ func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f s
 	made.To = []forward.Target{target}
 	if f.Dynamic {
 		made.Policy.Permit = []forward.Rule{{Host: "*"}} // the server says where its user may go
+		made.Anyone = true                               // as ssh(1) has it; who asks for more than loopback is told
 	}
 	if f.Listen.Path != "" {
 		path, err := filepath.Abs(f.Listen.Path)
@@ -99,6 +101,9 @@ func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f s
 			one.Name = fmt.Sprintf("%s.%d", name, i+1)
 		}
 		one.Listen = forward.Listen{Networks: forward.TCP, Addr: addr, Ports: onePort(f.Listen.Port)}
+		if f.Dynamic && !addr.IsLoopback() {
+			p.warnings = append(p.warnings, g.text+": a proxy without a login; whoever reaches the port uses it as you")
+		}
 		g.forwards = append(g.forwards, &one)
 	}
 	return p.add(g)
