@@ -88,20 +88,26 @@ func (l *link) release() { l.channels.Add(-1) }
 func (l *link) watch() {
 	wait := time.NewTimer(l.keepalive)
 	defer wait.Stop()
-	asked := 0 // since something was heard
+	asked := 0         // since something was heard
+	var last time.Time // that it was asked
 	for {
 		select {
 		case <-l.done:
 			return
 		case <-wait.C:
 		}
-		silent := time.Since(l.conn.heard())
+		heard := l.conn.heard()
+		if heard.After(last) { // an answer, even if it came at once and this timer is late
+			asked = 0
+		}
+		silent := time.Since(heard)
 		switch {
 		case silent < l.keepalive:
 			asked = 0
 			wait.Reset(l.keepalive - silent)
 		case asked < l.unanswered:
 			asked++
+			last = time.Now()
 			// The request may block as the connection does. It ends with it.
 			go func() { _, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil) }()
 			wait.Reset(l.keepalive)
