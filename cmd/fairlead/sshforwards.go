@@ -36,16 +36,16 @@ type sshGroup struct {
 }
 
 // planSSH makes forwards of forwardings. Names of local bind addresses are looked up. report is told of ports that the server
-// picked.
+// picked and of proxies that are open to everybody.
 func planSSH(ctx context.Context, h *sshconfig.Host, server node.Node, report io.Writer) (*sshPlan, error) {
 	p := &sshPlan{nodes: map[string]node.Node{sshNodeName: server}}
 	for i, f := range h.LocalForwards {
-		if err := p.local(ctx, h, fmt.Sprintf("L%d", i+1), f); err != nil {
+		if err := p.local(ctx, h, fmt.Sprintf("L%d", i+1), f, report); err != nil {
 			return nil, fmt.Errorf("-L %s: %w", f, err)
 		}
 	}
 	for i, f := range h.DynamicForwards {
-		if err := p.local(ctx, h, fmt.Sprintf("D%d", i+1), f); err != nil {
+		if err := p.local(ctx, h, fmt.Sprintf("D%d", i+1), f, report); err != nil {
 			return nil, fmt.Errorf("-D %s: %w", f, err)
 		}
 	}
@@ -68,7 +68,7 @@ func (p *sshPlan) add(g sshGroup) error {
 }
 
 // local plans a forwarding that listens here.
-func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f sshconfig.Forward) error {
+func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f sshconfig.Forward, report io.Writer) error {
 	g := sshGroup{text: "-" + name[:1] + " " + f.String()}
 	made := forward.Forward{Name: name, Origin: forward.OriginCLI, Via: sshNodeName, Carry: forward.CarryRelay}
 	target, err := sshTarget(f)
@@ -99,9 +99,39 @@ func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f s
 			one.Name = fmt.Sprintf("%s.%d", name, i+1)
 		}
 		one.Listen = forward.Listen{Networks: forward.TCP, Addr: addr, Ports: onePort(f.Listen.Port)}
+		if f.Dynamic && !addr.IsLoopback() {
+			p.openProxy(&one, f, addr, report)
+		}
 		g.forwards = append(g.forwards, &one)
 	}
 	return p.add(g)
+}
+
+// openProxy has a proxy listen beyond loopback without a login, which no forward does by itself: who types such a -D asks for
+// what OpenSSH does. It is said once more, since it is rarely meant.
+func (p *sshPlan) openProxy(made *forward.Forward, f sshconfig.Forward, addr netip.Addr, report io.Writer) {
+	made.At, made.Listen.Addr = "open-"+made.Name, loopbacks[0]
+	text := ":" + strconv.Itoa(int(f.Listen.Port))
+	network := "tcp"
+	if addr.IsValid() {
+		text = netip.AddrPortFrom(addr, f.Listen.Port).String()
+		if network = "tcp6"; addr.Is4() {
+			network = "tcp4"
+		}
+	}
+	p.nodes[made.At] = &sshOpenNode{Node: host.New(), network: network, addr: text}
+	fmt.Fprintf(report, "Warning: -D %s: whoever reaches this port uses the proxy without logging in\n", f)
+}
+
+// An sshOpenNode is this host, with a listener at the address that was typed.
+type sshOpenNode struct {
+	node.Node
+	network, addr string
+}
+
+// Listen listens there, whatever the forward has in its place.
+func (n *sshOpenNode) Listen(ctx context.Context, _, _ string) (net.Listener, error) {
+	return n.Node.Listen(ctx, n.network, n.addr)
 }
 
 func onePort(port uint16) forward.Ports {

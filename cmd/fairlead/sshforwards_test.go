@@ -35,7 +35,8 @@ func TestSSHPlan(t *testing.T) {
 		{"-L localhost:8080:127.0.0.1:80", "L1 tcp/127.0.0.1:8080 > 127.0.0.1:80; L1.2 tcp/[::1]:8080 > 127.0.0.1:80"},
 		{"-L *:8080:h:80 -L :81:h:82", "L1 tcp/8080 > h:80; L2 tcp/81 > h:82"},
 		{"-4 -L *:8080:h:80", "L1 tcp/0.0.0.0:8080 > h:80"},
-		{"-g -L 8080:h:80 -D 1080", "L1 tcp/8080 > h:80; D1 tcp/1080 > socks"},
+		{"-g -L 8080:h:80 -D 1080", "L1 tcp/8080 > h:80; D1 tcp/127.0.0.1:1080 at open-D1 > socks"},
+		{"-D 127.0.0.2:1080", "D1 tcp/127.0.0.2:1080 > socks"},
 		{"-g -L 127.0.0.2:8080:h:80", "L1 tcp/127.0.0.2:8080 > h:80"},
 		{"-L /l:/r", "L1 unix:/l > unix:/r"},
 		{"-D 1080", "D1 tcp/127.0.0.1:1080 > socks; D1.2 tcp/[::1]:1080 > socks"},
@@ -74,6 +75,8 @@ func TestSSHPlan(t *testing.T) {
 					server.at = nil
 					_, _ = p.nodes[f.At].Listen(t.Context(), "tcp", f.Listen.Path)
 					at = server.at[0]
+				} else if strings.HasPrefix(f.At, "open-") {
+					at += " at " + f.At
 				} else if f.Via != sshNodeName {
 					t.Errorf("%s: %s dials from %q", c.args, f.Name, f.Via)
 				}
