@@ -53,18 +53,28 @@ func (c *sshChannel) ask(name string, payload any) error {
 }
 
 // carry copies until the server has closed the channel: in to it, its output to out and errs. It does not wait for in, which
-// cannot be called off.
-func (c *sshChannel) carry(in io.Reader, out, errs io.Writer) error {
+// cannot be called off, nor, when ctx ends, for the server, which may keep a channel open for as long as its command runs:
+// what still copies then ends with the connection.
+func (c *sshChannel) carry(ctx context.Context, in io.Reader, out, errs io.Writer) error {
 	var outputs sync.WaitGroup
 	var failed error
 	outputs.Go(func() { failed = copyOutput(out, c.Channel) })
 	outputs.Go(func() { _ = copyOutput(errs, c.Stderr()) })
 	go copyInput(c.Channel, in)
-	for r := range c.requests { // ends when the channel is closed
-		c.answer(r)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for r := range c.requests { // ends when the channel is closed
+			c.answer(r)
+		}
+		outputs.Wait()
+	}()
+	select {
+	case <-closed:
+		return failed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	outputs.Wait()
-	return failed
 }
 
 // copyOutput copies what the server says. After an error the rest is thrown away, so that the channel does not stand still.

@@ -63,6 +63,9 @@ func resolvedOf(h *sshconfig.Host) (sshnode.Resolved, error) {
 	if h.BatchMode && r.StrictHostKeyChecking == "ask" {
 		r.StrictHostKeyChecking = "yes"
 	}
+	if h.Said("ServerAliveCountMax") {
+		r.ServerAliveCountMax = h.ServerAliveCountMax
+	}
 	// A list that was said and is empty says none: nothing is a file of that name.
 	for _, list := range []struct {
 		keyword string

@@ -64,17 +64,22 @@ func (s *sshSession) run(ctx context.Context, client *ssh.Client) (int, error) {
 			in = s.typed(cancel)
 		}
 	}
-	err = ch.carry(in, s.out, s.errs)
+	err = ch.carry(ctx, in, s.out, s.errs)
 	s.cook()
 	switch {
-	case err != nil && ctx.Err() == nil:
+	case errors.Is(err, context.Canceled):
+		if tty {
+			s.log.info("Connection to %s closed.", s.host.Hostname)
+		}
+		return exitSSH, nil // by a signal, or by ~.
+	case err != nil:
 		return exitSSH, err
 	case ch.status >= 0:
 		if tty {
 			s.log.info("Connection to %s closed.", s.host.Hostname)
 		}
 		return ch.status, nil
-	case ctx.Err() == nil && ch.signal == "" && s.host.SessionType != "subsystem":
+	case ch.signal == "" && s.host.SessionType != "subsystem":
 		s.log.warn("Connection to %s closed by remote host.", s.host.Hostname)
 	case tty:
 		s.log.info("Connection to %s closed.", s.host.Hostname)

@@ -36,5 +36,10 @@ func carryStdio(ctx context.Context, client *ssh.Client, to sshconfig.End, in io
 		return fmt.Errorf("-W %s: %w", to, err)
 	}
 	defer ch.Close()
-	return ch.carry(in, out, io.Discard)
+	if err := ch.carry(ctx, in, out, io.Discard); ctx.Err() != nil {
+		return &exitError{code: exitSSH}
+	} else if err != nil {
+		return fmt.Errorf("-W %s: %w", to, err)
+	}
+	return nil
 }

@@ -221,6 +221,33 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// TestServerThatAnswersIsKept has an idle connection asked many times: whoever answers lives.
+func TestServerThatAnswersIsKept(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	s := startServer(t, &ssh.ServerConfig{}, func(_ *ssh.ServerConn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+		go func() {
+			for r := range reqs {
+				asked.Add(1)
+				_ = r.Reply(false, nil)
+			}
+		}()
+		for range chans {
+		}
+	})
+	spec := s.spec()
+	spec.Keepalive = 50 * time.Millisecond
+	n := runNode(t, spec, Options{})
+	up(t, n)
+	n.mu.Lock()
+	first := n.links[0]
+	n.mu.Unlock()
+	eventually(t, "the server was asked often", func() bool { return asked.Load() > 10 })
+	if !first.alive() {
+		t.Errorf("the connection was given up: %v", first.reason)
+	}
+}
+
 // TestFlood has a server open channels that nobody asked for, and more of the others than anybody takes.
 func TestFlood(t *testing.T) {
 	t.Parallel()
