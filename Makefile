@@ -14,10 +14,12 @@ ARCH     ?= $(shell go env GOARCH)
 # os/arch[/variant]; mipsle without a floating-point unit is the usual small router.
 TARGETS  ?= linux/amd64 linux/arm64 linux/arm/7 linux/mipsle/softfloat darwin/amd64 darwin/arm64 \
             freebsd/amd64 freebsd/arm64 windows/amd64 windows/arm64
-RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./store/... ./table/... ./api/... ./cmd/...
+RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./store/... ./table/... ./api/... ./cmd/... ./sshd/... \
+            ./password/... ./internal/sshchan/...
 
-# What the tests in network namespaces run beside our own code.
-NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf
+# What the tests in network namespaces, and those with real SSH programs, run beside our own code.
+NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf \
+               ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy
 
 .PHONY: all build
 all build:

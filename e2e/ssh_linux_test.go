@@ -112,6 +112,7 @@ func children(t *testing.T, parent int) []int {
 func TestSSHNode(t *testing.T) {
 	lab := netlab.Gateway(t)
 	s := sshd(t, lab.Server, 2022, netlab.Server4)
+	other := sshd(t, lab.Peer, 2022, netlab.Peer4)
 	nginx(t, lab.Peer, 8080)   // reached from the server
 	nginx(t, lab.Client, 8081) // reached from the gateway
 	dir := t.TempDir()
@@ -124,6 +125,19 @@ known_hosts = "%[2]s"
 config = "none"
 agent = "none"
 keepalive = "1s"
+[node.other]
+ssh = "root@192.168.1.20:2022"
+jump = "bastion"
+identity = "%[4]s"
+known_hosts = "%[5]s"
+config = "none"
+agent = "none"
+connections = 2
+[forward.between]
+at = "bastion"
+listen = "6001"
+to = "127.0.0.1:8080"
+via = "other"
 [forward.local]
 listen = "5000"
 to = "192.168.1.20:8080"
@@ -148,8 +162,8 @@ via = "bastion"
 at = "bastion"
 listen = "127.0.0.1:1081"
 to = "socks"
-`, s.key, s.knownHosts, dir))
-	all := []string{"local relay up", "local-unix relay up", "remote relay up", "remote-unix relay up", "dynamic relay up", "remote-dynamic relay up"}
+`, s.key, s.knownHosts, dir, other.key, other.knownHosts))
+	all := []string{"between relay up", "local relay up", "local-unix relay up", "remote relay up", "remote-unix relay up", "dynamic relay up", "remote-dynamic relay up"}
 	works := func() {
 		t.Helper()
 		d.wait("everything is up", func() bool {
@@ -168,6 +182,7 @@ to = "socks"
 		}{
 			{lab.Client, "hello from peer\n", "curl -sS -m 5 http://203.0.113.1:5000/"},
 			{lab.Server, "hello from client\n", "curl -sS -m 5 http://127.0.0.1:6000/"},
+			{lab.Server, "hello from peer\n", "curl -sS -m 5 http://127.0.0.1:6001/"},
 			{lab.Peer, "hello from client\n", "curl -sS -m 5 http://192.168.1.10:6000/"},
 			{lab.Server, "hello from client\n", "curl -sS -m 5 --unix-socket " + dir + "/remote http://x/"},
 			{lab.Host, "hello from peer\n", "curl -sS -m 5 --socks5-hostname 127.0.0.1:1080 http://192.168.1.20:8080/"},
@@ -177,6 +192,14 @@ to = "socks"
 			args := strings.Fields(c.args)
 			if got := c.from.Run(t, args[0], args[1:]...); got != c.want {
 				t.Errorf("%s: got %q, want %q", c.args, got, c.want)
+			}
+		}
+		// OpenSSH through the proxy of a forward, as people reach a host behind one.
+		for _, kind := range []string{"nc -X 5 -x 127.0.0.1:1080 %h %p", "nc -X connect -x 127.0.0.1:1080 %h %p", "connect-proxy -S 127.0.0.1:1080 %h %p"} {
+			got := lab.Host.Run(t, "ssh", "-F", "none", "-i", other.key, "-o", "UserKnownHostsFile="+other.knownHosts, "-o", "BatchMode=yes",
+				"-o", "ProxyCommand="+kind, "-p", "2022", "root@192.168.1.20", "echo through")
+			if got != "through\n" {
+				t.Errorf("ssh by %s: got %q", kind, got)
 			}
 		}
 		if got := lab.Client.Feed(t, "ping", "socat", "-t2", "-", "TCP4:203.0.113.1:5001"); got != "ping" {
