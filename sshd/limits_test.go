@@ -148,6 +148,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 	key := newTestKey(t)
 	s := startServer(t, func(o *Options) { o.MaxConnections = 1 }, key.line("", ""))
 	first := s.dial(t, key)
+	// The client has logged in a moment before the server counts it; after an answer it is counted.
+	if _, _, err := first.SendRequest(requestKeepalive, true, nil); err != nil {
+		t.Fatal(err)
+	}
 	if c, err := s.tryDial(ssh.PublicKeys(key.Signer)); err == nil {
 		if err := c.Wait(); err == nil {
 			t.Error("the second stays")
