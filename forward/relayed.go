@@ -17,8 +17,6 @@ func (f *Forward) Draining(t Target) bool { return slices.Contains(f.Drain, t) }
 // relayKey says which key of f the relay alone honours and why, or "".
 func (f *Forward) relayKey() string {
 	switch {
-	case f.Dynamic() != HeadNone:
-		return "each client tells the relay where it goes"
 	case f.BandwidthPerSource > 0:
 		return "bandwidth_per_source is shaped by the relay"
 	case f.ConnectTimeout > 0:
