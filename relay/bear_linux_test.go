@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/host"
+)
+
+// A bearingNode is a node whose connections carry sockets by themselves, with goroutines here.
+type bearingNode struct {
+	node.Node
+	refuses bool
+	borne   atomic.Int64
+}
+
+type bearingConn struct {
+	net.Conn
+	node *bearingNode
+}
+
+func (n *bearingNode) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := n.Node.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &bearingConn{c, n}, nil
+}
+
+func (n *bearingNode) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	l, err := n.Node.Listen(ctx, network, addr)
+	return &bearingListener{l, n}, err
+}
+
+type bearingListener struct {
+	net.Listener
+	node *bearingNode
+}
+
+func (l *bearingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &bearingConn{c, l.node}, nil
+}
+
+func (c *bearingConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+type bearing struct {
+	socket, conn net.Conn
+	from, to     atomic.Uint64
+}
+
+func (c *bearingConn) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
+	if c.node.refuses {
+		return nil, false
+	}
+	c.node.borne.Add(1)
+	file := os.NewFile(uintptr(fd), "borne")
+	socket, err := net.FileConn(file)
+	_ = file.Close()
+	if err != nil {
+		panic(err)
+	}
+	b := &bearing{socket: socket, conn: c.Conn}
+	go func() {
+		var both sync.WaitGroup
+		both.Go(func() { b.move(c.Conn, socket, &b.from) })
+		both.Go(func() { b.move(socket, c.Conn, &b.to) })
+		both.Wait()
+		b.Kill()
+		o.Ended()
+	}()
+	return b, true
+}
+
+func (b *bearing) move(to, from net.Conn, count *atomic.Uint64) {
+	n, _ := io.Copy(to, from)
+	count.Add(uint64(n))
+	_ = closeWrite(to)
+}
+
+func (b *bearing) Moved() (from, to uint64) { return b.from.Load(), b.to.Load() }
+
+func (b *bearing) Kill() {
+	_ = b.socket.Close()
+	_ = b.conn.Close()
+}
+
+// TestBorne has a node's connections carry the sockets of streams, in either direction; one that cannot leaves that to the
+// relay.
+func TestBorne(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		n := &bearingNode{Node: host.New(), refuses: refuses}
+		r := start(t, nil, Options{Nodes: func(name string) (node.Node, error) {
+			if name == forward.Host {
+				return host.New(), nil
+			}
+			return n, nil
+		}})
+		addr := serve(t, "tcp", "127.0.0.1:0", echo).String()
+		out, in := fwd(t, "out", "127.0.0.1:"+freePort(t), addr), fwd(t, "in", "127.0.0.1:"+freePort(t), addr)
+		out.Via, in.At = "far", "far"
+		apply(t, r, out, in)
+		for _, f := range []*forward.Forward{out, in} {
+			to := "127.0.0.1:" + f.Listen.Ports.String()
+			c := dial(t, "tcp", to)
+			ask(t, c, "ping")
+			_ = closeWrite(c)
+			if got, err := io.ReadAll(c); err != nil || len(got) != 0 {
+				t.Errorf("%s: at the end %q, %v", f.Name, got, err)
+			}
+			_ = c.Close()
+			eventually(t, "the session to end", func() bool { return r.Stats()[f.Name].Open == 0 })
+			if s := r.Stats()[f.Name]; s.Total != 1 || s.BytesIn != 4 || s.BytesOut != 4 {
+				t.Errorf("%s counts %+v", f.Name, s)
+			}
+			if want := map[bool]int64{false: 1}[refuses]; n.borne.Load() != want {
+				t.Errorf("%s: %d were borne, not %d", f.Name, n.borne.Load(), want)
+			}
+
+			c = dial(t, "tcp", to)
+			eventually(t, "the session to be listed", func() bool { return r.Stats()[f.Name].Open == 1 })
+			list, _ := r.Sessions()
+			if err := r.Kill(list[0].ID); err != nil {
+				t.Error(err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err == nil {
+				t.Errorf("%s: a killed session goes on", f.Name)
+			}
+			_ = c.Close()
+			eventually(t, "the killed session to go", func() bool { return r.Stats()[f.Name].Open == 0 })
+			n.borne.Store(0)
+		}
+	}
+}
