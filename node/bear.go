@@ -2,6 +2,7 @@ package node
 
 import (
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -13,6 +14,22 @@ type Bearer interface {
 	// from then on. It returns at once; false is that it cannot, and that both are the caller's as before. The end of one
 	// direction is passed on alone, and the death of one side to the other as a reset.
 	Bear(fd int, o BearOptions) (Borne, bool)
+}
+
+// A Leader is a Node that connects on behalf of a client and bears the client's socket, without anybody waiting for it.
+type Leader interface {
+	// Lead takes over the socket fd, connects as DialFor does, and bears the socket from then on. It returns at once; false is that
+	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket.
+	Lead(fd int, client netip.AddrPort, network, addr string, o LeadOptions) (Borne, bool)
+}
+
+// LeadOptions are how a Leader leads. One of Connected and Failed is called first, unless Kill comes before; Ended is the last in
+// any case. None of them is called before Lead has returned, nor may wait for anything.
+type LeadOptions struct {
+	BearOptions
+	Timeout   time.Duration // to connect
+	Connected func()
+	Failed    func(error) // as DialFor would; the client is reset
 }
 
 // BearOptions are how a Bearer carries a socket.

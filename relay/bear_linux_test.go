@@ -4,10 +4,13 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
@@ -53,6 +56,61 @@ func (l *bearingListener) Accept() (net.Conn, error) {
 }
 
 func (c *bearingConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// leadingNode leads clients from accept to end, too.
+type leadingNode struct {
+	*bearingNode
+	led atomic.Int64
+}
+
+func (n *leadingNode) Lead(fd int, _ netip.AddrPort, network, addr string, o node.LeadOptions) (node.Borne, bool) {
+	if n.refuses {
+		return nil, false
+	}
+	n.led.Add(1)
+	l := &leading{}
+	go func() {
+		c, err := n.Node.Dial(context.Background(), network, addr)
+		if err != nil {
+			o.Failed(err)
+			_ = unix.Close(fd)
+			o.Ended()
+			return
+		}
+		o.Connected()
+		b, _ := (&bearingConn{c, n.bearingNode}).Bear(fd, o.BearOptions)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.Borne = b; l.killed {
+			b.Kill()
+		}
+	}()
+	return l, true
+}
+
+type leading struct {
+	mu     sync.Mutex
+	killed bool
+	node.Borne
+}
+
+func (l *leading) Moved() (from, to uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.Borne == nil {
+		return 0, 0
+	}
+	return l.Borne.Moved()
+}
+
+func (l *leading) Kill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.killed = true
+	if l.Borne != nil {
+		l.Borne.Kill()
+	}
+}
 
 type bearing struct {
 	socket, conn net.Conn
@@ -139,6 +197,53 @@ func TestBorne(t *testing.T) {
 			_ = c.Close()
 			eventually(t, "the killed session to go", func() bool { return r.Stats()[f.Name].Open == 0 })
 			n.borne.Store(0)
+		}
+	}
+}
+
+// TestLed has a node lead clients by itself: to their end, to a target that refuses, and while it does not want to.
+func TestLed(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		n := &leadingNode{bearingNode: &bearingNode{Node: host.New(), refuses: refuses}}
+		r := start(t, nil, Options{Nodes: func(name string) (node.Node, error) {
+			if name == forward.Host {
+				return host.New(), nil
+			}
+			return n, nil
+		}})
+		good := fwd(t, "good", "127.0.0.1:"+freePort(t), serve(t, "tcp", "127.0.0.1:0", echo).String())
+		bad := fwd(t, "bad", "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t))
+		good.Via, bad.Via, good.MaxConnections = "far", "far", 1
+		apply(t, r, good, bad)
+		to := "127.0.0.1:" + good.Listen.Ports.String()
+		c := dial(t, "tcp", to)
+		ask(t, c, "ping")
+		if another, err := net.Dial("tcp", to); err == nil { // it may be reset before it is there
+			if _, err := another.Read(make([]byte, 1)); err == nil {
+				t.Error("one more than max_connections got in")
+			}
+			_ = another.Close()
+		}
+		list, _ := r.Sessions()
+		if len(list) != 1 || list[0].Target != good.To[0].String() {
+			t.Errorf("sessions: %+v", list)
+		}
+		if err := r.Kill(list[0].ID); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a killed session goes on")
+		}
+		eventually(t, "the session to end", func() bool { return r.Stats()["good"].Open == 0 })
+		if s := r.Stats()["good"]; s.Total != 1 || s.Refused != 1 {
+			t.Errorf("good counts %+v", s)
+		}
+		if _, err := dial(t, "tcp", "127.0.0.1:"+bad.Listen.Ports.String()).Read(make([]byte, 1)); err == nil {
+			t.Error("a target that refuses answers")
+		}
+		eventually(t, "the refusal to be counted", func() bool { s := r.Stats()["bad"]; return s.Refused == 1 && s.Total == 0 && s.Note != "" })
+		if want := map[bool]int64{false: 2}[refuses]; n.led.Load() != want {
+			t.Errorf("%d were led, not %d", n.led.Load(), want)
 		}
 	}
 }
