@@ -141,7 +141,7 @@ func (c *bearingConn) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
 }
 
 func (b *bearing) move(to, from net.Conn, count *atomic.Uint64) {
-	n, _ := io.Copy(struct{ io.Writer }{to}, struct{ io.Reader }{from}) // without splice, whose pipes package net keeps
+	n, _ := io.Copy(plain(to), plain(from))
 	count.Add(uint64(n))
 	_ = closeWrite(to)
 }
