@@ -212,7 +212,7 @@ func TestLed(t *testing.T) {
 			return n, nil
 		}})
 		good := fwd(t, "good", "127.0.0.1:"+freePort(t), serve(t, "tcp", "127.0.0.1:0", echo).String())
-		bad := fwd(t, "bad", "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t))
+		bad := fwd(t, "bad", "127.0.0.2:"+freePort(t), "127.0.0.3:"+freePort(t))
 		good.Via, bad.Via, good.MaxConnections = "far", "far", 1
 		apply(t, r, good, bad)
 		to := "127.0.0.1:" + good.Listen.Ports.String()
@@ -238,7 +238,7 @@ func TestLed(t *testing.T) {
 		if s := r.Stats()["good"]; s.Total != 1 || s.Refused != 1 {
 			t.Errorf("good counts %+v", s)
 		}
-		if c, err := net.Dial("tcp", "127.0.0.1:"+bad.Listen.Ports.String()); err == nil {
+		if c, err := net.Dial("tcp", "127.0.0.2:"+bad.Listen.Ports.String()); err == nil {
 			if _, err := c.Read(make([]byte, 1)); err == nil {
 				t.Error("a target that refuses answers")
 			}
