@@ -55,7 +55,8 @@ func (e *errand) sendAhead(o head.Outcome) error {
 	return err
 }
 
-func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() }
+// NeedsLogin does not take another node's word for what its loopback is: who calls from beyond logs in.
+func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward && !e.f.Anyone }
 
 func (e *errand) Login(ctx context.Context, name, password string) error {
 	if e.relay.login == nil {
