@@ -208,10 +208,17 @@ func (e *errand) judge(host string, addr netip.Addr, port uint16) error {
 
 // judgeName is judge for a name that another node looks up, which a rule about networks cannot judge.
 func (e *errand) judgeName(host string, port uint16) error {
+	permitted := false
 	for _, p := range e.policies() {
-		if p.JudgeName(host, port) == forward.Denied {
+		switch p.JudgeName(host, port) {
+		case forward.Denied:
 			return head.ErrDenied
+		case forward.Permitted:
+			permitted = true
 		}
+	}
+	if !permitted && !e.inward && forward.IsInwardName(host) {
+		return fmt.Errorf("%w: %q is the node itself or an address in disguise, for which it takes a permit rule", head.ErrDenied, host)
 	}
 	return nil
 }

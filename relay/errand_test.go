@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/host"
+	"github.com/fairlead-net/fairlead/relay/head"
 )
 
 // errandFor is what a head may do for a client that calls f from an address.
@@ -22,6 +24,19 @@ func errandFor(t *testing.T, f *forward.Forward, from string) *errand {
 		t.Fatal(err)
 	}
 	return newErrand(r, s, f)
+}
+
+func rules(t *testing.T, texts ...string) []forward.Rule {
+	t.Helper()
+	var list []forward.Rule
+	for _, s := range texts {
+		r, err := forward.ParseRule(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, r)
+	}
+	return list
 }
 
 // A node may let the world call what was to be its loopback: sshd does with GatewayPorts=yes.
@@ -40,3 +55,29 @@ func TestLoginOfThoseWhoCallFromBeyond(t *testing.T) {
 	}
 }
 
+// What a name means is known to the node alone, but for those that every resolver takes for its own machine or for an address.
+func TestNamesThatLeadInward(t *testing.T) {
+	f := fwd(t, "p", "192.0.2.1:1080", "socks")
+	f.Via = "far"
+	stranger, local := errandFor(t, f, "203.0.113.9:5000"), errandFor(t, f, "127.0.0.1:5000")
+	for _, name := range []string{
+		"localhost", "LocalHost.", "a.localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "10.1", "0", "0x7f000001.", "127.0.0.1.",
+		"ip6-localhost", "localhost.localdomain",
+	} {
+		if _, err := stranger.targets(t.Context(), name, 80); !errors.Is(err, head.ErrDenied) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := local.targets(t.Context(), name, 80); err != nil {
+			t.Errorf("%s, for a client of this host: %v", name, err)
+		}
+	}
+	for _, name := range []string{"example.com", "localhost.example.com", "1.example", "0x7f.example.com", "xn--fa-hia.de", "1e100.net"} {
+		if _, err := stranger.targets(t.Context(), name, 80); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.Policy.Permit = rules(t, "localhost:80")
+	if _, err := stranger.targets(t.Context(), "localhost", 80); err != nil {
+		t.Errorf("localhost, permitted: %v", err)
+	}
+}
