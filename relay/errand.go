@@ -223,28 +223,6 @@ func (e *errand) judgeName(host string, port uint16) error {
 	return nil
 }
 
-// Listen opens a port beside the address that the client called.
-func (e *errand) Listen(ctx context.Context, host string, port uint16) (net.Listener, error) {
-	e.Settled()
-	if e.f.DialsFrom() != forward.Host || e.f.ListensAt() != forward.Host || !e.s.local.IsValid() {
-		return nil, fmt.Errorf("%w: only this host listens for a peer", head.ErrUnfit)
-	}
-	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() {
-		if _, err := e.targets(ctx, host, port); err != nil {
-			return nil, err
-		}
-	}
-	n, err := e.relay.nodes(forward.Host)
-	if err != nil {
-		return nil, err
-	}
-	l, err := n.Listen(ctx, "tcp", netip.AddrPortFrom(e.s.local, 0).String())
-	if err == nil {
-		e.note(host, true)
-	}
-	return l, err
-}
-
 // packetNode is this host, where it is the one that both ends of a UDP association are at.
 func (e *errand) packetNode() (node.PacketNode, error) {
 	if e.f.DialsFrom() != forward.Host || e.f.ListensAt() != forward.Host || !e.s.local.IsValid() {

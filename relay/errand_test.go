@@ -81,3 +81,52 @@ func TestNamesThatLeadInward(t *testing.T) {
 		t.Errorf("localhost, permitted: %v", err)
 	}
 }
+
+// Who waits for anybody (SOCKS BIND for 0.0.0.0) is called by those alone whom he might call.
+
+func TestBindForAnybody(t *testing.T) {
+	f := fwd(t, "p", "127.0.0.1:1080", "socks")
+	call := func(l net.Listener) bool {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		accepted := make(chan bool, 1)
+		go func() {
+			peer, err := l.Accept()
+			if err == nil {
+				peer.Close()
+			}
+			accepted <- err == nil
+		}()
+		_, _ = c.Read(make([]byte, 1)) // until it is closed, here or there
+		l.Close()
+		return <-accepted
+	}
+	listen := func(from string) net.Listener {
+		l, err := errandFor(t, f, from).Listen(t.Context(), "0.0.0.0", 21)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if !call(listen("127.0.0.1:5000")) {
+		t.Error("nobody may call")
+	}
+	if call(listen("203.0.113.9:5000")) {
+		t.Error("this host calls a client from beyond")
+	}
+	f.Policy.Deny = rules(t, "127.0.0.0/8")
+	if call(listen("127.0.0.1:5000")) {
+		t.Error("one calls to whom the client may not go")
+	}
+	f.Policy = forward.Policy{Permit: rules(t, "127.0.0.1:21")}
+	if !call(listen("203.0.113.9:5000")) {
+		t.Error("one may not call to whom the client may go")
+	}
+	f.Policy = forward.Policy{Permit: rules(t, "192.0.2.7")}
+	if call(listen("127.0.0.1:5000")) {
+		t.Error("one calls who is not among the permitted")
+	}
+}
