@@ -28,6 +28,7 @@ func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward)
 	e := newErrand(r, s, f)
 	_ = s.near.SetDeadline(time.Now().Add(headTime))
 	outcome, err := s.head.Serve(ctx, e.client(ctx), e)
+	e.carried()
 	if err != nil && outcome.Target != nil {
 		reset(outcome.Target)
 	}

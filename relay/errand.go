@@ -25,6 +25,8 @@ type errand struct {
 	f       *forward.Forward
 	inward  bool // the client is of this host, so that this host's own networks are nothing new to it
 	settled sync.Once
+	counted sync.Once
+	carries bool // the head moves bytes itself; written under counted
 
 	mu      sync.Mutex
 	user    *forward.User // who logged in; nil: nobody
@@ -76,7 +78,12 @@ func (e *errand) Settled() {
 	e.settled.Do(func() { _ = e.s.near.SetDeadline(time.Time{}) })
 }
 
+// Count is also how a head says that it carries the client itself, who is then none that will be carried otherwise in a moment.
 func (e *errand) Count(in, out int) {
+	e.counted.Do(func() {
+		e.carries = true
+		e.relay.slow.Add(-1)
+	})
 	e.s.in.Add(uint64(max(in, 0)))
 	e.s.out.Add(uint64(max(out, 0)))
 }
@@ -110,6 +117,14 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 		e.relay.log.Warn("accepting is paused", keyForward, e.f.Name, keyError, err)
 	}
 	return nil, err
+}
+
+// carried is the end of what the head has carried.
+func (e *errand) carried() {
+	e.counted.Do(func() {})
+	if e.carries {
+		e.relay.slow.Add(1)
+	}
 }
 
 // note remembers where the session leads. A session counts as carried from its first target on.
