@@ -49,7 +49,7 @@ func startFar(t *testing.T) (*Relay, *atomic.Pointer[farNode]) {
 
 func TestListenerThatEndedIsOpenedAgain(t *testing.T) {
 	r, far := startFar(t)
-	f := fwd(t, "a", "127.0.0.1:"+freePort(t), "127.0.0.1:1")
+	f := fwd(t, "a", "127.0.0.1:"+freePort(t), serve(t, "tcp", "127.0.0.1:0", echo).String())
 	f.At = "far"
 	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
 		t.Fatal(err)
@@ -62,10 +62,8 @@ func TestListenerThatEndedIsOpenedAgain(t *testing.T) {
 	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", far.Load().last.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := dial(t, "tcp", far.Load().last.Addr().String())
+	ask(t, c, "hello")
 	c.Close()
 	if r.Lost() {
 		t.Error("the listener is there again, and Lost says that it is not")
