@@ -83,6 +83,8 @@ func (r *Relay) carry(ctx context.Context, s *stream) (handed bool) {
 	}
 	s.up.dst, s.up.src, s.up.count, s.up.limit = s.far, s.near, &s.in, &s.upload
 	s.down.dst, s.down.src, s.down.count, s.down.limit = s.near, s.far, &s.out, &s.download
+	r.slow.Add(-1)
+	defer r.slow.Add(1)
 	carryStream(ctx, &s.up, &s.down, &r.buffers)
 	return false
 }
