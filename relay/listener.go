@@ -22,6 +22,7 @@ const otherInterfaces = "/"
 // A listener is one open place. The forwards that share it are told apart client by client.
 type listener struct {
 	place   place
+	at      node.Node       // that it was opened at; nil where it was inherited from another process
 	stream  net.Listener    // for TCP and unix
 	door    door            // what became of stream when the engine took it over
 	packets *packetListener // for UDP
@@ -60,7 +61,21 @@ func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
 	if err != nil {
 		return fail(err)
 	}
+	l.at = n
 	return l, nil
+}
+
+// findReplaced notes the listeners whose node is another one by now: the one that they are at has ended, or is about to.
+func (r *Relay) findReplaced() {
+	for p, l := range r.places {
+		if p.node == forward.Host || l.at == nil {
+			continue
+		}
+		if n, err := r.nodes(p.node); err != nil || n != l.at {
+			l.broken.Store(true)
+			r.anyBroken.Store(true)
+		}
+	}
 }
 
 // beside lists the sockets that are open on the port of p for another address or interface.
@@ -207,6 +222,9 @@ func (r *Relay) waitAfter(l *listener, err error) time.Duration {
 	}
 	l.broken.Store(true)
 	r.anyBroken.Store(true)
+	if errors.Is(err, node.ErrClosed) {
+		return -1 // nobody's fault: the node is no longer declared like that, or everything ends
+	}
 	r.mu.RLock()
 	for t := range l.users {
 		t.listenerEnded(l.place, err)
