@@ -24,7 +24,7 @@ type Leader interface {
 }
 
 // LeadOptions are how a Leader leads. One of Connected and Failed is called first, unless Kill comes before; Ended is the last in
-// any case. None of them is called before Lead has returned, nor may wait for anything.
+// any case. None of them may wait for anything.
 type LeadOptions struct {
 	BearOptions
 	Timeout   time.Duration // to connect
@@ -36,7 +36,7 @@ type LeadOptions struct {
 type BearOptions struct {
 	Idle     time.Duration // without a byte either way for so long it is ended; 0 is never
 	From, To Limit         // what is held to: bytes from the socket, bytes to it; nil is none
-	Ended    func()        // called once, when everything has been closed; not nil, and not to wait for anything
+	Ended    func(Borne)   // called once, when everything has been closed; not nil, and not to wait for anything
 }
 
 // A Limit is what one direction is held to. It is called from anywhere.

@@ -8,7 +8,7 @@ import (
 
 // borne is a stream one of whose connections carries the other, which is a socket.
 type borne struct {
-	node.Borne
+	burden
 	relay  *Relay
 	stream *stream
 	client bool // the socket is the client's; else the target's
@@ -33,23 +33,31 @@ func (r *Relay) bear(s *stream) bool {
 		return false
 	}
 	b := &borne{relay: r, stream: s, client: fromClient}
-	s.mu.Lock() // until b is in place: the end may come at once
-	defer s.mu.Unlock()
-	ok := !s.killed
-	if ok {
-		r.wg.Add(1)
-		b.Borne, ok = bearer.Bear(fd, node.BearOptions{Idle: s.f.IdleTimeout, From: limitOf(from), To: limitOf(to), Ended: b.ended})
-		if !ok {
-			r.wg.Done()
-		}
-	}
-	if !ok {
+	s.mu.Lock()
+	if s.killed {
+		s.mu.Unlock()
 		_ = unix.Close(fd)
 		return false
 	}
 	s.handed = b
-	_ = socket.Close() // the duplicate is still open
-	return true
+	s.mu.Unlock()
+	r.wg.Add(1)
+	moving, ok := bearer.Bear(fd, node.BearOptions{Idle: s.f.IdleTimeout, From: limitOf(from), To: limitOf(to), Ended: b.ended})
+	if ok {
+		b.is(moving)
+		_ = socket.Close() // the duplicate is still open
+		return true
+	}
+	r.wg.Done()
+	_ = unix.Close(fd)
+	s.mu.Lock()
+	s.handed = nil
+	killed := b.killed
+	s.mu.Unlock()
+	if killed {
+		s.kill()
+	}
+	return false
 }
 
 // limitOf is l, or nil where there is none to look at.
@@ -60,10 +68,8 @@ func limitOf(l *limit) node.Limit {
 	return l
 }
 
-func (b *borne) kill() { b.Kill() }
-
 func (b *borne) bytes() (in, out uint64) {
-	from, to := b.Moved()
+	from, to := b.moved()
 	if b.client {
 		return from, to
 	}
@@ -71,7 +77,8 @@ func (b *borne) bytes() (in, out uint64) {
 }
 
 // ended lets go of what is held for the stream.
-func (b *borne) ended() {
+func (b *borne) ended(moved node.Borne) {
+	b.is(moved) // it may end before Bear has returned
 	b.stream.task.leave(b.stream)
 	b.relay.held.Add(-2)
 	b.relay.wg.Done()

@@ -74,7 +74,7 @@ func (n *leadingNode) Lead(fd int, _ netip.AddrPort, network, addr string, o nod
 		if err != nil {
 			o.Failed(err)
 			_ = unix.Close(fd)
-			o.Ended()
+			o.Ended(l)
 			return
 		}
 		o.Connected()
@@ -135,7 +135,7 @@ func (c *bearingConn) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
 		both.Go(func() { b.move(socket, c.Conn, &b.to) })
 		both.Wait()
 		b.Kill()
-		o.Ended()
+		o.Ended(b)
 	}()
 	return b, true
 }

@@ -18,10 +18,42 @@ type led struct {
 	session
 	relay *Relay
 	at    string // the target, as people see it
+	burden
+}
 
+// A burden is what a node carries for a session, or is about to.
+type burden struct {
 	mu     sync.Mutex
-	borne  node.Borne // nil for the moment that Lead takes
+	borne  node.Borne // nil until it is known
 	killed bool
+}
+
+func (b *burden) is(borne node.Borne) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.borne = borne; b.killed {
+		borne.Kill()
+	}
+}
+
+func (b *burden) kill() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.killed = true
+	if b.borne != nil {
+		b.borne.Kill()
+	}
+}
+
+// moved is how many bytes came from the socket and went to it.
+func (b *burden) moved() (from, to uint64) {
+	b.mu.Lock()
+	borne := b.borne
+	b.mu.Unlock()
+	if borne == nil {
+		return 0, 0
+	}
+	return borne.Moved()
 }
 
 // lead has the node that dials for f connect the client and carry it, where it can: to a single target, to which nothing has to
@@ -55,11 +87,7 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 		l.letGo()
 		return errNotLed
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.borne = borne; l.killed {
-		borne.Kill()
-	}
+	l.is(borne)
 	return nil
 }
 
@@ -83,7 +111,10 @@ func (l *led) failed(err error) {
 	l.relay.noteDial(l.task, &DialError{Target: l.at, Err: err})
 }
 
-func (l *led) ended() { l.letGo() }
+func (l *led) ended(moved node.Borne) {
+	l.is(moved)
+	l.letGo()
+}
 
 // letGo gives back what was taken for the session.
 func (l *led) letGo() {
@@ -94,21 +125,4 @@ func (l *led) letGo() {
 
 func (l *led) where() string { return l.at }
 
-func (l *led) bytes() (in, out uint64) {
-	l.mu.Lock()
-	b := l.borne
-	l.mu.Unlock()
-	if b == nil {
-		return 0, 0
-	}
-	return b.Moved()
-}
-
-func (l *led) kill() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.killed = true
-	if l.borne != nil {
-		l.borne.Kill()
-	}
-}
+func (l *led) bytes() (in, out uint64) { return l.moved() }
