@@ -164,18 +164,19 @@ type Verdict uint8
 const (
 	Denied    Verdict = iota
 	Open              // nothing speaks against it
-	Permitted         // a rule of Permit names it
+	Permitted         // a rule of Permit names it, other than by "*", which means what is open anyway
 )
 
 // Judge says what p says about a destination; the arguments are those of Rule.Matches.
 func (p Policy) Judge(host string, addr netip.Addr, port uint16) Verdict {
 	matches := func(r Rule) bool { return r.Matches(host, addr, port) }
+	names := func(r Rule) bool { return r.Host != "*" && matches(r) }
 	switch {
 	case slices.ContainsFunc(p.Deny, matches):
 		return Denied
-	case slices.ContainsFunc(p.Permit, matches):
+	case slices.ContainsFunc(p.Permit, names):
 		return Permitted
-	case len(p.Permit) > 0:
+	case len(p.Permit) > 0 && !slices.ContainsFunc(p.Permit, matches):
 		return Denied
 	}
 	return Open
@@ -204,6 +205,24 @@ func IsInward(addr netip.Addr) bool {
 	return !addr.IsValid() || addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
 		addr.IsUnspecified() || shared.Contains(addr) || localNAT64.Contains(addr) || siteLocal.Contains(addr) || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || thisNetwork.Contains(addr)
 }
+
+// IsInwardName reports whether a name is one that resolvers take for the machine that they run on, or for an IPv4 address
+// that is not written as one: inet_aton(3) reads 127.1, 0x7f.1 and 2130706433. Of every other name only a resolver knows.
+func IsInwardName(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	hex, isHex := strings.CutPrefix(last, "0x")
+	switch {
+	case isHex && strings.Trim(hex, "0123456789abcdef") == "", last != "" && strings.Trim(last, "0123456789") == "":
+		return true // no top-level domain is a number (RFC 3696, section 2)
+	case last == "localhost": // and all below it (RFC 6761, section 6.3)
+		return true
+	}
+	return slices.Contains(localNames, name)
+}
+
+// localNames are those of /etc/hosts as distributions write it.
+var localNames = []string{"localhost.localdomain", "localhost4", "localhost6", "localhost4.localdomain4", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback"}
 
 var (
 	shared      = netip.MustParsePrefix("100.64.0.0/10")

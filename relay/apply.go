@@ -87,6 +87,7 @@ func (r *Relay) findHead(c *change) bool {
 // diff finds what has to be done, and enters the forwards that stay as they are into result. With noKeep none does that
 // keeps its clients' addresses.
 func (r *Relay) diff(want []*forward.Forward, result map[string]error, noKeep error) []*change {
+	r.breakMoved()
 	broken := r.anyBroken.Swap(false)
 	var changes []*change
 	known := 0

@@ -27,7 +27,8 @@ type Login func(ctx context.Context, f *forward.Forward, source netip.Addr, name
 func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward) (handed bool) {
 	e := newErrand(r, s, f)
 	_ = s.near.SetDeadline(time.Now().Add(headTime))
-	outcome, err := s.task.asks().Serve(ctx, e.client(ctx), e)
+	outcome, err := s.head.Serve(ctx, e.client(ctx), e)
+	e.carried()
 	if err != nil && outcome.Target != nil {
 		reset(outcome.Target)
 	}
@@ -50,13 +51,6 @@ func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward)
 	}
 	partWith(s.near)
 	return false
-}
-
-// asks is the head that finds out where clients go.
-func (t *task) asks() head.Head {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.head
 }
 
 // partWith closes a connection after what was said last has arrived: a client that is refused should learn why.

@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/host"
 )
 
@@ -54,4 +56,32 @@ func TestListenerThatEnds(t *testing.T) {
 	if note := r.Stats()["x"].Note; note != "" {
 		t.Errorf("the note stayed: %s", note)
 	}
+}
+
+// TestNodeThatIsReplaced declares a node anew: what listened at the former one listens at it with the next Apply, whether or
+// not the former one has ended by then.
+func TestNodeThatIsReplaced(t *testing.T) {
+	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
+	port := freePort(t)
+	var far atomic.Pointer[brokenNode]
+	far.Store(&brokenNode{host.New(), make(chan *os.File, 1)})
+	r := start(t, host.New(), Options{Nodes: func(name string) (node.Node, error) {
+		if name == "far" {
+			return far.Load(), nil
+		}
+		return host.New(), nil
+	}})
+	f := fwd(t, "x", port, target)
+	f.At = "far"
+	apply(t, r, f)
+	(<-far.Load().listeners).Close()
+	far.Store(&brokenNode{host.New(), make(chan *os.File, 1)})
+	apply(t, r, f)
+	select {
+	case file := <-far.Load().listeners:
+		file.Close()
+	default:
+		t.Fatal("nothing listens at the new node")
+	}
+	ask(t, dial(t, "tcp", "127.0.0.1:"+port), "hello")
 }

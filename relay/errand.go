@@ -25,6 +25,8 @@ type errand struct {
 	f       *forward.Forward
 	inward  bool // the client is of this host, so that this host's own networks are nothing new to it
 	settled sync.Once
+	counted sync.Once
+	carries bool // the head moves bytes itself; written under counted
 
 	mu      sync.Mutex
 	user    *forward.User // who logged in; nil: nobody
@@ -55,7 +57,8 @@ func (e *errand) sendAhead(o head.Outcome) error {
 	return err
 }
 
-func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() }
+// NeedsLogin does not take another node's word for what its loopback is: who calls from beyond logs in.
+func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward && !e.f.Anyone }
 
 func (e *errand) Login(ctx context.Context, name, password string) error {
 	if e.relay.login == nil {
@@ -75,7 +78,12 @@ func (e *errand) Settled() {
 	e.settled.Do(func() { _ = e.s.near.SetDeadline(time.Time{}) })
 }
 
+// Count is also how a head says that it carries the client itself, who is then none that will be carried otherwise in a moment.
 func (e *errand) Count(in, out int) {
+	e.counted.Do(func() {
+		e.carries = true
+		e.relay.slow.Add(-1)
+	})
 	e.s.in.Add(uint64(max(in, 0)))
 	e.s.out.Add(uint64(max(out, 0)))
 }
@@ -109,6 +117,14 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 		e.relay.log.Warn("accepting is paused", keyForward, e.f.Name, keyError, err)
 	}
 	return nil, err
+}
+
+// carried is the end of what the head has carried.
+func (e *errand) carried() {
+	e.counted.Do(func() {})
+	if e.carries {
+		e.relay.slow.Add(1)
+	}
 }
 
 // note remembers where the session leads. A session counts as carried from its first target on.
@@ -207,34 +223,19 @@ func (e *errand) judge(host string, addr netip.Addr, port uint16) error {
 
 // judgeName is judge for a name that another node looks up, which a rule about networks cannot judge.
 func (e *errand) judgeName(host string, port uint16) error {
+	permitted := false
 	for _, p := range e.policies() {
-		if p.JudgeName(host, port) == forward.Denied {
+		switch p.JudgeName(host, port) {
+		case forward.Denied:
 			return head.ErrDenied
+		case forward.Permitted:
+			permitted = true
 		}
+	}
+	if !permitted && !e.inward && forward.IsInwardName(host) {
+		return fmt.Errorf("%w: %q is the node itself or an address in disguise, for which it takes a permit rule", head.ErrDenied, host)
 	}
 	return nil
-}
-
-// Listen opens a port beside the address that the client called.
-func (e *errand) Listen(ctx context.Context, host string, port uint16) (net.Listener, error) {
-	e.Settled()
-	if e.f.DialsFrom() != forward.Host || e.f.ListensAt() != forward.Host || !e.s.local.IsValid() {
-		return nil, fmt.Errorf("%w: only this host listens for a peer", head.ErrUnfit)
-	}
-	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() {
-		if _, err := e.targets(ctx, host, port); err != nil {
-			return nil, err
-		}
-	}
-	n, err := e.relay.nodes(forward.Host)
-	if err != nil {
-		return nil, err
-	}
-	l, err := n.Listen(ctx, "tcp", netip.AddrPortFrom(e.s.local, 0).String())
-	if err == nil {
-		e.note(host, true)
-	}
-	return l, err
 }
 
 // packetNode is this host, where it is the one that both ends of a UDP association are at.

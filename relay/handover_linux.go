@@ -49,8 +49,8 @@ func (r *Relay) leave() {
 				s.freeze(h)
 				r.wg.Done()
 			case *stream:
-				if s.handed != nil {
-					s.handed.freeze(h)
+				if byEngine, ok := s.handed.(*handed); ok {
+					byEngine.freeze(h)
 					r.wg.Done()
 				}
 			}

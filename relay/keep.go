@@ -95,9 +95,12 @@ func (r *Relay) reviewAddresses() {
 	}
 }
 
-// Lost reports whether what forwards with source = "keep" need of this machine is gone and does not come back. The next
-// Apply says so of them.
+// Lost reports whether a listener has ended by itself, which the next Apply opens again, or what forwards with source = "keep"
+// need of this machine is gone and does not come back: the next Apply says so of them.
 func (r *Relay) Lost() bool {
+	if r.anyBroken.Load() {
+		return true
+	}
 	r.applyMu.Lock()
 	defer r.applyMu.Unlock()
 	if r.keep.state != held {

@@ -22,6 +22,7 @@ const otherInterfaces = "/"
 // A listener is one open place. The forwards that share it are told apart client by client.
 type listener struct {
 	place   place
+	node    node.Node       // that opened it, where that is not this host; another may have its name by now
 	stream  net.Listener    // for TCP and unix
 	door    door            // what became of stream when the engine took it over
 	packets *packetListener // for UDP
@@ -59,6 +60,9 @@ func (r *Relay) open(ctx context.Context, p place) (*listener, error) {
 	}
 	if err != nil {
 		return fail(err)
+	}
+	if p.node != forward.Host {
+		l.node = n
 	}
 	return l, nil
 }

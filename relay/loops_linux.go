@@ -150,8 +150,12 @@ type handed struct {
 	stream *stream
 }
 
-// handOver has the engine carry a stream whose connections are sockets, and reports whether it does.
+// handOver has the engine carry a stream whose connections are sockets, or a node's connection where one is, and reports
+// whether either does.
 func (r *Relay) handOver(s *stream) bool {
+	if r.bear(s) {
+		return true
+	}
 	e := r.loops.get()
 	if e == nil || !isSocket(s.near) || !isSocket(s.far) {
 		return false
@@ -177,7 +181,7 @@ func (r *Relay) handOver(s *stream) bool {
 		_ = unix.Close(far)
 		return false
 	}
-	_ = s.near.Close() // the others are still open
+	_ = s.near.Close() // the duplicates are still open
 	_ = s.far.Close()
 	r.wg.Add(1)
 	s.handed = h

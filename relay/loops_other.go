@@ -14,10 +14,3 @@ func (*Relay) takeOver(context.Context, *listener) door { return nil }
 func (*listener) wishesChanged() {}
 
 func (*Relay) handOver(*stream) bool { return false }
-
-// handed is a stream that the engine carries: here there is none.
-type handed struct{}
-
-func (*handed) kill() {}
-
-func (*handed) bytes() (in, out uint64) { return 0, 0 }

@@ -6,6 +6,20 @@ import (
 	"fmt"
 )
 
+// breakMoved has every listener opened again whose node is gone, or was replaced by another one of that name: the listener is
+// about to end with its node.
+func (r *Relay) breakMoved() {
+	for p, l := range r.places {
+		if l.node == nil {
+			continue
+		}
+		if n, err := r.nodes(p.node); err != nil || n != l.node {
+			l.broken.Store(true)
+			r.anyBroken.Store(true)
+		}
+	}
+}
+
 // closeUnneeded closes the listeners that nobody will use after the changes, and the broken ones, before any other is
 // opened: a new place may be in the way of an old one. Everything else stays open throughout.
 func (r *Relay) closeUnneeded(changes []*change) {

@@ -49,12 +49,15 @@ func (g *gate) Take(loop *engine.Loop, fd int, client netip.AddrPort) *engine.St
 		}
 		dialer := r.quickDialer(f, client.Addr())
 		if dialer == nil {
-			g.slow(fd)
+			switch g.lead(fd, client, local.Addr(), t, f) {
+			case errChanged:
+				continue
+			case errNotLed:
+				g.slow(fd)
+			}
 			return nil
 		}
-		q := &quick{relay: r, dialer: dialer}
-		q.id, q.place, q.network, q.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
-		q.client, q.peer, q.local = client, client.Addr(), local.Addr()
+		q := &quick{relay: r, dialer: dialer, session: g.newSession(client, local.Addr())}
 		switch t.enter(q, f) {
 		case nil:
 			return q.begin(loop, fd, local)
@@ -63,6 +66,15 @@ func (g *gate) Take(loop *engine.Loop, fd int, client netip.AddrPort) *engine.St
 			engine.Reset(fd)
 			return nil
 		}
+	}
+}
+
+// newSession is what is known of a client that was just accepted.
+func (g *gate) newSession(client netip.AddrPort, local netip.Addr) session {
+	p := &g.listener.place
+	return session{
+		id: g.relay.nextID.Add(1), place: p, network: p.network, since: time.Now().UnixNano(),
+		client: client, peer: client.Addr(), local: local,
 	}
 }
 

@@ -75,7 +75,7 @@ type Relay struct {
 	leaving   atomic.Bool // see Leave
 	left      atomic.Pointer[Handover]
 	inherited inherited    // guarded by applyMu
-	slow      atomic.Int64 // clients that have a goroutine
+	slow      atomic.Int64 // clients that are on their way to a target, in goroutines
 
 	names     chan struct{} // capacity 1: there may be a name to look up
 	asking    chan struct{} // holds one for every target that is being asked how it is

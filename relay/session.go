@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay/head"
 )
 
 // A session is what streams and flows have in common.
@@ -13,6 +14,7 @@ type session struct {
 	id      uint64
 	task    *task
 	f       *forward.Forward // as it was when the session began
+	head    head.Head        // of f, where that is a dynamic forward
 	place   *place           // where it came in
 	network forward.Networks
 	local   netip.Addr     // this host's address that the client used, where it is known

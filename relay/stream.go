@@ -23,9 +23,15 @@ type stream struct {
 
 	mu     sync.Mutex
 	far    net.Conn // to the target; nil until it is dialled
-	handed *handed  // to the engine, which has both connections now
+	handed mover    // who has both connections now; nil: copyHalf does
 	killed bool
 	cancel context.CancelFunc
+}
+
+// A mover moves the bytes of a stream by itself: the engine, or a connection of a node.
+type mover interface {
+	kill()
+	bytes() (in, out uint64)
 }
 
 // serveStream carries one client from accept to end, or until the engine does, which then also lets go of what is held for
@@ -69,13 +75,16 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 	return r.carry(sessionCtx, s)
 }
 
-// carry moves bytes between both connections of s: the engine does, where both are sockets, and has the stream from then on.
+// carry moves bytes between both connections of s. Where both are sockets the engine does, and a node's connection may where
+// one is; they have the stream from then on.
 func (r *Relay) carry(ctx context.Context, s *stream) (handed bool) {
 	if r.handOver(s) {
 		return true
 	}
 	s.up.dst, s.up.src, s.up.count, s.up.limit = s.far, s.near, &s.in, &s.upload
 	s.down.dst, s.down.src, s.down.count, s.down.limit = s.near, s.far, &s.out, &s.download
+	r.slow.Add(-1)
+	defer r.slow.Add(1)
 	carryStream(ctx, &s.up, &s.down, &r.buffers)
 	return false
 }

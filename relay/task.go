@@ -82,7 +82,7 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.sessionsOf(s.client.Addr()) >= f.MaxPerSource {
 		return errFull
 	}
-	s.task, s.f, s.kept = t, f, s.kept || keeps(f)
+	s.task, s.f, s.head, s.kept = t, f, t.head, s.kept || keeps(f)
 	s.upload.all, s.download.all = &t.upload, &t.download
 	t.sessions[s.id] = l
 	t.countSource(s)

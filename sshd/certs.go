@@ -31,6 +31,9 @@ func (l *keyLine) checkCert(r *Rights, cert *ssh.Certificate, user string, from 
 	if err := checkStrength(cert.Key); err != nil {
 		return err
 	}
+	if cert.Signature == nil || cert.Signature.Format == ssh.KeyAlgoRSA {
+		return errors.New("the authority has signed the certificate with SHA-1, which can be forged; have it signed anew")
+	}
 	wanted := []string{user}
 	if l.principals != nil {
 		wanted = l.principals

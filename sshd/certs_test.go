@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"crypto/rand"
+	"crypto/rsa"
 	"net/netip"
 	"os"
 	"strings"
@@ -100,6 +101,26 @@ func TestCertificates(t *testing.T) {
 	}
 	if _, err := global.Login(ca.PublicKey(), "anyone", netip.Addr{}, now); err == nil {
 		t.Error("the authority itself logs in")
+	}
+}
+
+// SHA-1 proves nothing any more, also where it is the authority that signs (CASignatureAlgorithms in sshd_config(5)).
+func TestCertificateWithSHA1(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, leastRSABits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, key := writeTestKey(t, private), newTestKey(t)
+	for _, algorithm := range []string{ssh.KeyAlgoRSA, ssh.KeyAlgoRSASHA256} {
+		signer, err := ssh.NewSignerWithAlgorithms(ca.Signer.(ssh.AlgorithmSigner), []string{algorithm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := certFor(t, testKey{Signer: signer}, key, nil)
+		_, err = newKeys(authorities(t, ca)).Login(cert, "anyone", netip.Addr{}, time.Now())
+		if (err == nil) != (algorithm != ssh.KeyAlgoRSA) {
+			t.Errorf("%s: %v", cert.Signature.Format, err)
+		}
 	}
 }
 

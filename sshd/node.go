@@ -49,7 +49,7 @@ func (n *clientNode) Dial(ctx context.Context, network, addr string) (net.Conn, 
 	return n.DialFor(ctx, netip.AddrPort{}, network, addr)
 }
 
-// DialFor is Dial, and tells the client who is connecting.
+// DialFor is Dial, and tells the client who is connecting. Like every channel it is held to what the key may at this moment.
 func (n *clientNode) DialFor(ctx context.Context, client netip.AddrPort, network, addr string) (net.Conn, error) {
 	p, err := n.find(network, addr)
 	if errors.Is(err, node.ErrRefused) {
@@ -60,6 +60,12 @@ func (n *clientNode) DialFor(ctx context.Context, client netip.AddrPort, network
 	}
 	if err != nil {
 		return nil, err
+	}
+	switch r, err := n.client.rights(); {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w: %w", n.key, node.ErrRefused, err)
+	case !r.mayListen(p.asked):
+		return nil, fmt.Errorf("%s: %w: the key no longer permits to listen at %s", n.key, node.ErrRefused, p.asked)
 	}
 	kind, payload := sshchan.ForwardedUnix, ssh.Marshal(sshchan.ForwardedUnixChannel{Path: p.asked.Path})
 	if p.asked.Path == "" {

@@ -199,6 +199,20 @@ func TestRevokedKeyOpensNothing(t *testing.T) {
 	if _, err := c.Dial("tcp", target); err != nil {
 		t.Fatal(err)
 	}
+	l, err := c.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			answerAs(conn, "client")
+		}
+	}()
+	call(t, "tcp", l.Addr().String(), "client")
+	keys.Store(keysOf(t, key.line(`permitlisten="localhost:1"`, "k")))
+	if err := tryCall("tcp", l.Addr().String(), "client"); err == nil {
+		t.Error("a limit that came later does not hold for a listener")
+	}
 	keys.Store(keysOf(t, key.line(`permitopen="elsewhere:1"`, "k")))
 	if _, err := c.Dial("tcp", target); err == nil {
 		t.Error("a limit that came later does not hold")
@@ -206,6 +220,9 @@ func TestRevokedKeyOpensNothing(t *testing.T) {
 	keys.Store(keysOf(t))
 	if _, err := c.Dial("tcp", target); err == nil || !strings.Contains(err.Error(), "no longer") {
 		t.Errorf("a key that was taken away opens a channel: %v", err)
+	}
+	if err := tryCall("tcp", l.Addr().String(), "client"); err == nil {
+		t.Error("a client whose key was taken away is called")
 	}
 	if _, err := c.Listen("tcp", "localhost:0"); err == nil {
 		t.Error("a key that was taken away opens a listener")

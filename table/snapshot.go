@@ -27,6 +27,18 @@ func (t *Table) Len() int {
 	return len(t.entries)
 }
 
+// Forwards is what is in the table, sorted by name; nobody is asked how it is doing. What was set aside is not among it.
+func (t *Table) Forwards() []*forward.Forward {
+	t.mu.RLock()
+	entries := t.entries
+	t.mu.RUnlock()
+	list := make([]*forward.Forward, len(entries))
+	for i, e := range entries {
+		list[i] = e.f
+	}
+	return list
+}
+
 // Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside
 // because its name is taken follows the owner of the name.
 func (t *Table) Snapshot() []Status {

@@ -46,10 +46,13 @@ func (g *guests) Put(ctx context.Context, key string, listen forward.Listen, n n
 	if listen, err = pickPort(listen); err != nil {
 		return "", listen, err
 	}
-	name = guestForward(key, listen)
+	origin := forward.Origin("ssh:" + key)
+	if name, err = g.place(origin, key, listen); err != nil {
+		return "", listen, err
+	}
 	room := g.enter(key, n)
 	f := &forward.Forward{
-		Name: name, Origin: forward.Origin("ssh:" + key), Via: room.name, Listen: listen, Carry: forward.CarryRelay,
+		Name: name, Origin: origin, Via: room.name, Listen: listen, Carry: forward.CarryRelay,
 		To: []forward.Target{{Ports: portRange(listen)}},
 	}
 	if listen.IsUnix() {
@@ -59,11 +62,43 @@ func (g *guests) Put(ctx context.Context, key string, listen forward.Listen, n n
 	if err == nil && status.State == forward.StateFailed {
 		err = errors.Join(errors.New(status.Detail), g.table.Delete(context.WithoutCancel(ctx), name))
 	}
+	if err != nil && ctx.Err() != nil { // the table has it all the same, if it got that far
+		err = errors.Join(err, g.withdraw(context.WithoutCancel(ctx), name, room))
+	}
 	if err != nil {
 		g.exit(n, room)
 		return "", listen, err
 	}
 	return name, listen, nil
+}
+
+// place finds the name of the forward for a place: the one that the key's forward of this place has already, or one that is
+// free. A place that other forwards listen at is refused, in whole or in part: of two that overlap the more specific one gets
+// the clients, and none that were meant for others are a guest's.
+func (g *guests) place(origin forward.Origin, key string, listen forward.Listen) (string, error) {
+	name, taken := guestForward(key, listen), false
+	for _, f := range g.table.Forwards() {
+		switch {
+		case f.Origin == origin && f.Listen.Equal(listen):
+			return f.Name, nil
+		case f.Origin != origin && !f.Disabled && f.ListensAt() == forward.Host && overlap(f.Listen, listen):
+			return "", fmt.Errorf("forward %q listens there: %s", f.Name, f.Listen)
+		}
+		taken = taken || f.Name == name
+	}
+	if taken {
+		name = markName(name, string(origin)+" "+listen.String())
+	}
+	return name, nil
+}
+
+// overlap reports whether clients of b are clients of a, in part or as a whole. What is left over by all others (*) is nobody's.
+func overlap(a, b forward.Listen) bool {
+	if a.IsUnix() || b.IsUnix() {
+		return a.Path == b.Path
+	}
+	all := func(l forward.Listen) bool { return !l.Addr.IsValid() || l.Addr.IsUnspecified() }
+	return !a.Ports.All && a.Networks&b.Networks != 0 && a.Ports.Contains(portRange(b).First) && (a.Addr == b.Addr || all(a) || all(b))
 }
 
 // Delete takes a forward away that n's client asked for, unless another client has replaced it.
@@ -75,8 +110,13 @@ func (g *guests) Delete(ctx context.Context, name string, n node.Node) error {
 		return nil
 	}
 	defer g.exit(n, room)
-	for _, s := range g.table.Snapshot() {
-		if s.Forward.Name == name && s.Forward.Via == room.name {
+	return g.withdraw(ctx, name, room)
+}
+
+// withdraw deletes a forward if it is the guest's.
+func (g *guests) withdraw(ctx context.Context, name string, room *guest) error {
+	for _, f := range g.table.Forwards() {
+		if f.Name == name && f.Via == room.name {
 			return g.table.Delete(ctx, name)
 		}
 	}
@@ -102,7 +142,7 @@ func (g *guests) exit(n node.Node, room *guest) {
 	}
 }
 
-// guestForward is the name of the forward: one for each place that a key listens at.
+// guestForward is the name that the forward for a place that a key listens at has if that is free.
 func guestForward(key string, l forward.Listen) string {
 	where := strconv.Itoa(int(portRange(l).First))
 	if l.IsUnix() {
@@ -114,9 +154,14 @@ func guestForward(key string, l forward.Listen) string {
 	if len(name) <= forward.MaxNameLen {
 		return name
 	}
+	return markName(name, name)
+}
+
+// markName tells a name apart from others by a digest of what it is for.
+func markName(name, of string) string {
 	sum := fnv.New32a()
-	_, _ = io.WriteString(sum, name)
-	return fmt.Sprintf("%s-%08x", name[:forward.MaxNameLen-9], sum.Sum32())
+	_, _ = io.WriteString(sum, of)
+	return fmt.Sprintf("%s-%08x", name[:min(len(name), forward.MaxNameLen-9)], sum.Sum32())
 }
 
 // nameRune is r, or a dash where r cannot be part of a name.

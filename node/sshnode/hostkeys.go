@@ -205,6 +205,9 @@ func (k *hostKeys) checkCert(name string, cert *ssh.Certificate) error {
 	if cert.CertType != ssh.HostCert {
 		return errors.New("the certificate is not one for hosts")
 	}
+	if cert.Signature == nil || cert.Signature.Format == ssh.KeyAlgoRSA {
+		return errors.New("its authority has signed it with SHA-1, which can be forged")
+	}
 	host := cmp.Or(strings.ToLower(k.r.HostAlias), strings.ToLower(k.r.HostName))
 	principal := host
 	for _, p := range cert.ValidPrincipals {

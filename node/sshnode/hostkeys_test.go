@@ -2,6 +2,9 @@ package sshnode
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"net"
@@ -273,4 +276,38 @@ func FuzzParseTarget(f *testing.F) {
 			t.Errorf("%q: %+v", s, q)
 		}
 	})
+}
+
+// SHA-1 proves nothing any more, also where it is the authority that signs.
+func TestHostCertificateWithSHA1(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, host, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewSignerFromKey(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, algorithm := range []string{ssh.KeyAlgoRSA, ssh.KeyAlgoRSASHA256} {
+		signer, err := ssh.NewSignerWithAlgorithms(ca.(ssh.AlgorithmSigner), []string{algorithm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := &ssh.Certificate{Key: key.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"h"}, ValidBefore: ssh.CertTimeInfinity}
+		if err := cert.SignCert(rand.Reader, signer); err != nil {
+			t.Fatal(err)
+		}
+		keys := &hostKeys{r: &Resolved{HostName: "h"}, name: "h", lines: []knownLine{{marker: markerCA, patterns: []string{"h"}, key: ca.PublicKey()}}}
+		if refusal := keys.check(cert); (refusal == nil) != (algorithm != ssh.KeyAlgoRSA) {
+			t.Errorf("%s: %v", algorithm, refusal)
+		}
+	}
 }

@@ -149,13 +149,16 @@ func usualIdentities(home string) []string {
 	return []string{"~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ecdsa_sk", "~/.ssh/id_ed25519", "~/.ssh/id_ed25519_sk"}
 }
 
-// whoami is the user of this process and where his files are; either may be "".
+// whoami is the user of this process and where his files are; either may be "". HOME goes before the password file, as where
+// ssh_config is looked for: keys and known hosts are beside it.
 func whoami() (name, home string) {
 	if u, err := user.Current(); err == nil {
-		return u.Username, u.HomeDir
+		name, home = u.Username, u.HomeDir
 	}
-	home, _ = os.UserHomeDir()
-	return "", home
+	if said, err := os.UserHomeDir(); err == nil {
+		home = cmp.Or(said, home)
+	}
+	return name, home
 }
 
 // address is what the server is reached at.

@@ -1,0 +1,54 @@
+package node
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+// A Bearer is a connection of a node's that moves bytes between itself and a socket of this machine by itself, with less ado
+// than somebody who reads one and writes the other.
+type Bearer interface {
+	net.Conn
+	// Bear takes over the socket fd, which must not block and then belongs to the connection, as the connection itself does
+	// from then on. It returns at once; false is that it cannot, and that both are the caller's as before. The end of one
+	// direction is passed on alone, and the death of one side to the other as a reset.
+	Bear(fd int, o BearOptions) (Borne, bool)
+}
+
+// A Leader is a Node that connects on behalf of a client and bears the client's socket, without anybody waiting for it.
+type Leader interface {
+	// Lead takes over the socket fd, connects as DialFor does, and bears the socket from then on. It returns at once; false is that
+	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket.
+	Lead(fd int, client netip.AddrPort, network, addr string, o LeadOptions) (Borne, bool)
+}
+
+// LeadOptions are how a Leader leads. One of Connected and Failed is called first, unless Kill comes before; Ended is the last in
+// any case. None of them is called before Lead has returned, nor may wait for anything.
+type LeadOptions struct {
+	BearOptions
+	Timeout   time.Duration // to connect
+	Connected func()
+	Failed    func(error) // as DialFor would; the client is reset
+}
+
+// BearOptions are how a Bearer carries a socket.
+type BearOptions struct {
+	Idle     time.Duration // without a byte either way for so long it is ended; 0 is never
+	From, To Limit         // what is held to: bytes from the socket, bytes to it; nil is none
+	Ended    func()        // called once, when everything has been closed; not nil, and not to wait for anything
+}
+
+// A Limit is what one direction is held to. It is called from anywhere.
+type Limit interface {
+	// Slice is how many bytes to move in one turn; 0 is no limit.
+	Slice() int
+	// Pay takes n bytes into account that are about to pass, and returns how long it is until their turn.
+	Pay(n int64) time.Duration
+}
+
+// Borne is a socket that a Bearer carries.
+type Borne interface {
+	Moved() (from, to uint64) // bytes read from the socket, and written to it
+	Kill()                    // ends it abruptly; Ended follows
+}

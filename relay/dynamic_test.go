@@ -1,0 +1,80 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/host"
+	"github.com/fairlead-net/fairlead/relay/head"
+)
+
+// A headFunc is a head.Head.
+type headFunc func(ctx context.Context, client net.Conn, env head.Env) (head.Outcome, error)
+
+func (f headFunc) Serve(ctx context.Context, client net.Conn, env head.Env) (head.Outcome, error) {
+	return f(ctx, client, env)
+}
+
+// A client that was taken in when the forward was a proxy is served as one, though the forward is none any more.
+func TestProxyBecomesPlain(t *testing.T) {
+	served := false
+	h := headFunc(func(context.Context, net.Conn, head.Env) (head.Outcome, error) {
+		served = true
+		return head.Outcome{}, nil
+	})
+	r := New(Options{})
+	proxy := fwd(t, "p", "127.0.0.1:1", "socks")
+	task := newTask(proxy)
+	task.change(proxy, h)
+	near, far := net.Pipe()
+	defer far.Close()
+	s := &stream{near: near, cancel: func() {}}
+	if err := task.enter(s, proxy); err != nil {
+		t.Fatal(err)
+	}
+	task.change(fwd(t, "p", "127.0.0.1:1", "127.0.0.1:2"), nil)
+	r.serveDynamic(t.Context(), s, proxy)
+	if !served {
+		t.Error("the client was not served")
+	}
+}
+
+// Clients that live long in goroutines, and end with this process, are not waited for.
+func TestLeavingWaitsForNobodyWhoStays(t *testing.T) {
+	stays := headFunc(func(ctx context.Context, client net.Conn, env head.Env) (head.Outcome, error) {
+		env.Count(1, 1)
+		env.Count(1, 1)
+		_, err := client.Read(make([]byte, 1))
+		return head.Outcome{}, err
+	})
+	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
+	r := start(t, pipeNode{host.New()}, Options{Heads: func(*forward.Forward) head.Head { return stays }})
+	proxy, plain := freePort(t), freePort(t)
+	apply(t, r, fwd(t, "plain", plain, target), fwd(t, "proxy", "127.0.0.1:"+proxy, "socks"))
+	a, b := dial(t, "tcp", "127.0.0.1:"+plain), dial(t, "tcp", "127.0.0.1:"+proxy)
+	ask(t, a, "hello")
+	eventually(t, "nobody to be on his way", func() bool { return r.slow.Load() == 0 && len(r.tasks["proxy"].list()) == 1 })
+	a.Close()
+	b.Close()
+	eventually(t, "the clients to leave", func() bool {
+		return len(r.tasks["proxy"].list()) == 0 && len(r.tasks["plain"].list()) == 0 && r.slow.Load() == 0
+	})
+}
+
+// pipeNode dials connections that are no sockets to whoever looks.
+type pipeNode struct{ node.Node }
+
+func (n pipeNode) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := n.Node.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return wrapped{c}, nil
+}
+
+type wrapped struct{ net.Conn }
+
+func (w wrapped) CloseWrite() error { return w.Conn.(*net.TCPConn).CloseWrite() }

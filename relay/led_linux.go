@@ -1,0 +1,114 @@
+package relay
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/relay/engine"
+)
+
+// errNotLed is that a client has to be served in the ordinary way.
+var errNotLed = errors.New("the node does not lead this client by itself")
+
+// A led is a stream that the node carries which dials, from accept to end.
+type led struct {
+	session
+	relay *Relay
+	at    string // the target, as people see it
+
+	mu     sync.Mutex
+	borne  node.Borne // nil for the moment that Lead takes
+	killed bool
+}
+
+// lead has the node that dials for f connect the client and carry it, where it can: to a single target, to which nothing has to
+// be said first. It returns nil when the client is seen to, one way or the other, errChanged when the forward is another by now,
+// and errNotLed.
+func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f *forward.Forward) error {
+	r := g.relay
+	leader := r.leader(f, client.Addr())
+	if leader == nil {
+		return errNotLed
+	}
+	l := &led{session: g.newSession(client, local), relay: r}
+	to := addresses(f.To[0], f.TargetPort(f.To[0], l.place.port), &l.session)[0]
+	l.at = to.String()
+	switch err := t.enter(l, f); err {
+	case nil:
+	case errFull:
+		t.refuse()
+		engine.Reset(fd)
+		return nil
+	default:
+		return err
+	}
+	r.held.Add(2)
+	r.wg.Add(1)
+	borne, ok := leader.Lead(fd, client, to.network, to.addr, node.LeadOptions{
+		BearOptions: node.BearOptions{Idle: f.IdleTimeout, From: limitOf(&l.upload), To: limitOf(&l.download), Ended: l.ended},
+		Timeout:     dialTime(f, true), Connected: l.connected, Failed: l.failed,
+	})
+	if !ok {
+		l.letGo()
+		return errNotLed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.borne = borne; l.killed {
+		borne.Kill()
+	}
+	return nil
+}
+
+// leader is the node that dials for f, if it can lead clients of f by itself.
+func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
+	if len(f.To) != 1 || f.To[0].IsLocal() || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || len(f.Wake.MACs) > 0 ||
+		f.Source == forward.SourceKeep || f.Check.Kind != forward.CheckNone || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
+		return nil
+	}
+	n, err := r.nodes(f.DialsFrom())
+	if err != nil {
+		return nil
+	}
+	leader, _ := n.(node.Leader)
+	return leader
+}
+
+func (l *led) connected() { l.task.reached(&l.session, &l.f.To[0]) }
+
+func (l *led) failed(err error) {
+	l.relay.noteDial(l.task, &DialError{Target: l.at, Err: err})
+}
+
+func (l *led) ended() { l.letGo() }
+
+// letGo gives back what was taken for the session.
+func (l *led) letGo() {
+	l.task.leave(l)
+	l.relay.held.Add(-2)
+	l.relay.wg.Done()
+}
+
+func (l *led) where() string { return l.at }
+
+func (l *led) bytes() (in, out uint64) {
+	l.mu.Lock()
+	b := l.borne
+	l.mu.Unlock()
+	if b == nil {
+		return 0, 0
+	}
+	return b.Moved()
+}
+
+func (l *led) kill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.killed = true
+	if l.borne != nil {
+		l.borne.Kill()
+	}
+}
