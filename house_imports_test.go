@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake",
+		"internal/sshchan",
 	},
 	"internal/netlab":  {},
 	"internal/sshchan": {},

@@ -1,21 +1,13 @@
 package sshd
 
 import (
-	"io"
 	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-)
 
-// A direction that is silent holds a small buffer, one that is busy a large one.
-const (
-	smallBuffer = 4 << 10
-	largeBuffer = 128 << 10
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
-
-var large = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
 
 // carry moves bytes both ways until both directions have ended and the client has let go of the channel. When one direction
 // ends, the other side is told and the other direction goes on.
@@ -54,7 +46,7 @@ func (w watched) Write(p []byte) (int, error) {
 
 // toTarget is the direction from the client.
 func toTarget(target watched, channel ssh.Channel) {
-	if copyBytes(target, channel) != nil {
+	if sshchan.Copy(target, channel) != nil {
 		_ = target.Close()
 		return
 	}
@@ -63,7 +55,7 @@ func toTarget(target watched, channel ssh.Channel) {
 
 // toClient is the direction from the target.
 func toClient(channel ssh.Channel, target net.Conn) {
-	if copyBytes(channel, target) != nil {
+	if sshchan.Copy(channel, target) != nil {
 		_ = channel.Close()
 		return
 	}
@@ -75,39 +67,5 @@ func closeWrite(conn net.Conn) {
 		_ = c.CloseWrite()
 	} else {
 		_ = conn.Close()
-	}
-}
-
-// copyBytes is io.Copy with a buffer of the size that the traffic has. The error is nil at the end of from.
-func copyBytes(to io.Writer, from io.Reader) error {
-	small := make([]byte, smallBuffer)
-	var big *[]byte
-	defer func() {
-		if big != nil {
-			large.Put(big)
-		}
-	}()
-	for {
-		buffer := small
-		if big != nil {
-			buffer = *big
-		}
-		n, err := from.Read(buffer)
-		if n > 0 {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		case big == nil && n == len(buffer):
-			big = large.Get().(*[]byte)
-		case big != nil && n < smallBuffer:
-			large.Put(big)
-			big = nil
-		}
 	}
 }

@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A client is one connection that has logged in.
 type client struct {
 	server *Server
+	wire   *sshchan.Wire
 	conn   *ssh.ServerConn
 	log    *slog.Logger
 	from   netip.AddrPort
@@ -35,21 +38,22 @@ var (
 	errDead    = errors.New("the client did not answer a keepalive")
 )
 
-func newClient(s *Server, conn *ssh.ServerConn, log *slog.Logger, from netip.AddrPort, who identity) *client {
-	c := &client{server: s, conn: conn, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
+func newClient(s *Server, wire *sshchan.Wire, conn *ssh.ServerConn, log *slog.Logger, from netip.AddrPort, who identity) *client {
+	c := &client{server: s, wire: wire, conn: conn, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
 	c.node = newClientNode(c)
 	return c
 }
 
 // run serves the client until its connection ends or ctx does, and says why.
-func (c *client) run(ctx context.Context, wire *wireConn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) error {
+func (c *client) run(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { c.serveRequests(ctx, requests) })
 	running.Go(func() {
-		c.keepalive(ctx, wire, func() {
+		// Who has not answered one question by the time of the next is dead: that is within two keepalives.
+		c.wire.Keepalive(c.server.o.Keepalive, 1, c.ask, func(time.Duration) {
 			cancel(errDead)
-			_ = wire.Close() // what waits to write to it, too, ends with that
+			_ = c.wire.Close() // what waits to write to it, too, ends with that
 		})
 	})
 	for nc := range channels {
@@ -111,40 +115,16 @@ func (c *client) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	switch nc.ChannelType() {
 	case channelSession:
 		c.serveSession(ctx, nc)
-	case channelDirect:
-		to, err := parseDirect(nc.ExtraData())
+	case sshchan.Direct:
+		to, err := sshchan.ParseDirect(nc.ExtraData())
 		c.serveDirect(ctx, nc, to, err)
-	case channelDirectUnix:
-		to, err := parseDirectUnix(nc.ExtraData())
+	case sshchan.DirectUnix:
+		to, err := sshchan.ParseDirectUnix(nc.ExtraData())
 		c.serveDirect(ctx, nc, to, err)
 	default:
 		_ = nc.Reject(ssh.UnknownChannelType, "this server forwards ports and knows no such channel")
 	}
 }
 
-// keepalive asks a client that has said nothing since the last look whether it lives. When it has still said nothing at the
-// next look, it is dead: that is within two keepalives.
-func (c *client) keepalive(ctx context.Context, wire *wireConn, dead func()) {
-	tick := time.NewTicker(c.server.o.Keepalive)
-	defer tick.Stop()
-	var asked sync.WaitGroup
-	defer asked.Wait() // it ends with the connection
-	seen, waiting := wire.in.Load(), false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		switch now := wire.in.Load(); {
-		case now != seen:
-			seen, waiting = now, false
-		case waiting:
-			dead()
-			return
-		default:
-			waiting = true
-			asked.Go(func() { _, _, _ = c.conn.SendRequest(requestKeepalive, true, nil) }) // any answer will do
-		}
-	}
-}
+// ask is a question to which any answer will do.
+func (c *client) ask() { _, _, _ = c.conn.SendRequest(sshchan.Keepalive, true, nil) }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // Connecting takes at most this long in all, and for one of several addresses.
@@ -28,7 +29,7 @@ const (
 var errDenied = errors.New("the destination is not permitted")
 
 // serveDirect opens one channel to where the client wants to go.
-func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to destination, err error) {
+func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to sshchan.Place, err error) {
 	var target net.Conn
 	if err == nil {
 		dialing, cancel := context.WithTimeout(ctx, dialTime)
@@ -38,7 +39,7 @@ func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to destinat
 	if err != nil {
 		c.quiet.log(c.log, slog.LevelInfo, "channel refused", "to", to.String(), "error", err)
 		reason, text := ssh.ConnectionFailed, plainText(err)
-		if errors.Is(err, errDenied) || errors.Is(err, errRevoked) || errors.Is(err, errExpired) || errors.Is(err, errPayload) {
+		if errors.Is(err, errDenied) || errors.Is(err, errRevoked) || errors.Is(err, errExpired) || errors.Is(err, sshchan.ErrPayload) {
 			reason = ssh.Prohibited
 		}
 		_ = nc.Reject(reason, text)
@@ -56,13 +57,6 @@ func (c *client) serveDirect(ctx context.Context, nc ssh.NewChannel, to destinat
 	carry(channel, requests, target, f)
 }
 
-func (d destination) String() string {
-	if d.path != "" {
-		return d.path
-	}
-	return net.JoinHostPort(d.host, strconv.Itoa(int(d.port)))
-}
-
 // plainText is an error for the client's eyes: what happened, not to whom.
 func plainText(err error) string {
 	var op *net.OpError
@@ -74,7 +68,7 @@ func plainText(err error) string {
 
 // dial authorises a destination and connects to it. What was authorised is what is dialled: where addresses matter, the name
 // is looked up once and an address goes to Dial.
-func (c *client) dial(ctx context.Context, to destination) (net.Conn, error) {
+func (c *client) dial(ctx context.Context, to sshchan.Place) (net.Conn, error) {
 	r, err := c.rights()
 	if err != nil {
 		return nil, err
@@ -83,30 +77,30 @@ func (c *client) dial(ctx context.Context, to destination) (net.Conn, error) {
 	if !r.mayOpen(to) {
 		return nil, fmt.Errorf("%w by the key", errDenied)
 	}
-	if to.path != "" {
-		if o.Policy.Judge("", netip.Addr{}, 0) == forward.Denied || isOneOf(to.path, o.ClosedSockets) {
+	if to.Path != "" {
+		if o.Policy.Judge("", netip.Addr{}, 0) == forward.Denied || isOneOf(to.Path, o.ClosedSockets) {
 			return nil, errDenied
 		}
-		return o.Dial(ctx, c.from, "unix", to.path)
+		return o.Dial(ctx, c.from, "unix", to.Path)
 	}
-	host, port := strings.TrimSuffix(strings.ToLower(to.host), "."), strconv.Itoa(int(to.port))
+	host, port := strings.TrimSuffix(strings.ToLower(to.Host), "."), strconv.Itoa(int(to.Port))
 	if addr, err := netip.ParseAddr(host); err == nil {
-		if o.Policy.Judge("", addr, to.port) == forward.Denied {
+		if o.Policy.Judge("", addr, to.Port) == forward.Denied {
 			return nil, errDenied
 		}
 		return o.Dial(ctx, c.from, "tcp", net.JoinHostPort(host, port))
 	}
 	if !speaksOfNetworks(o.Policy) {
-		if o.Policy.Judge(host, netip.Addr{}, to.port) == forward.Denied {
+		if o.Policy.Judge(host, netip.Addr{}, to.Port) == forward.Denied {
 			return nil, errDenied
 		}
-		return o.Dial(ctx, c.from, "tcp", net.JoinHostPort(to.host, port))
+		return o.Dial(ctx, c.from, "tcp", net.JoinHostPort(to.Host, port))
 	}
-	addrs, err := o.Lookup(ctx, to.host)
+	addrs, err := o.Lookup(ctx, to.Host)
 	if err != nil {
 		return nil, err
 	}
-	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return o.Policy.Judge(host, a, to.port) == forward.Denied })
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return o.Policy.Judge(host, a, to.Port) == forward.Denied })
 	if len(addrs) == 0 {
 		return nil, errDenied
 	}
@@ -132,15 +126,15 @@ func speaksOfNetworks(p forward.Policy) bool {
 }
 
 // mayOpen is what the key says. Hosts are compared as they are written, as sshd does; of addresses the spelling is no matter.
-func (r *Rights) mayOpen(to destination) bool {
+func (r *Rights) mayOpen(to sshchan.Place) bool {
 	if !r.forwarding || r.open == nil {
 		return r.forwarding
 	}
 	return slices.ContainsFunc(r.open, func(p place) bool {
-		if to.path != "" {
+		if to.Path != "" {
 			return p == place{host: "*"}
 		}
-		return (p.port == 0 || p.port == to.port) && (p.host == "*" || sameHost(p.host, to.host))
+		return (p.port == 0 || p.port == to.Port) && (p.host == "*" || sameHost(p.host, to.Host))
 	})
 }
 

@@ -33,9 +33,9 @@ func fastGCM() bool {
 
 // hello says this server's version on c, and reads what the client says until its list is there, or will not come. What was
 // read stays to be read again. The reading ends at the deadline at the latest.
-func hello(c *wireConn, deadline time.Time) (ciphers []string, err error) {
+func hello(c *helloConn, deadline time.Time) (ciphers []string, err error) {
 	version := banner + "\r\n"
-	if _, err := c.Conn.Write([]byte(version)); err != nil {
+	if _, err := c.Wire.Write([]byte(version)); err != nil {
 		return nil, err
 	}
 	c.said = len(version)
@@ -44,21 +44,20 @@ func hello(c *wireConn, deadline time.Time) (ciphers []string, err error) {
 	for {
 		ciphers, hasVersion, done := parseHello(c.ahead)
 		if done {
-			return ciphers, c.Conn.SetReadDeadline(deadline)
+			return ciphers, c.Wire.SetReadDeadline(deadline)
 		}
 		if hasVersion && !waiting {
 			waiting = true
 			if soon := time.Now().Add(helloTime); soon.Before(deadline) {
-				if err := c.Conn.SetReadDeadline(soon); err != nil {
+				if err := c.Wire.SetReadDeadline(soon); err != nil {
 					return nil, err
 				}
 			}
 		}
-		n, err := c.Conn.Read(buffer)
+		n, err := c.Wire.Read(buffer)
 		c.ahead = append(c.ahead, buffer[:n]...)
-		c.in.Add(uint64(n))
 		if errors.Is(err, os.ErrDeadlineExceeded) && waiting && time.Now().Before(deadline) {
-			return nil, c.Conn.SetReadDeadline(deadline)
+			return nil, c.Wire.SetReadDeadline(deadline)
 		}
 		if err != nil {
 			return nil, err

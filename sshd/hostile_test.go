@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // unharmed wants s to serve an ordinary client.
@@ -121,11 +123,11 @@ func TestChannelFlood(t *testing.T) {
 			kind, payload := channelSession, []byte(nil)
 			switch i % 5 {
 			case 1:
-				kind, payload = channelDirect, ssh.Marshal(directMessage{host, port, "x", 1})
+				kind, payload = sshchan.Direct, ssh.Marshal(sshchan.TCPChannel{Host: host, Port: port, OriginHost: "x", OriginPort: 1})
 			case 2:
-				kind, payload = channelDirect, []byte("\xff\xff\xff\xffgarbage")
+				kind, payload = sshchan.Direct, []byte("\xff\xff\xff\xffgarbage")
 			case 3:
-				kind, payload = channelDirectUnix, ssh.Marshal(directUnixMessage{Path: strings.Repeat("/x", 1000)})
+				kind, payload = sshchan.DirectUnix, ssh.Marshal(sshchan.DirectUnixChannel{Path: strings.Repeat("/x", 1000)})
 			case 4:
 				kind = "x11"
 			}
@@ -145,7 +147,7 @@ func TestChannelFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range []string{requestForward, requestCancel, requestForwardUnix, requestCancelUnix} {
+	for _, kind := range []string{sshchan.Forward, sshchan.Cancel, sshchan.ForwardUnix, sshchan.CancelUnix} {
 		if ok, _, err := c.SendRequest(kind, true, []byte("\x00\x00\x01garbage")); ok || err != nil {
 			t.Errorf("%s with garbage: %v %v", kind, ok, err)
 		}
@@ -223,26 +225,4 @@ func TestNobodyReads(t *testing.T) {
 	firehose.Close()
 	target.Close()
 	leaks()
-}
-
-func FuzzPayloads(f *testing.F) {
-	f.Add(ssh.Marshal(directMessage{"host", 80, "origin", 1}))
-	f.Add(ssh.Marshal(directUnixMessage{"/path", "", 0}))
-	f.Add(ssh.Marshal(forwardMessage{"", 0}))
-	f.Add(ssh.Marshal(forwardUnixMessage{"/path"}))
-	f.Add([]byte("\xff\xff\xff\xff"))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		if d, err := parseDirect(payload); err == nil && (d.host == "" || len(d.host) > maxHost || d.port == 0 || d.path != "") {
-			t.Errorf("direct: %+v", d)
-		}
-		if d, err := parseDirectUnix(payload); err == nil && (!strings.HasPrefix(d.path, "/") || len(d.path) > maxPath || d.host != "") {
-			t.Errorf("direct unix: %+v", d)
-		}
-		if a, err := parseForward(payload); err == nil && (len(a.host) > maxHost || a.path != "" || strings.ContainsAny(a.host, "/\x00 \n")) {
-			t.Errorf("forward: %+v", a)
-		}
-		if a, err := parseForwardUnix(payload); err == nil && (!strings.HasPrefix(a.path, "/") || strings.ContainsRune(a.path, 0)) {
-			t.Errorf("forward unix: %+v", a)
-		}
-	})
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // isClosed reports whether the far end closes conn, whatever it says before.
@@ -127,7 +129,7 @@ func TestGraceEndsWithTheLogin(t *testing.T) {
 	s := startServer(t, func(o *Options) { o.LoginGrace = 500 * time.Millisecond }, key.line("", ""))
 	c := s.dial(t, key)
 	time.Sleep(600 * time.Millisecond)
-	if _, _, err := c.SendRequest(requestKeepalive, true, nil); err != nil {
+	if _, _, err := c.SendRequest(sshchan.Keepalive, true, nil); err != nil {
 		t.Errorf("a client that has logged in: %v", err)
 	}
 }
@@ -149,7 +151,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	s := startServer(t, func(o *Options) { o.MaxConnections = 1 }, key.line("", ""))
 	first := s.dial(t, key)
 	// The client has logged in a moment before the server counts it; after an answer it is counted.
-	if _, _, err := first.SendRequest(requestKeepalive, true, nil); err != nil {
+	if _, _, err := first.SendRequest(sshchan.Keepalive, true, nil); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := s.tryDial(ssh.PublicKeys(key.Signer)); err == nil {
@@ -164,7 +166,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			return false
 		}
 		defer c.Close()
-		_, _, err = c.SendRequest(requestKeepalive, true, nil)
+		_, _, err = c.SendRequest(sshchan.Keepalive, true, nil)
 		return err == nil
 	})
 }

@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // placeTime is how long opening or closing a listener may take.
@@ -22,7 +21,7 @@ const placeTime = 30 * time.Second
 
 // A placed listener is one that stands for the client.
 type placed struct {
-	asked address // with the port that was picked, if none was asked
+	asked sshchan.Place // with the port that was picked, if none was asked
 	claim string
 	name  string
 	bound forward.Listen
@@ -33,10 +32,10 @@ func (c *client) serveRequests(ctx context.Context, requests <-chan *ssh.Request
 	for r := range requests {
 		var err error
 		switch r.Type {
-		case requestForward, requestForwardUnix:
+		case sshchan.Forward, sshchan.ForwardUnix:
 			c.servePlace(ctx, r)
 			continue
-		case requestCancel, requestCancelUnix:
+		case sshchan.Cancel, sshchan.CancelUnix:
 			err = c.withdraw(ctx, r)
 		case requestNoMoreSession:
 			c.noMoreSessions.Store(true)
@@ -61,11 +60,11 @@ func (c *client) servePlace(ctx context.Context, r *ssh.Request) {
 	_ = r.Reply(err == nil, answer)
 }
 
-func parseAsked(r *ssh.Request) (address, error) {
-	if r.Type == requestForwardUnix || r.Type == requestCancelUnix {
-		return parseForwardUnix(r.Payload)
+func parseAsked(r *ssh.Request) (sshchan.Place, error) {
+	if r.Type == sshchan.ForwardUnix || r.Type == sshchan.CancelUnix {
+		return sshchan.ParseUnixRequest(r.Payload)
 	}
-	return parseForward(r.Payload)
+	return sshchan.ParseTCPRequest(r.Payload)
 }
 
 // place has a listener opened. The answer is the port, if the client left it open.
@@ -78,7 +77,7 @@ func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !rights.mayListen(asked) || isOneOf(asked.path, c.server.o.ClosedSockets) {
+	if !rights.mayListen(asked) || isOneOf(asked.Path, c.server.o.ClosedSockets) {
 		return nil, fmt.Errorf("to listen at %s is not permitted by the key", asked)
 	}
 	ctx, cancel := context.WithTimeout(ctx, placeTime)
@@ -89,7 +88,7 @@ func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
 	}
 	// Listeners on ports that are picked are told apart by the client, too: there is nothing to take over.
 	claim := listen.String()
-	if asked.path == "" && asked.port == 0 {
+	if asked.Path == "" && asked.Port == 0 {
 		claim = fmt.Sprintf("%s of %p, %d", claim, c, c.node.next())
 	} else if c.node.has(claim) {
 		return nil, fmt.Errorf("the client listens at %s already", asked)
@@ -105,9 +104,9 @@ func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
 	}
 	p := &placed{asked: asked, claim: claim, name: name, bound: bound}
 	var answer []byte
-	if asked.path == "" && asked.port == 0 {
-		p.asked.port = firstPort(bound)
-		answer = ssh.Marshal(portMessage{uint32(p.asked.port)})
+	if asked.Path == "" && asked.Port == 0 {
+		p.asked.Port = firstPort(bound)
+		answer = ssh.Marshal(sshchan.PortAnswer{Port: uint32(p.asked.Port)})
 	}
 	c.node.add(p)
 	c.log.Info("SSH client listens", "at", bound.String(), "forward", name)
@@ -152,23 +151,23 @@ func (c *client) giveBack(ctx context.Context) {
 
 // mayListen is what the key says. Hosts are compared as the client wrote them; "localhost" is what clients say when they were
 // told none (sshd(8), permitlisten).
-func (r *Rights) mayListen(a address) bool {
+func (r *Rights) mayListen(a sshchan.Place) bool {
 	if !r.forwarding || r.listen == nil {
 		return r.forwarding
 	}
-	return a.path == "" && slices.ContainsFunc(r.listen, func(p place) bool {
-		return (p.port == 0 || p.port == a.port) && matchPattern(strings.ToLower(a.host), p.host)
+	return a.Path == "" && slices.ContainsFunc(r.listen, func(p place) bool {
+		return (p.port == 0 || p.port == a.Port) && matchPattern(strings.ToLower(a.Host), p.host)
 	})
 }
 
 // listenFor is where a client listens that asked for a, as GatewayPorts has it (sshd_config(5)).
-func (c *client) listenFor(ctx context.Context, a address) (forward.Listen, error) {
-	if a.path != "" {
-		return forward.Listen{Path: a.path}, nil
+func (c *client) listenFor(ctx context.Context, a sshchan.Place) (forward.Listen, error) {
+	if a.Path != "" {
+		return forward.Listen{Path: a.Path}, nil
 	}
-	l := forward.Listen{Networks: forward.TCP, Ports: forward.Ports{Ranges: []forward.Range{{First: a.port, Last: a.port}}}}
+	l := forward.Listen{Networks: forward.TCP, Ports: forward.Ports{Ranges: []forward.Range{{First: a.Port, Last: a.Port}}}}
 	var err error
-	l.Addr, err = gatewayAddr(ctx, c.server.o.GatewayPorts, a.host, c.server.o.Lookup)
+	l.Addr, err = gatewayAddr(ctx, c.server.o.GatewayPorts, a.Host, c.server.o.Lookup)
 	return l, err
 }
 
@@ -205,11 +204,4 @@ func gatewayAddr(ctx context.Context, gatewayPorts, host string, lookup func(con
 		return netip.Addr{}, fmt.Errorf("%s has no address", host)
 	}
 	return addrs[0].Unmap().WithZone(""), nil
-}
-
-func (a address) String() string {
-	if a.path != "" {
-		return a.path
-	}
-	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port)))
 }

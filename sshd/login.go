@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // banner is how the server names itself (RFC 4253, section 4.2). It tells no version: that is for nobody to know.
@@ -98,8 +100,9 @@ func (l *login) tried(conn ssh.ConnMetadata, method string, err error) {
 }
 
 // handshake speaks SSH up to the login, which has to come before the deadline.
-func (l *login) handshake(conn *wireConn, hostKeys []ssh.Signer, deadline time.Time) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, identity, error) {
+func (l *login) handshake(wire *sshchan.Wire, hostKeys []ssh.Signer, deadline time.Time) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, identity, error) {
 	config := l.config(hostKeys)
+	conn := &helloConn{Wire: wire}
 	known, err := hello(conn, deadline)
 	if err != nil {
 		return nil, nil, nil, identity{}, err
@@ -109,6 +112,6 @@ func (l *login) handshake(conn *wireConn, hostKeys []ssh.Signer, deadline time.T
 	if err != nil {
 		return nil, nil, nil, identity{}, err
 	}
-	conn.trusted.Store(true)
+	wire.Enlarge()
 	return sc, channels, requests, sc.Permissions.ExtraData[identityKey{}].(identity), nil
 }

@@ -67,67 +67,38 @@ func (n *clientNode) DialFor(ctx context.Context, client netip.AddrPort, network
 	case !r.mayListen(p.asked):
 		return nil, fmt.Errorf("%s: %w: the key no longer permits to listen at %s", n.key, node.ErrRefused, p.asked)
 	}
-	kind, payload := channelForwardedUnix, ssh.Marshal(forwardedUnixMessage{Path: p.asked.path})
-	if p.asked.path == "" {
-		host, port := originOf(client)
-		kind = channelForwarded
-		payload = ssh.Marshal(forwardedMessage{p.asked.host, uint32(p.asked.port), host, port})
+	kind, payload := sshchan.ForwardedUnix, ssh.Marshal(sshchan.ForwardedUnixChannel{Path: p.asked.Path})
+	if p.asked.Path == "" {
+		host, port := sshchan.OriginOf(client)
+		kind = sshchan.Forwarded
+		payload = ssh.Marshal(sshchan.TCPChannel{Host: p.asked.Host, Port: uint32(p.asked.Port), OriginHost: host, OriginPort: port})
 	}
 	if !n.client.hold() {
 		return nil, fmt.Errorf("%s: %w: its connection has as many channels as it may", n.key, node.ErrRefused)
 	}
-	opened := make(chan opening, 1)
-	go n.openChannel(opened, kind, payload)
-	select {
-	case o := <-opened:
-		if o.err != nil {
-			n.client.release()
-			return nil, n.failed(o.err)
-		}
-		return n.wrap(o, kind, p, client), nil
-	case <-ctx.Done():
-		go n.forsake(opened)
-		return nil, fmt.Errorf("%s did not answer: %w", n.key, ctx.Err())
+	channel, requests, err := sshchan.Open(ctx, n.client.conn, kind, payload, n.client.release)
+	switch {
+	case err == nil:
+		return n.wrap(channel, requests, kind, p, client), nil
+	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the client's answer
+		return nil, fmt.Errorf("%s did not answer: %w", n.key, err)
 	}
-}
-
-// An opening is what came of the wish for a channel.
-type opening struct {
-	channel  ssh.Channel
-	requests <-chan *ssh.Request
-	err      error
-}
-
-func (n *clientNode) openChannel(opened chan<- opening, kind string, payload []byte) {
-	channel, requests, err := n.client.conn.OpenChannel(kind, payload)
-	opened <- opening{channel, requests, err}
-}
-
-// forsake waits for a channel that nobody wants any more. The client may take as long as its connection lives.
-func (n *clientNode) forsake(opened <-chan opening) {
-	defer n.client.release()
-	if o := <-opened; o.err == nil {
-		_ = o.channel.Close()
-		ssh.DiscardRequests(o.requests)
-	}
+	n.client.release()
+	return nil, n.failed(err)
 }
 
 // wrap makes a connection of a channel, which counts as open until the client has let go of it.
-func (n *clientNode) wrap(o opening, kind string, p *placed, client netip.AddrPort) net.Conn {
+func (n *clientNode) wrap(channel ssh.Channel, requests <-chan *ssh.Request, kind string, p *placed, client netip.AddrPort) net.Conn {
 	f := n.client.begin(kind, p.bound.String(), nil)
-	go n.untilClosed(o.requests, f)
-	var local net.Addr = &net.UnixAddr{Name: p.asked.path, Net: "unix"}
-	if p.asked.path == "" {
-		local = net.TCPAddrFromAddrPort(client)
+	ends := sshchan.Ends{Remote: net.TCPAddrFromAddrPort(n.client.from), Wire: n.client.wire, Gone: func() {
+		n.client.finish(f)
+		n.client.release()
+	}}
+	ends.Local = &net.UnixAddr{Name: p.asked.Path, Net: "unix"}
+	if p.asked.Path == "" {
+		ends.Local = net.TCPAddrFromAddrPort(client)
 	}
-	return sshchan.New(o.channel, nil, local, net.TCPAddrFromAddrPort(n.client.from))
-}
-
-// untilClosed answers requests until the channel is gone.
-func (n *clientNode) untilClosed(requests <-chan *ssh.Request, f *flow) {
-	ssh.DiscardRequests(requests)
-	n.client.finish(f)
-	n.client.release()
+	return sshchan.New(channel, requests, ends)
 }
 
 func (n *clientNode) failed(err error) error {
@@ -168,10 +139,10 @@ func (n *clientNode) find(network, addr string) (*placed, error) {
 	for _, p := range n.placed {
 		switch {
 		case network == "unix":
-			if p.asked.path == addr {
+			if p.asked.Path == addr {
 				return p, nil
 			}
-		case p.asked.path != "" || firstPort(p.bound) != uint16(port):
+		case p.asked.Path != "" || firstPort(p.bound) != uint16(port):
 		case host != "" && p.bound.Addr.IsValid() && p.bound.Addr.String() == host:
 			return p, nil
 		case found == nil || !p.bound.Addr.IsValid():
@@ -205,7 +176,7 @@ func (n *clientNode) next() int {
 }
 
 // take removes the listener that the client named so.
-func (n *clientNode) take(asked address) *placed {
+func (n *clientNode) take(asked sshchan.Place) *placed {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for claim, p := range n.placed {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // sshArgs is how OpenSSH's client logs in to s, with nothing of the machine's own settings.
@@ -214,7 +216,7 @@ func mirror(t *testing.T) string {
 			}
 			go func() {
 				defer conn.Close()
-				_ = copyBytes(conn, conn)
+				_ = sshchan.Copy(conn, conn)
 			}()
 		}
 	}()

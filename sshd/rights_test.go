@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 func rules(t *testing.T, list ...string) []forward.Rule {
@@ -91,10 +92,10 @@ func TestWhereChannelsLead(t *testing.T) {
 			}
 		}, key.line(test.options, "k"))
 		c := s.dial(t, key)
-		kind, payload := channelDirectUnix, ssh.Marshal(directUnixMessage{Path: test.to})
+		kind, payload := sshchan.DirectUnix, ssh.Marshal(sshchan.DirectUnixChannel{Path: test.to})
 		if host, port, err := net.SplitHostPort(test.to); err == nil {
 			p, _ := net.LookupPort("tcp", port)
-			kind, payload = channelDirect, ssh.Marshal(directMessage{host, uint32(p), "127.0.0.1", 1})
+			kind, payload = sshchan.Direct, ssh.Marshal(sshchan.TCPChannel{Host: host, Port: uint32(p), OriginHost: "127.0.0.1", OriginPort: 1})
 		}
 		channel, _, err := c.OpenChannel(kind, payload)
 		if got := dialled.Load(); got != test.want || (err == nil) != (test.want != "") {
@@ -173,10 +174,10 @@ func TestWhereClientsListen(t *testing.T) {
 			}
 		}, key.line(test.options, "k"))
 		c := s.dial(t, key)
-		kind, payload := requestForwardUnix, ssh.Marshal(forwardUnixMessage{test.ask})
+		kind, payload := sshchan.ForwardUnix, ssh.Marshal(sshchan.UnixRequest{Path: test.ask})
 		if host, port, err := net.SplitHostPort(test.ask); err == nil {
 			p, _ := net.LookupPort("tcp", port)
-			kind, payload = requestForward, ssh.Marshal(forwardMessage{host, uint32(p)})
+			kind, payload = sshchan.Forward, ssh.Marshal(sshchan.TCPRequest{Host: host, Port: uint32(p)})
 		}
 		ok, _, err := c.SendRequest(kind, true, payload)
 		if err != nil || ok != (test.want != "") || recorder.last() != test.want {

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A Server serves SSH clients. It is made with New.
@@ -116,7 +118,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	l := &login{log: log, authorize: s.o.Authorize, from: from}
-	wire := &wireConn{Conn: conn}
+	wire := sshchan.NewWire(conn)
 	sc, channels, requests, who, err := l.handshake(wire, s.o.HostKeys, deadline)
 	if err != nil {
 		failed = l.failures > 0
@@ -133,10 +135,10 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	_ = conn.SetDeadline(time.Time{})
 	log = log.With("user", sc.User(), "key", who.name)
 	log.Info("SSH client logged in", "version", string(sc.ClientVersion()))
-	c := newClient(s, sc, log, from, who)
+	c := newClient(s, wire, sc, log, from, who)
 	s.add(c)
 	defer s.remove(c)
-	err = c.run(ctx, wire, channels, requests)
+	err = c.run(ctx, channels, requests)
 	log.Info("SSH client left", "why", err)
 }
 

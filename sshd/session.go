@@ -9,6 +9,14 @@ import (
 
 const noShell = "this server forwards ports and has no shell; use ssh -N\r\n"
 
+// Of RFC 4254, section 6, and OpenSSH's PROTOCOL, section 2.2.
+const (
+	channelSession       = "session"
+	requestNoMoreSession = "no-more-sessions@openssh.com"
+)
+
+type exitMessage struct{ Status uint32 }
+
 // serveSession keeps a session channel open, which clients open that were not told -N. There is nothing to run in it, so who
 // asks is told so and gets the exit status 1. The request itself is answered with yes: after a no, clients show no message.
 func (c *client) serveSession(ctx context.Context, nc ssh.NewChannel) {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -197,7 +198,7 @@ func TestNode(t *testing.T) {
 	if got := <-origins; got.String() != who.String() {
 		t.Errorf("the client learns of %v", got)
 	}
-	if list := s.Sessions(); len(list) != 1 || list[0].Kind != channelForwarded || list[0].Key != "alice" {
+	if list := s.Sessions(); len(list) != 1 || list[0].Kind != sshchan.Forwarded || list[0].Key != "alice" {
 		t.Errorf("sessions: %+v", list)
 	}
 	if err := tryTalk(conn, "alice"); err != nil {
@@ -208,8 +209,8 @@ func TestNode(t *testing.T) {
 	}
 	defer conn.Close()
 	c.Close()
-	if _, err := io.ReadAll(conn); err != nil {
-		t.Errorf("after the client left: %v", err)
+	if _, err := io.ReadAll(conn); !errors.Is(err, sshchan.ErrLost) {
+		t.Errorf("after the client left: %v, want %v", err, sshchan.ErrLost)
 	}
 	eventually(t, "the client to be away", func() bool {
 		_, err := n.Dial(ctx, "tcp", ":"+port)
@@ -223,8 +224,8 @@ func TestNodeDoesNotWaitForever(t *testing.T) {
 	key := newTestKey(t)
 	s := startServer(t, nil, key.line("", "alice"))
 	c := s.dial(t, key)
-	silent := c.HandleChannelOpen(channelForwarded) // nobody takes from it
-	if ok, _, err := c.SendRequest(requestForward, true, ssh.Marshal(forwardMessage{"localhost", 0})); !ok || err != nil {
+	silent := c.HandleChannelOpen(sshchan.Forwarded) // nobody takes from it
+	if ok, _, err := c.SendRequest(sshchan.Forward, true, ssh.Marshal(sshchan.TCPRequest{Host: "localhost", Port: 0})); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	s.forwards.mu.Lock()
@@ -251,7 +252,7 @@ func TestFailedTakeoverLeavesTheClaim(t *testing.T) {
 	s := startServer(t, func(o *Options) { o.Forwards, o.MaxListeners = once, 1 }, key.line("", "alice"))
 	first, second := s.dial(t, key), s.dial(t, key)
 	ask := func(c *ssh.Client, port uint32) bool {
-		ok, _, err := c.SendRequest(requestForward, true, ssh.Marshal(forwardMessage{"localhost", port}))
+		ok, _, err := c.SendRequest(sshchan.Forward, true, ssh.Marshal(sshchan.TCPRequest{Host: "localhost", Port: port}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +265,7 @@ func TestFailedTakeoverLeavesTheClaim(t *testing.T) {
 	if ask(second, 8081) {
 		t.Error("the claim of the first was forgotten")
 	}
-	if ok, _, err := first.SendRequest(requestCancel, true, ssh.Marshal(forwardMessage{"localhost", 8080})); !ok || err != nil {
+	if ok, _, err := first.SendRequest(sshchan.Cancel, true, ssh.Marshal(sshchan.TCPRequest{Host: "localhost", Port: 8080})); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if !ask(second, 8081) {

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // An sshChannel is one channel that the program's own input and output are wired to: a session or the one of -W.
@@ -24,7 +26,7 @@ func openSSH(ctx context.Context, client *ssh.Client, kind string, payload any) 
 	if payload != nil {
 		data = ssh.Marshal(payload)
 	}
-	ch, requests, err := client.OpenChannel(kind, data)
+	ch, requests, err := sshchan.Open(ctx, client, kind, data, func() {})
 	if err != nil {
 		var refused *ssh.OpenChannelError
 		if errors.As(err, &refused) {
@@ -111,7 +113,7 @@ func (c *sshChannel) answer(r *ssh.Request) {
 		if ssh.Unmarshal(r.Payload, &m) == nil {
 			c.signal, ok = plain(m.Name), true
 		}
-	case "keepalive@openssh.com":
+	case sshchan.Keepalive:
 		ok = true
 	}
 	if r.WantReply {

@@ -1,6 +1,8 @@
 package sshchan
 
 import (
+	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -36,8 +38,31 @@ func (d *deadline) set(t time.Time) {
 	}
 }
 
+// wait returns what is closed when the moment has come. Once it is, the deadline may have been moved: then wait returns
+// something else, and the wait goes on.
 func (d *deadline) wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.passed
+}
+
+// begin is wait for those who have not begun to wait. The error is that they need not.
+func (d *deadline) begin(closed <-chan struct{}) (<-chan struct{}, error) {
+	passed := d.wait()
+	switch {
+	case isClosed(closed):
+		return passed, net.ErrClosed
+	case isClosed(passed):
+		return passed, os.ErrDeadlineExceeded
+	}
+	return passed, nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

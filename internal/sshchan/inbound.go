@@ -7,40 +7,36 @@ import (
 	"sync"
 )
 
-// A channel that is silent holds a small buffer, one that is busy a large one.
-const (
-	smallBuffer = 4 << 10
-	largeBuffer = 64 << 10
-)
-
-var large = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
-
-// inbound is what comes from the far end: a goroutine reads one buffer ahead, so that a Read can be given up.
+// inbound is what comes from the far end. A goroutine reads ahead, so that a Read can be given up: it fills one buffer while
+// the one before is read out of.
 type inbound struct {
 	source   io.Reader
+	explain  func(error) error // of the source's errors
 	deadline deadline
 	turn     chan struct{} // held by the one who reads
 	start    sync.Once
-	chunks   chan []byte   // closed after the last
-	free     chan struct{} // the chunk was used up
-	rest     []byte        // of the chunk; belongs to who has the turn
-	ended    error         // set before chunks is closed
+	chunks   chan chunk // closed after the last
+	ended    error      // set before chunks is closed
+
+	// These belong to who has the turn.
+	buffer *buffer
+	rest   []byte // of the buffer
 }
 
-func (b *inbound) init(source io.Reader) {
-	b.source, b.deadline = source, newDeadline()
-	b.turn, b.chunks, b.free = make(chan struct{}, 1), make(chan []byte), make(chan struct{}, 1)
+type chunk struct {
+	buffer *buffer
+	n      int
+}
+
+func (b *inbound) init(source io.Reader, explain func(error) error) {
+	b.source, b.explain, b.deadline = source, explain, newDeadline()
+	b.turn, b.chunks, b.ended = make(chan struct{}, 1), make(chan chunk), net.ErrClosed
 }
 
 func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
-	passed := b.deadline.wait()
-	switch {
-	case isClosed(closed):
-		return 0, net.ErrClosed
-	case isClosed(passed):
-		return 0, os.ErrDeadlineExceeded
-	case len(p) == 0:
-		return 0, nil
+	passed, err := b.deadline.begin(closed)
+	if err != nil || len(p) == 0 {
+		return 0, err
 	}
 	for {
 		select {
@@ -54,7 +50,6 @@ func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
 			return 0, net.ErrClosed
 		case <-passed:
 		}
-		// A deadline may have been moved after it had passed; then the wait goes on.
 		now := b.deadline.wait()
 		if now == passed {
 			return 0, os.ErrDeadlineExceeded
@@ -63,16 +58,16 @@ func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
 	}
 }
 
-// take copies from the chunk, and waits for one first. moved says that the deadline passed.
+// take copies from the buffer, and waits for one first. moved says that the deadline passed.
 func (b *inbound) take(p []byte, closed, passed <-chan struct{}) (n int, moved bool, err error) {
 	if len(b.rest) == 0 {
 		b.start.Do(func() { go b.readAhead(closed) })
 		select {
-		case chunk, ok := <-b.chunks:
+		case c, ok := <-b.chunks:
 			if !ok {
 				return 0, false, b.ended
 			}
-			b.rest = chunk
+			b.buffer, b.rest = c.buffer, c.buffer.storage[:c.n]
 		case <-closed:
 			return 0, false, net.ErrClosed
 		case <-passed:
@@ -81,53 +76,32 @@ func (b *inbound) take(p []byte, closed, passed <-chan struct{}) (n int, moved b
 	}
 	n = copy(p, b.rest)
 	if b.rest = b.rest[n:]; len(b.rest) == 0 {
-		b.free <- struct{}{}
+		b.buffer.free()
+		b.buffer = nil
 	}
 	return n, false, nil
 }
 
-// readAhead reads one chunk after the other, each when the one before was used up.
+// readAhead reads until the source or the connection ends. What it has then that nobody took, nobody will.
 func (b *inbound) readAhead(closed <-chan struct{}) {
 	defer close(b.chunks)
-	small := make([]byte, smallBuffer)
-	var big *[]byte
-	defer func() {
-		if big != nil {
-			large.Put(big)
-		}
-	}()
-	for {
-		buffer := small
-		if big != nil {
-			buffer = *big
-		}
-		n, err := b.source.Read(buffer)
-		if n > 0 {
+	for class := 0; ; {
+		into := newBuffer(class)
+		n, err := b.source.Read(into.storage)
+		if n == 0 {
+			into.free()
+		} else {
 			select {
-			case b.chunks <- buffer[:n]:
+			case b.chunks <- chunk{into, n}:
 			case <-closed:
-				big = nil // it may still be in use
-				b.ended = net.ErrClosed
-				return
-			}
-			select {
-			case <-b.free:
-			case <-closed:
-				big = nil
-				b.ended = net.ErrClosed
+				into.free()
 				return
 			}
 		}
 		if err != nil {
-			b.ended = err
+			b.ended = b.explain(err)
 			return
 		}
-		switch {
-		case big == nil && n == len(buffer):
-			big = large.Get().(*[]byte)
-		case big != nil && n < smallBuffer:
-			large.Put(big)
-			big = nil
-		}
+		class = fitting(class, n)
 	}
 }

@@ -1,7 +1,6 @@
 package sshchan
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -10,35 +9,36 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// outbound is what goes to the far end: a goroutine sends what is in the buffer, so that a Write can be given up.
+// outbound is what goes to the far end. A goroutine sends, so that a Write can be given up: it sends one buffer while the next
+// one is filled. A buffer is held only while something is in it.
 type outbound struct {
 	channel  ssh.Channel
+	explain  func(error) error // of the channel's errors
 	deadline deadline
 	turn     chan struct{} // held by the one who writes
 	room     chan struct{} // something left the buffer
 	work     chan struct{} // there is something to send, or an end
+	over     chan struct{} // closed when the channel was closed
 	start    sync.Once
 
-	mu      sync.Mutex
-	buffer  []byte  // waits to be sent
-	storage *[]byte // the array of buffer
-	failed  error
-	ended   bool // no more is written
-	closed  bool // nor read
+	mu     sync.Mutex
+	buffer *buffer // waits to be sent; may be nil
+	filled int     // of it
+	failed error
+	ended  bool // no more is written
+	closed bool // nor read
 }
 
-func (b *outbound) init(channel ssh.Channel) {
-	b.channel, b.deadline = channel, newDeadline()
+func (b *outbound) init(channel ssh.Channel, explain func(error) error) {
+	b.channel, b.explain, b.deadline = channel, explain, newDeadline()
 	b.turn, b.room, b.work = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	b.over = make(chan struct{})
 }
 
 func (b *outbound) write(p []byte, closed <-chan struct{}) (int, error) {
-	passed := b.deadline.wait()
-	switch {
-	case isClosed(closed):
-		return 0, net.ErrClosed
-	case isClosed(passed):
-		return 0, os.ErrDeadlineExceeded
+	passed, err := b.deadline.begin(closed)
+	if err != nil {
+		return 0, err
 	}
 	for written, mine := 0, false; ; {
 		turn, room := b.turn, b.room
@@ -47,6 +47,9 @@ func (b *outbound) write(p []byte, closed <-chan struct{}) (int, error) {
 			n, err := b.put(p[written:])
 			if written += n; err != nil || written == len(p) {
 				<-b.turn
+				if err != nil && isClosed(closed) {
+					err = net.ErrClosed
+				}
 				return written, err
 			}
 		} else {
@@ -65,7 +68,6 @@ func (b *outbound) write(p []byte, closed <-chan struct{}) (int, error) {
 			return written, net.ErrClosed
 		case <-passed:
 		}
-		// A deadline may have been moved after it had passed; then the wait goes on.
 		now := b.deadline.wait()
 		if now == passed {
 			if mine {
@@ -87,12 +89,11 @@ func (b *outbound) put(p []byte) (int, error) {
 	case b.ended:
 		return 0, io.ErrClosedPipe
 	}
-	if b.storage == nil {
-		b.storage = large.Get().(*[]byte)
-		b.buffer = (*b.storage)[:0]
+	if b.buffer == nil {
+		b.buffer, b.filled = newBuffer(len(sizes)-1), 0
 	}
-	n := min(len(p), cap(b.buffer)-len(b.buffer))
-	b.buffer = append(b.buffer, p[:n]...)
+	n := copy(b.buffer.storage[b.filled:], p)
+	b.filled += n
 	b.wake()
 	return n, nil
 }
@@ -113,26 +114,22 @@ func (b *outbound) wake() {
 
 // send sends the buffer, then the ends, until the channel is closed.
 func (b *outbound) send() {
+	defer close(b.over)
 	said := false
 	for range b.work {
 		b.mu.Lock()
-		data, storage, ended, closed, failed := b.buffer, b.storage, b.ended, b.closed, b.failed
-		b.buffer, b.storage = nil, nil
+		buffer, filled, ended, closed, failed := b.buffer, b.filled, b.ended, b.closed, b.failed
+		b.buffer = nil
 		b.mu.Unlock()
-		if len(data) > 0 && failed == nil {
+		if buffer != nil {
 			notify(b.room)
-			if _, failed = b.channel.Write(data); failed != nil {
-				if errors.Is(failed, io.EOF) {
-					failed = io.ErrClosedPipe // the channel is gone; EOF is nothing that a writer expects
-				}
-				b.mu.Lock()
-				b.failed = failed
-				b.mu.Unlock()
-				notify(b.room)
+			if failed == nil {
+				_, failed = b.channel.Write(buffer.storage[:filled])
 			}
-		}
-		if storage != nil {
-			large.Put(storage)
+			buffer.free()
+			if failed != nil {
+				b.fail(failed)
+			}
 		}
 		if ended && !said {
 			_ = b.channel.CloseWrite() // fails when the channel is gone, and then the far end knows
@@ -143,6 +140,17 @@ func (b *outbound) send() {
 			return
 		}
 	}
+}
+
+// fail has all writers learn of the first error.
+func (b *outbound) fail(err error) {
+	err = b.explain(err)
+	b.mu.Lock()
+	if b.failed == nil {
+		b.failed = err
+	}
+	b.mu.Unlock()
+	notify(b.room)
 }
 
 func notify(c chan struct{}) {

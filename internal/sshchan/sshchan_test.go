@@ -41,20 +41,29 @@ func pair(t *testing.T) (c1, c2 *Conn, stop func()) {
 		}
 		config := &ssh.ServerConfig{NoClientAuth: true}
 		config.AddHostKey(key)
-		_, channels, requests, err := ssh.NewServerConn(raw, config)
+		wire := NewWire(raw)
+		_, channels, requests, err := ssh.NewServerConn(wire, config)
 		if err != nil {
 			return
 		}
 		go ssh.DiscardRequests(requests)
 		channel, channelRequests, err := (<-channels).Accept()
 		if err == nil {
-			accepted <- New(channel, channelRequests, l.Addr(), raw.RemoteAddr())
+			wire.Enlarge()
+			accepted <- New(channel, channelRequests, Ends{Local: l.Addr(), Remote: raw.RemoteAddr(), Wire: wire})
 		}
 	}()
-	client, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	raw, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	wire := NewWire(raw)
+	conn, channels, globals, err := ssh.NewClientConn(wire, "", &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire.Enlarge()
+	client := ssh.NewClient(conn, channels, globals)
 	channel, requests, err := client.OpenChannel("direct-tcpip", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +72,7 @@ func pair(t *testing.T) (c1, c2 *Conn, stop func()) {
 	if c2 == nil {
 		t.Fatal("the channel was not accepted")
 	}
-	return New(channel, requests, client.LocalAddr(), client.RemoteAddr()), c2, func() { client.Close() }
+	return New(channel, requests, Ends{Local: raw.LocalAddr(), Remote: raw.RemoteAddr(), Wire: wire}), c2, func() { client.Close() }
 }
 
 func TestConn(t *testing.T) {
@@ -103,7 +112,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestWriteWaitsForTheFarEnd(t *testing.T) {
-	c1, _, end := pair(t)
+	c1, c2, end := pair(t)
 	defer end()
 	if err := c1.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -119,11 +128,13 @@ func TestWriteWaitsForTheFarEnd(t *testing.T) {
 	for err = nil; err == nil; {
 		_, err = c1.Write(make([]byte, 1<<10))
 	}
-	if !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("a write to a lost connection: %v", err)
+	if !errors.Is(err, ErrLost) {
+		t.Errorf("a write to a lost connection: %v, want %v", err, ErrLost)
 	}
-	if _, err := c1.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("a read from a lost connection: %v", err)
+	for _, c := range []*Conn{c1, c2} {
+		if _, err := io.Copy(io.Discard, c); !errors.Is(err, ErrLost) {
+			t.Errorf("a read from a lost connection: %v, want %v", err, ErrLost)
+		}
 	}
 }
 

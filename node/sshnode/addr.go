@@ -8,49 +8,11 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
-// Channels and requests of RFC 4254, section 7, and of OpenSSH's PROTOCOL, section 2.4.
-const (
-	directTCP   = "direct-tcpip"
-	directUnix  = "direct-streamlocal@openssh.com"
-	tcpChannel  = "forwarded-tcpip"
-	unixChannel = "forwarded-streamlocal@openssh.com"
-
-	tcpForward  = "tcpip-forward"
-	tcpCancel   = "cancel-tcpip-forward"
-	unixForward = "streamlocal-forward@openssh.com"
-	unixCancel  = "cancel-streamlocal-forward@openssh.com"
-)
-
-// Payloads, for ssh.Marshal and ssh.Unmarshal.
-type (
-	directTCPMsg struct {
-		Host       string
-		Port       uint32
-		OriginHost string
-		OriginPort uint32
-	}
-	directUnixMsg struct {
-		Path      string
-		Reserved0 string
-		Reserved1 uint32
-	}
-	forwardTCPMsg struct {
-		Host string
-		Port uint32
-	}
-	forwardUnixMsg   struct{ Path string }
-	forwardedTCPMsg  = directTCPMsg
-	forwardedUnixMsg struct {
-		Path     string
-		Reserved string
-	}
-	allocatedMsg struct{ Port uint32 }
-)
-
-// maxPath bounds the path of a socket: no system takes a longer one.
+// maxPath bounds the path of a socket at a server: no system takes a longer one.
 const maxPath = 1024
 
 // openFor is the channel that connects the server to addr for a client, who may be zero.
@@ -69,16 +31,14 @@ func openFor(client netip.AddrPort, network, addr string) (opening, error) {
 		if host == "" {
 			host = "localhost"
 		}
-		msg := directTCPMsg{Host: host, Port: uint32(port), OriginHost: "127.0.0.1"}
-		if client.IsValid() {
-			msg.OriginHost, msg.OriginPort = client.Addr().Unmap().WithZone("").String(), uint32(client.Port())
-		}
-		o.kind, o.payload, o.remote = directTCP, ssh.Marshal(&msg), hostAddr(host, uint32(port))
+		from, fromPort := sshchan.OriginOf(client)
+		o.kind, o.remote = sshchan.Direct, hostAddr(host, uint32(port))
+		o.payload = ssh.Marshal(sshchan.TCPChannel{Host: host, Port: uint32(port), OriginHost: from, OriginPort: fromPort})
 	case "unix":
 		if addr == "" || len(addr) > maxPath {
 			return o, fmt.Errorf("unix/%s: that is no path of a socket", clean(addr))
 		}
-		o.kind, o.payload = directUnix, ssh.Marshal(&directUnixMsg{Path: addr})
+		o.kind, o.payload = sshchan.DirectUnix, ssh.Marshal(sshchan.DirectUnixChannel{Path: addr})
 		o.remote = &net.UnixAddr{Net: "unix", Name: addr}
 	default:
 		return o, fmt.Errorf("%s: an SSH server carries tcp and unix only: %w", o.what, node.ErrUnfit)
@@ -108,32 +68,10 @@ func localAddr(remote net.Addr) net.Addr {
 	return &net.TCPAddr{IP: net.IPv4zero}
 }
 
-// An arrival is what a server says of a connection that it has accepted.
-type arrival struct {
-	network string
-	host    string // where it was accepted, or the path
-	port    uint32
-	origin  net.Addr
-}
-
-func parseForwardedTCP(payload []byte) (arrival, error) {
-	var m forwardedTCPMsg
-	if err := ssh.Unmarshal(payload, &m); err != nil {
-		return arrival{}, err
+// origin is who connects, as a server says.
+func origin(a sshchan.Arrival) net.Addr {
+	if a.At.Path != "" {
+		return &net.UnixAddr{Net: "unix"}
 	}
-	if m.Port == 0 || m.Port > 65535 || m.OriginPort > 65535 {
-		return arrival{}, fmt.Errorf("port %d or %d is none", m.Port, m.OriginPort)
-	}
-	return arrival{"tcp", m.Host, m.Port, hostAddr(m.OriginHost, m.OriginPort)}, nil
-}
-
-func parseForwardedUnix(payload []byte) (arrival, error) {
-	var m forwardedUnixMsg
-	if err := ssh.Unmarshal(payload, &m); err != nil {
-		return arrival{}, err
-	}
-	if m.Path == "" || len(m.Path) > maxPath {
-		return arrival{}, fmt.Errorf("a path of %d bytes is none", len(m.Path))
-	}
-	return arrival{network: "unix", host: m.Path, origin: &net.UnixAddr{Net: "unix"}}, nil
+	return hostAddr(a.Origin, uint32(a.Port))
 }

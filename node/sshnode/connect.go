@@ -1,15 +1,14 @@
 package sshnode
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -26,7 +25,7 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := newCountedConn(raw)
+	conn := sshchan.NewWire(raw)
 	h := newHandshake(n, &r, conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
@@ -38,6 +37,7 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 		}
 		return nil, err
 	}
+	conn.Enlarge()
 	return newLink(n, client, conn, &r), nil
 }
 
@@ -187,52 +187,4 @@ func plain(err error) error {
 		return op.Err
 	}
 	return err
-}
-
-// A countedConn knows when something came in last, which tells that the far end lives. It reads ahead, since the library
-// reads in small pieces.
-type countedConn struct {
-	net.Conn
-	ahead *bufio.Reader
-	last  atomic.Int64 // time.Time.UnixNano of the last bytes
-	ended atomic.Bool  // nothing will come any more
-	ack   func()       // may be nil
-}
-
-// readAhead holds a few packets of the size that SSH servers send (RFC 4253, section 6.1).
-const readAhead = 128 << 10
-
-// bulk is a read after which more will come, so that the kernel may acknowledge as it likes.
-const bulk = 16 << 10
-
-func newCountedConn(c net.Conn) *countedConn {
-	counted := &countedConn{Conn: c, ack: acknowledger(c)}
-	counted.last.Store(time.Now().UnixNano())
-	counted.ahead = bufio.NewReaderSize((*stampingReader)(counted), readAhead)
-	return counted
-}
-
-func (c *countedConn) Read(p []byte) (int, error) {
-	k, err := c.ahead.Read(p)
-	if err != nil {
-		c.ended.Store(true)
-	}
-	return k, err
-}
-
-// heard is when the far end was heard of last.
-func (c *countedConn) heard() time.Time { return time.Unix(0, c.last.Load()) }
-
-// A stampingReader is what a countedConn reads ahead from.
-type stampingReader countedConn
-
-func (c *stampingReader) Read(p []byte) (int, error) {
-	k, err := c.Conn.Read(p)
-	if k > 0 {
-		c.last.Store(time.Now().UnixNano())
-		if c.ack != nil && k < bulk {
-			c.ack()
-		}
-	}
-	return k, err
 }

@@ -7,11 +7,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
-
-// errLinkDied is that the connection ended before it answered.
-var errLinkDied = errors.New("the connection to the SSH server ended")
 
 // An awayError is that there is no connection.
 type awayError struct {
@@ -84,7 +82,7 @@ func (e *configError) Unwrap() error { return e.err }
 func channelError(what string, err error) error {
 	var refused *ssh.OpenChannelError
 	if !errors.As(err, &refused) {
-		return fmt.Errorf("%s: %w: %w", what, errLinkDied, err)
+		return fmt.Errorf("%s: %w: %w", what, sshchan.ErrLost, err)
 	}
 	kind := node.ErrRefused
 	switch refused.Reason {

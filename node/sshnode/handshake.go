@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A handshake is the way from a stream of bytes to a connection that is logged in. It has to be over in time; while somebody
@@ -20,7 +22,7 @@ import (
 type handshake struct {
 	n    *Node
 	r    *Resolved
-	conn *countedConn
+	conn *sshchan.Wire
 	key  error // of the host key, as the callback returned it
 	auth *login
 
@@ -29,7 +31,7 @@ type handshake struct {
 	expired atomic.Bool
 }
 
-func newHandshake(n *Node, r *Resolved, conn *countedConn) *handshake {
+func newHandshake(n *Node, r *Resolved, conn *sshchan.Wire) *handshake {
 	return &handshake{n: n, r: r, conn: conn}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -108,8 +109,8 @@ func TestCutSilently(t *testing.T) {
 	defer open.Close()
 
 	p.mute.Store(true)
-	if _, err := io.ReadAll(open); !errors.Is(err, errLinkDied) {
-		t.Errorf("the channel ended with %v, want %v", err, errLinkDied)
+	if _, err := io.ReadAll(open); !errors.Is(err, sshchan.ErrLost) {
+		t.Errorf("the channel ended with %v, want %v", err, sshchan.ErrLost)
 	}
 	eventually(t, "there is a new connection", func() bool { return n.State().Up })
 	c, err := n.Dial(t.Context(), "tcp", echoServer(t, "tcp", "127.0.0.1:0").String())
@@ -236,11 +237,17 @@ func TestConnectionsAreSpread(t *testing.T) {
 	}
 	links[0].kill(errors.New("a test"))
 	broken := 0
+	<-links[0].done
 	for _, c := range all {
-		if c.(*conn).link == links[0] {
+		_, err := c.Write([]byte("x"))
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+		switch {
+		case errors.Is(err, sshchan.ErrLost):
 			broken++
-		} else {
-			echoes(t, c, 1<<10)
+		case err != nil:
+			t.Error(err)
 		}
 		_ = c.Close()
 	}

@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A link is one SSH connection that is logged in.
 type link struct {
 	n          *Node
 	client     *ssh.Client
-	conn       *countedConn
+	conn       *sshchan.Wire
 	address    string
 	keepalive  time.Duration
 	unanswered int           // how many keepalives may be
@@ -31,7 +33,7 @@ type link struct {
 	answered chan struct{} // closed and replaced when it has
 }
 
-func newLink(n *Node, client *ssh.Client, conn *countedConn, r *Resolved) *link {
+func newLink(n *Node, client *ssh.Client, conn *sshchan.Wire, r *Resolved) *link {
 	return &link{
 		n: n, client: client, conn: conn, address: r.address(), keepalive: r.ServerAliveInterval, unanswered: r.ServerAliveCountMax,
 		done: make(chan struct{}), answered: make(chan struct{}),
@@ -43,9 +45,9 @@ func (l *link) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.kill(ctx.Err()) })
 	defer stop()
 	var group sync.WaitGroup
-	group.Go(func() { l.serve(l.client.HandleChannelOpen(tcpChannel), parseForwardedTCP) })
-	group.Go(func() { l.serve(l.client.HandleChannelOpen(unixChannel), parseForwardedUnix) })
-	group.Go(l.watch)
+	group.Go(func() { l.serve(l.client.HandleChannelOpen(sshchan.Forwarded), sshchan.ParseForwarded) })
+	group.Go(func() { l.serve(l.client.HandleChannelOpen(sshchan.ForwardedUnix), sshchan.ParseForwardedUnix) })
+	group.Go(func() { l.conn.Keepalive(l.keepalive, l.unanswered, l.ask, l.dead) })
 	err := l.client.Wait()
 	_ = l.conn.Close()
 	l.mu.Lock()
@@ -73,47 +75,27 @@ func (l *link) kill(reason error) {
 	_ = l.conn.Close()
 }
 
+// ask sends a question to which any answer will do.
+func (l *link) ask() { _, _, _ = l.client.SendRequest(sshchan.Keepalive, true, nil) }
+
+func (l *link) dead(silent time.Duration) {
+	l.kill(fmt.Errorf("no answer for %s", silent.Round(time.Millisecond)))
+}
+
 // alive reports whether the connection is not known to have ended.
 func (l *link) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.closed && !l.conn.ended.Load()
+	select {
+	case <-l.conn.Done():
+		return false
+	default:
+		return !l.closed
+	}
 }
 
 // release takes back what acquire counted.
 func (l *link) release() { l.channels.Add(-1) }
-
-// watch asks a silent peer whether it lives. The question wants no particular answer: a server that does not know the
-// request says so, and lives.
-func (l *link) watch() {
-	wait := time.NewTimer(l.keepalive)
-	defer wait.Stop()
-	asked, last := 0, l.conn.heard() // how often, since then
-	for {
-		select {
-		case <-l.done:
-			return
-		case <-wait.C:
-		}
-		heard := l.conn.heard()
-		if !heard.Equal(last) {
-			asked, last = 0, heard
-		}
-		silent := time.Since(heard)
-		switch {
-		case silent < l.keepalive:
-			wait.Reset(l.keepalive - silent)
-		case asked < l.unanswered:
-			asked++
-			// The request may block as the connection does. It ends with it.
-			go func() { _, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil) }()
-			wait.Reset(l.keepalive)
-		default:
-			l.kill(fmt.Errorf("no answer for %s", silent.Round(time.Millisecond)))
-			return
-		}
-	}
-}
 
 // An opening is a channel to be opened.
 type opening struct {
@@ -123,37 +105,20 @@ type opening struct {
 	what    string
 }
 
-// open opens a channel that was counted by acquire; the count is the channel's from then on.
+// open opens a channel that was counted by acquire, and counts until the server has let go of it.
 func (l *link) open(ctx context.Context, o opening) (net.Conn, error) {
-	type result struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
+	ch, reqs, err := sshchan.Open(ctx, l.client, o.kind, o.payload, l.release)
+	switch {
+	case err == nil:
+		return l.wrap(ch, reqs, localAddr(o.remote), o.remote), nil
+	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the server's answer
+		return nil, fmt.Errorf("%s: %w", o.what, err)
 	}
-	answer := make(chan result) // nobody takes it after ctx has ended
-	gone := make(chan struct{})
-	go func() {
-		ch, reqs, err := l.client.OpenChannel(o.kind, o.payload)
-		select {
-		case answer <- result{ch, reqs, err}:
-		case <-gone:
-			if err == nil {
-				go ssh.DiscardRequests(reqs)
-				_ = ch.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-answer:
-		if r.err != nil {
-			return nil, channelError(o.what, r.err)
-		}
-		return newConn(l, r.ch, r.reqs, localAddr(o.remote), o.remote), nil
-	case <-l.done:
-		close(gone)
-		return nil, fmt.Errorf("%s: %w", o.what, errLinkDied)
-	case <-ctx.Done():
-		close(gone)
-		return nil, fmt.Errorf("%s: %w", o.what, ctx.Err())
-	}
+	l.release()
+	return nil, channelError(o.what, err)
+}
+
+// wrap makes a connection of a channel that is counted.
+func (l *link) wrap(ch ssh.Channel, reqs <-chan *ssh.Request, local, remote net.Addr) net.Conn {
+	return sshchan.New(ch, reqs, sshchan.Ends{Local: local, Remote: remote, Wire: l.conn, Gone: l.release})
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -43,7 +44,7 @@ type listener struct {
 type incoming struct {
 	link    *link
 	channel ssh.NewChannel
-	arrival arrival
+	arrival sshchan.Arrival
 }
 
 var _ node.Stated = (*listener)(nil)
@@ -171,7 +172,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				continue // its connection has ended meanwhile
 			}
 			in.link.channels.Add(1)
-			return newConn(in.link, ch, reqs, l.Addr(), in.arrival.origin), nil
+			return in.link.wrap(ch, reqs, l.Addr(), origin(in.arrival)), nil
 		}
 	}
 }

@@ -8,8 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/crypto/ssh"
-
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -109,38 +108,33 @@ func TestMatch(t *testing.T) {
 	unix := &forwarding{l: &listener{network: "unix", host: "/s"}}
 	forwards := []*forwarding{local, all, other, unix}
 	for _, c := range []struct {
-		a    arrival
+		at   sshchan.Place
 		want *forwarding
 	}{
-		{arrival{network: "tcp", host: "localhost", port: 80}, local},
-		{arrival{network: "tcp", host: "127.0.0.1", port: 80}, local},
-		{arrival{network: "tcp", host: "192.0.2.1", port: 8080}, other},
-		{arrival{network: "tcp", host: "0.0.0.0", port: 8080}, all},
-		{arrival{network: "tcp", host: "localhost", port: 81}, nil},
-		{arrival{network: "unix", host: "/s"}, unix},
-		{arrival{network: "unix", host: "/t"}, nil},
+		{sshchan.Place{Host: "localhost", Port: 80}, local},
+		{sshchan.Place{Host: "127.0.0.1", Port: 80}, local},
+		{sshchan.Place{Host: "192.0.2.1", Port: 8080}, other},
+		{sshchan.Place{Host: "0.0.0.0", Port: 8080}, all},
+		{sshchan.Place{Host: "localhost", Port: 81}, nil},
+		{sshchan.Place{Path: "/s"}, unix},
+		{sshchan.Place{Path: "/t"}, nil},
 	} {
-		if got := match(forwards, c.a); got != c.want {
-			t.Errorf("%+v: %+v", c.a, got)
+		if got := match(forwards, sshchan.Arrival{At: c.at}); got != c.want {
+			t.Errorf("%+v: %+v", c.at, got)
 		}
 	}
 }
 
-func FuzzForwarded(f *testing.F) {
-	f.Add(ssh.Marshal(&forwardedTCPMsg{Host: "localhost", Port: 80, OriginHost: "::1", OriginPort: 1}))
-	f.Add(ssh.Marshal(&forwardedUnixMsg{Path: "/s"}))
-	f.Add([]byte{0, 0, 0, 255})
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		for _, parse := range []func([]byte) (arrival, error){parseForwardedTCP, parseForwardedUnix} {
-			a, err := parse(payload)
-			if err != nil {
-				continue
-			}
-			if a.origin == nil || strings.ContainsAny(a.origin.String(), "\n\x1b") || a.port > 65535 {
-				t.Errorf("%+v", a)
-			}
-			match([]*forwarding{{l: &listener{network: a.network, host: "x"}}}, a)
+// FuzzArrival has a server say anything of where a connection arrived and who it is from.
+func FuzzArrival(f *testing.F) {
+	f.Add("localhost", "::1", uint16(80), "")
+	f.Add("", "a\x1b[0m\n", uint16(0), "/s")
+	f.Fuzz(func(t *testing.T, host, from string, port uint16, path string) {
+		a := sshchan.Arrival{At: sshchan.Place{Host: host, Port: port, Path: path}, Origin: from, Port: port}
+		if from := origin(a); strings.ContainsAny(from.String(), "\n\x1b") {
+			t.Errorf("%+v: %q", a, from)
 		}
+		match([]*forwarding{{l: &listener{network: "tcp", host: "x"}}, {l: &listener{network: "unix", host: "/s"}}}, a)
 	})
 }
 

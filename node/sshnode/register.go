@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -24,9 +25,9 @@ func (f *forwarding) granted() uint32 { return f.port.Load() }
 func (l *link) register(ctx context.Context, li *listener, port uint32) (*forwarding, error) {
 	f := &forwarding{l: li}
 	f.port.Store(port)
-	request, payload := tcpForward, ssh.Marshal(&forwardTCPMsg{Host: li.host, Port: port})
+	request, payload := sshchan.Forward, ssh.Marshal(sshchan.TCPRequest{Host: li.host, Port: port})
 	if li.network == "unix" {
-		request, payload = unixForward, ssh.Marshal(&forwardUnixMsg{Path: li.host})
+		request, payload = sshchan.ForwardUnix, ssh.Marshal(sshchan.UnixRequest{Path: li.host})
 	}
 	l.mu.Lock()
 	l.forwards = append(l.forwards, f)
@@ -56,7 +57,7 @@ func (l *link) register(ctx context.Context, li *listener, port uint32) (*forwar
 func (l *link) request(f *forwarding, request string, payload []byte, port uint32) error {
 	ok, reply, err := l.client.SendRequest(request, true, payload)
 	if err == nil && ok && f.l.network == "tcp" && port == 0 {
-		var m allocatedMsg
+		var m sshchan.PortAnswer
 		if err := ssh.Unmarshal(reply, &m); err != nil || m.Port == 0 || m.Port > 65535 {
 			ok = false
 		} else {
@@ -70,7 +71,7 @@ func (l *link) request(f *forwarding, request string, payload []byte, port uint3
 	l.mu.Unlock()
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", errLinkDied, err)
+		return fmt.Errorf("%w: %w", sshchan.ErrLost, err)
 	case !ok && f.l.network == "unix":
 		return fmt.Errorf("%w to listen on %s: it may not permit that, or the file exists (StreamLocalBindUnlink of sshd_config)", node.ErrRefused, f.l.text)
 	case !ok:
@@ -88,9 +89,9 @@ func (l *link) forget(f *forwarding) {
 // cancel tells the server to close the port, and waits a moment for its answer.
 func (l *link) cancel(f *forwarding) {
 	l.forget(f)
-	request, payload := tcpCancel, ssh.Marshal(&forwardTCPMsg{Host: f.l.host, Port: f.granted()})
+	request, payload := sshchan.Cancel, ssh.Marshal(sshchan.TCPRequest{Host: f.l.host, Port: f.granted()})
 	if f.l.network == "unix" {
-		request, payload = unixCancel, ssh.Marshal(&forwardUnixMsg{Path: f.l.host})
+		request, payload = sshchan.CancelUnix, ssh.Marshal(sshchan.UnixRequest{Path: f.l.host})
 	}
 	answered := make(chan struct{})
 	go func() {
@@ -107,7 +108,7 @@ func (l *link) cancel(f *forwarding) {
 }
 
 // serve hands the channels of one kind to the listeners that they are for. It never waits for a listener.
-func (l *link) serve(channels <-chan ssh.NewChannel, parse func([]byte) (arrival, error)) {
+func (l *link) serve(channels <-chan ssh.NewChannel, parse func([]byte) (sshchan.Arrival, error)) {
 	for ch := range channels {
 		a, err := parse(ch.ExtraData())
 		if err != nil {
@@ -131,7 +132,7 @@ func (l *link) serve(channels <-chan ssh.NewChannel, parse func([]byte) (arrival
 }
 
 // find is the forwarding that a connection is for. While the server has yet to say which port it chose, it is waited for.
-func (l *link) find(a arrival) *forwarding {
+func (l *link) find(a sshchan.Arrival) *forwarding {
 	for {
 		l.mu.Lock()
 		f, pending, answered := match(l.forwards, a), l.pending, l.answered
@@ -154,16 +155,18 @@ func (l *link) find(a arrival) *forwarding {
 
 // match wants the address that was asked for, as OpenSSH sends it. Other servers send the one that they bound: then the port
 // decides, if it is the port of one listener only, or of one for every address.
-func match(forwards []*forwarding, a arrival) *forwarding {
+func match(forwards []*forwarding, a sshchan.Arrival) *forwarding {
 	var loose []*forwarding
 	for _, f := range forwards {
-		if f.l.network != a.network || a.network == "tcp" && f.granted() != a.port {
-			continue
-		}
-		if f.l.host == a.host {
+		switch {
+		case f.l.network == "unix":
+			if f.l.host == a.At.Path {
+				return f
+			}
+		case a.At.Path != "" || f.granted() != uint32(a.At.Port):
+		case f.l.host == a.At.Host:
 			return f
-		}
-		if a.network == "tcp" {
+		default:
 			loose = append(loose, f)
 		}
 	}

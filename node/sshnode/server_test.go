@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -260,7 +261,7 @@ func TestFlood(t *testing.T) {
 			}
 		}()
 		for r := range reqs {
-			if r.Type != tcpForward {
+			if r.Type != sshchan.Forward {
 				_ = r.Reply(false, nil)
 				continue
 			}
@@ -275,9 +276,9 @@ func TestFlood(t *testing.T) {
 				kind string
 				msg  any
 			}{
-				{tcpChannel, &forwardedTCPMsg{Host: "192.0.2.1", Port: 9999, OriginHost: "192.0.2.2", OriginPort: 1}},
-				{tcpChannel, &forwardedTCPMsg{Host: "192.0.2.1", Port: 1234, OriginHost: fmt.Sprintf("client %d", i), OriginPort: 1}},
-				{"session", &allocatedMsg{}},
+				{sshchan.Forwarded, &sshchan.TCPChannel{Host: "192.0.2.1", Port: 9999, OriginHost: "192.0.2.2", OriginPort: 1}},
+				{sshchan.Forwarded, &sshchan.TCPChannel{Host: "192.0.2.1", Port: 1234, OriginHost: fmt.Sprintf("client %d", i), OriginPort: 1}},
+				{"session", &sshchan.PortAnswer{}},
 			} {
 				go func() {
 					_, _, err := c.OpenChannel(open.kind, ssh.Marshal(open.msg))

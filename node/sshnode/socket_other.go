@@ -9,6 +9,3 @@ import (
 
 // setUserTimeout does nothing where the system has no such option: the keepalives notice as well.
 func setUserTimeout(net.Conn, time.Duration) {}
-
-// acknowledger is for systems that can be told to acknowledge at once.
-func acknowledger(net.Conn) func() { return nil }

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -162,9 +163,8 @@ func (n *Node) DialFor(ctx context.Context, client netip.AddrPort, network, addr
 		if err == nil {
 			return c, nil
 		}
-		l.release()
 		// A connection that died under the question has answered nothing: the next one is asked.
-		if errors.Is(err, errLinkDied) && ctx.Err() == nil {
+		if errors.Is(err, sshchan.ErrLost) && ctx.Err() == nil {
 			select {
 			case <-l.done:
 			case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -43,7 +44,7 @@ func (l *listener) tend(ctx context.Context) {
 			l.up(f)
 			select {
 			case <-link.done:
-				l.down(errLinkDied)
+				l.down(sshchan.ErrLost)
 				continue
 			case <-ctx.Done():
 				link.cancel(f)
@@ -51,7 +52,7 @@ func (l *listener) tend(ctx context.Context) {
 			}
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, errLinkDied):
+		case errors.Is(err, sshchan.ErrLost):
 			select {
 			case <-link.done:
 			case <-ctx.Done():
