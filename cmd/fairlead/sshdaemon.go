@@ -53,6 +53,10 @@ func (s *sshDaemon) settle(want *config.SSHD) {
 // run serves until ctx ends. Another configuration ends the server that runs, with its clients.
 func (s *sshDaemon) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		select {
+		case <-s.changed: // to what is looked at now
+		default:
+		}
 		s.mu.Lock()
 		want := s.want
 		s.mu.Unlock()
