@@ -19,15 +19,21 @@ func (r *Relay) waiting(f *forward.Forward) string {
 			if l == nil {
 				continue
 			}
-			if s, ok := l.stream.(node.Stated); ok && !s.State().Up {
-				return fmt.Sprintf("node %s: %s", f.ListensAt(), s.State().Why)
+			if s, ok := l.stream.(node.Stated); ok {
+				if state := s.State(); !state.Up {
+					return fmt.Sprintf("node %s: %s", f.ListensAt(), state.Why)
+				}
 			}
 		}
 	}
 	if f.DialsFrom() != forward.Host {
-		if n, err := r.nodes(f.DialsFrom()); err == nil {
-			if s, ok := n.(node.Stated); ok && !s.State().Up {
-				return fmt.Sprintf("node %s: %s", f.DialsFrom(), s.State().Why)
+		n, err := r.nodes(f.DialsFrom())
+		if err != nil {
+			return err.Error() // it may be declared again
+		}
+		if s, ok := n.(node.Stated); ok {
+			if state := s.State(); !state.Up {
+				return fmt.Sprintf("node %s: %s", f.DialsFrom(), state.Why)
 			}
 		}
 	}

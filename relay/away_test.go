@@ -91,3 +91,19 @@ func TestListenerMovesToTheNodeThatTookTheName(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestForwardThroughNoNodeWaits(t *testing.T) {
+	r, far := startFar(t)
+	f := fwd(t, "a", "127.0.0.1:"+freePort(t), "127.0.0.1:1")
+	f.Via = "far"
+	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+		t.Fatal(err)
+	}
+	if why := r.Stats()["a"].Waiting; why != "" {
+		t.Errorf("it waits: %s", why)
+	}
+	far.Store(nil)
+	if why := r.Stats()["a"].Waiting; why != "there is no such node" {
+		t.Errorf("it waits: %q", why)
+	}
+}

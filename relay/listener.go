@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -216,7 +217,11 @@ func (r *Relay) waitAfter(l *listener, err error) time.Duration {
 		t.listenerEnded(l.place, err)
 	}
 	r.mu.RUnlock()
-	r.log.Error("a listener ended by itself", keyListen, l.place.String(), keyError, err)
+	level := slog.LevelError
+	if errors.Is(err, node.ErrClosed) {
+		level = slog.LevelInfo // its node is no longer declared, or is another one now
+	}
+	r.log.Log(context.Background(), level, "a listener ended by itself", keyListen, l.place.String(), keyError, err)
 	return -1
 }
 
