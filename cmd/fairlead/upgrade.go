@@ -33,7 +33,8 @@ func newUpgrade(g *globals) *cobra.Command {
 understands the configuration and what the daemon will leave to it; if it does not, nothing changes.
 
 Listening sockets and the sessions of the relay go over to the new program as they are: clients that connect meanwhile wait
-for a moment, none is refused, and no session ends. The process keeps its number. Kernel forwards are not touched at all.`,
+for a moment, none is refused, and no session ends, but for those over SSH: connections of nodes are made anew, and clients of
+the SSH server have to come again. The process keeps its number. Kernel forwards are not touched at all.`,
 		Example: `  sudo fairlead upgrade
   fairlead upgrade --binary /opt/fairlead/bin/fairlead`,
 		Args:              cobra.NoArgs,
