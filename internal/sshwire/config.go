@@ -18,6 +18,7 @@ type ClientConfig struct {
 	HostKeyAlgorithms []string            // the best first; nil is all, certificates before keys
 	Host              string              // what HostKeyCallback is told as the host's name; "" is the remote address
 	ClientVersion     string              // begins with "SSH-2.0-"; "" is DefaultVersion
+	Loop              *Loop               // that the connection shares with others; nil: it has its own
 	Banner            func(text string)   // what the server says before the login; nil drops it
 	Timeout           time.Duration       // of the whole login; 0 leaves the deadline to the caller
 }
@@ -34,6 +35,7 @@ type ServerConfig struct {
 	PublicKeyAlgorithms []string // by which clients may sign; nil is all but SHA-1
 
 	Tried         func(meta ssh.ConnMetadata, method string, err error) // told of each attempt; may be nil
+	Loop          *Loop                                                 // that the connection shares with others; nil: it has its own
 	MaxAuthTries  int                                                   // 0 is 6
 	ServerVersion string                                                // begins with "SSH-2.0-"; "" is DefaultVersion
 	Timeout       time.Duration                                         // of the whole login; 0 leaves the deadline to the caller

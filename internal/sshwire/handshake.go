@@ -34,6 +34,7 @@ type handshake struct {
 // ready is a login that is done: what a Conn is made of.
 type ready struct {
 	*transport
+	loop        *Loop
 	conn        *net.TCPConn
 	rest        []byte // read already
 	login       *Login
@@ -70,7 +71,7 @@ func Client(conn *net.TCPConn, config *ClientConfig) (*Conn, error) {
 	if err != nil {
 		return nil, h.sayWhy(err)
 	}
-	return newConn(ready{transport: h.transport, conn: conn, rest: h.in[h.taken:], login: login})
+	return newConn(ready{transport: h.transport, loop: config.Loop, conn: conn, rest: h.in[h.taken:], login: login})
 }
 
 // Server lets a client in over conn. Closing it ends a login that is under way; its deadlines are set here, by Timeout. If the client speaks nothing that is spoken here,
@@ -106,7 +107,7 @@ func Server(conn *net.TCPConn, config *ServerConfig) (*Conn, error) {
 	if err != nil {
 		return nil, h.sayWhy(err)
 	}
-	return newConn(ready{transport: h.transport, conn: conn, rest: h.in[h.taken:], login: login, permissions: permissions})
+	return newConn(ready{transport: h.transport, loop: config.Loop, conn: conn, rest: h.in[h.taken:], login: login, permissions: permissions})
 }
 
 func newHandshake(conn net.Conn, a Algorithms, client bool) *handshake {

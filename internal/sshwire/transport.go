@@ -11,10 +11,11 @@ import (
 type transport struct {
 	client      bool
 	in, out     direction
-	outgoing    []byte // sealed
-	held        []byte // what has to wait for the end of a key exchange, as in outgoing but not sealed
-	holding     bool   // the message that is being made goes to held
-	at          int    // where it begins
+	outgoing    []byte   // sealed
+	buffers     *buffers // where outgoing comes from; nil: from anywhere
+	held        []byte   // what has to wait for the end of a key exchange, as in outgoing but not sealed
+	holding     bool     // the message that is being made goes to held
+	at          int      // where it begins
 	noise       *noise
 	wanted      Algorithms
 	hostKeys    []string // kinds that a client takes
@@ -42,8 +43,11 @@ type extInfo struct {
 func (t *transport) begin(message byte) []byte {
 	t.holding = message >= msgAuthRequest && t.exchange.blocks() || message == msgServiceRequest && t.exchange.blocks()
 	b := t.outgoing
-	if t.holding {
+	switch {
+	case t.holding:
 		b = t.held
+	case b == nil && t.buffers != nil:
+		b = t.buffers.take()
 	}
 	t.at = len(b)
 	return append(b, 0, 0, 0, 0, 0, message)
