@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -199,5 +198,3 @@ func sshArgs(user testKey, port string, more ...string) []string {
 		"-o", "LogLevel=VERBOSE", "-o", "BatchMode=yes", "-p", port,
 	}, more...)
 }
-
-var _ = fmt.Sprint
