@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	},
 	"internal/netlab":  {},
 	"internal/sshchan": {},
+	"internal/sshwire": {},
 }
 
 // onlyForTests are rooms that bench and e2e may import as a whole and every other room in its tests only.

@@ -1,0 +1,375 @@
+package sshwire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tunnel is our client and our server, and an address that leads to target.
+func tunnel(t testing.TB, target string, o CarryOptions) (c *Conn, server chan *Conn, addr string) {
+	t.Helper()
+	port, server := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	c = startClient(t, port, clientConfig(newTestKey(t)), Options{})
+	return c, server, forwardLocal(t, c, target, o)
+}
+
+func dialTest(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
+// TestResetIsPassedOn wants what was sent before a reset to arrive, and then the reset, both ways.
+func TestResetIsPassedOn(t *testing.T) {
+	noLeaks(t)
+	const said = 200_000
+	text := strings.Repeat("x", said)
+	ends := make(chan error, 1)
+	target := startTarget(t, func(c *net.TCPConn) {
+		var first [1]byte
+		_, _ = io.ReadFull(c, first[:])
+		if first[0] == 'r' { // reset by the target
+			_, _ = io.WriteString(c, text)
+			for sysUnsentOf(c) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(50 * time.Millisecond)
+			reset(c)
+			return
+		}
+		_, err := io.Copy(io.Discard, struct{ io.Reader }{c})
+		ends <- err
+	})
+	_, _, addr := tunnel(t, target, CarryOptions{})
+	c := dialTest(t, addr)
+	_, _ = c.Write([]byte("r"))
+	b, err := io.ReadAll(c)
+	if len(b) != said || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	c = dialTest(t, addr)
+	_, _ = c.Write([]byte("c"))
+	time.Sleep(20 * time.Millisecond)
+	reset(c)
+	if err := <-ends; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the target saw %v", err)
+	}
+}
+
+func sysUnsentOf(c *net.TCPConn) (n int) {
+	raw, err := c.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { n = sysUnsent(int32(fd)) })
+	}
+	return n
+}
+
+// TestHalfCloseEitherWay has the target end first, and take what comes after.
+func TestHalfCloseEitherWay(t *testing.T) {
+	noLeaks(t)
+	got := make(chan int64, 1)
+	target := startTarget(t, func(c *net.TCPConn) {
+		_, _ = io.WriteString(c, "bye")
+		_ = c.CloseWrite()
+		n, _ := io.Copy(io.Discard, struct{ io.Reader }{c})
+		got <- n
+	})
+	var ended atomic.Pointer[Carried]
+	_, _, addr := tunnel(t, target, CarryOptions{Ended: func(ca *Carried) { ended.Store(ca) }})
+	c := dialTest(t, addr)
+	b, err := io.ReadAll(c)
+	if string(b) != "bye" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := c.Write(make([]byte, 3<<20)); err != nil {
+		t.Error(err)
+	}
+	_ = c.CloseWrite()
+	if n := <-got; n != 3<<20 {
+		t.Errorf("the target got %d bytes", n)
+	}
+	eventually(t, "the end", func() bool { return ended.Load() != nil })
+	if ca := ended.Load(); ca.Moved(FromSocket) != 3<<20 || ca.Moved(ToSocket) != 3 {
+		t.Error(ca.Moved(FromSocket), ca.Moved(ToSocket))
+	}
+}
+
+// TestBackPressure has a target that does not read: the sender has to stop, and nothing is lost.
+func TestBackPressure(t *testing.T) {
+	noLeaks(t)
+	goOn, got := make(chan struct{}), make(chan int64, 1)
+	target := startTarget(t, func(c *net.TCPConn) {
+		<-goOn
+		n, _ := io.Copy(io.Discard, struct{ io.Reader }{c})
+		got <- n
+	})
+	_, _, addr := tunnel(t, target, CarryOptions{})
+	c := dialTest(t, addr)
+	_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	var sent int64
+	for {
+		n, err := c.Write(make([]byte, 1<<20))
+		sent += int64(n)
+		if err != nil {
+			break
+		}
+		if sent > 100<<20 {
+			t.Fatal("nothing stops it")
+		}
+	}
+	close(goOn)
+	_ = c.CloseWrite()
+	if n := <-got; n != sent {
+		t.Errorf("%d bytes of %d", n, sent)
+	}
+}
+
+func TestConnectionDies(t *testing.T) {
+	noLeaks(t)
+	c, servers, addr := tunnel(t, startEcho(t), CarryOptions{})
+	conn := dialTest(t, addr)
+	_, _ = conn.Write([]byte("x"))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(startEcho(t)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	(<-servers).Close()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
+	}
+	if _, err := ch.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Error("a channel ended as if all had come:", err)
+	}
+	<-c.Done()
+	var said *DisconnectError
+	if err := c.Err(); !errors.As(err, &said) {
+		t.Error(err)
+	}
+}
+
+func TestKillAndIdle(t *testing.T) {
+	noLeaks(t)
+	target := startEcho(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{})
+	for name, idle := range map[string]time.Duration{"kill": 0, "idle": 50 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			pair := socketPair(t)
+			defer unix.Close(pair[1])
+			opened, ended := make(chan struct{}), make(chan struct{})
+			ca := c.OpenChannelCarry("direct-tcpip", directExtra(target), pair[0], CarryOptions{
+				Idle: idle, Opened: func(*Carried) { close(opened) }, Ended: func(*Carried) { close(ended) },
+			})
+			<-opened
+			if name == "kill" {
+				ca.Kill()
+			}
+			<-ended
+			ca.Kill() // again, and nothing
+		})
+	}
+	pair := socketPair(t) // before it is open
+	defer unix.Close(pair[1])
+	ended := make(chan struct{})
+	c.OpenChannelCarry("direct-tcpip", directExtra(target), pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
+	<-ended
+}
+
+// TestCarryStream gives a socket to a channel that was read and written before.
+func TestCarryStream(t *testing.T) {
+	noLeaks(t)
+	c, _, _ := tunnel(t, startEcho(t), CarryOptions{})
+	ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(startEcho(t)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(ch, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn := dialTest(t, l.Addr().String())
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := sysTake(s.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch.Carry(int(fd), CarryOptions{})
+	_, _ = conn.Write([]byte("def"))
+	_ = conn.CloseWrite()
+	if b, err := io.ReadAll(conn); string(b) != "bcdef" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := ch.Read(make([]byte, 1)); err == nil {
+		t.Error("the channel can be read, too")
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	noLeaks(t)
+	c, _, _ := tunnel(t, "127.0.0.1:1", CarryOptions{})
+	quiet := startTarget(t, func(c *net.TCPConn) { time.Sleep(50 * time.Millisecond) })
+	ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(quiet), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ch.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+	var timeout net.Error
+	if _, err := ch.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Error(err)
+	}
+	_ = ch.SetReadDeadline(time.Time{})
+	go ch.Close()
+	if _, err := ch.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) && err != io.EOF {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if _, err := c.OpenChannel(ctx, "direct-tcpip", directExtra("192.0.2.1:9"), nil); err == nil {
+		t.Error("opened a channel to nowhere")
+	}
+}
+
+// A slowLimit lets a slice pass each millisecond.
+type slowLimit struct{ paid atomic.Int64 }
+
+func (l *slowLimit) Slice() int { return 16 << 10 }
+func (l *slowLimit) Pay(n int64) time.Duration {
+	l.paid.Add(n)
+	return time.Millisecond
+}
+
+func TestLimits(t *testing.T) {
+	noLeaks(t)
+	up, down := &slowLimit{}, &slowLimit{}
+	_, _, addr := tunnel(t, startEcho(t), CarryOptions{Limits: [2]Limit{up, down}})
+	dialEcho(t, addr, 300_000)
+	if up.paid.Load() != 300_000 || down.paid.Load() != 300_000 {
+		t.Error(up.paid.Load(), down.paid.Load())
+	}
+}
+
+// TestSharedLoop has two connections in one loop.
+func TestSharedLoop(t *testing.T) {
+	noLeaks(t)
+	loop, err := NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = loop.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	config := serverConfig(newTestKey(t))
+	config.Loop = loop
+	port, _ := startServer(t, config, Options{Channel: acceptDirect})
+	echo := startEcho(t)
+	for range 2 {
+		client := clientConfig(newTestKey(t))
+		client.Loop = loop
+		c := startClient(t, port, client, Options{})
+		manyEchoes(t, forwardLocal(t, c, echo, CarryOptions{}))
+	}
+}
+
+// TestKeepalive wants a peer that says nothing to be given up.
+func TestKeepalive(t *testing.T) {
+	noLeaks(t)
+	port, servers := startServer(t, serverConfig(newTestKey(t)), Options{})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{Keepalive: 20 * time.Millisecond})
+	s := <-servers
+	time.Sleep(200 * time.Millisecond)
+	if err := c.Err(); err != nil {
+		t.Fatal("a peer that answers was given up:", err)
+	}
+	stop := make(chan struct{})
+	s.loop.post(func() { <-stop })
+	<-c.Done()
+	if err := c.Err(); !errors.Is(err, ErrDead) {
+		t.Error(err)
+	}
+	close(stop)
+}
+
+// TestSoak has many channels at once, some of which end abruptly, while keys are exchanged over and over.
+func TestSoak(t *testing.T) {
+	noLeaks(t)
+	echo := startEcho(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect, RekeyBytes: 2 << 20})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{RekeyBytes: 3 << 20})
+	addr := forwardLocal(t, c, echo, CarryOptions{})
+	var running sync.WaitGroup
+	for i := range 24 {
+		running.Go(func() {
+			for range 6 {
+				switch i % 4 {
+				case 0:
+					conn, err := net.Dial("tcp4", addr)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, _ = conn.Write(make([]byte, rand.IntN(200_000)))
+					reset(conn.(*net.TCPConn))
+				case 1:
+					ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(echo), nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_ = ch.SetDeadline(time.Now().Add(patience))
+					if err := exchangeBytes(t, ch, rand.IntN(1<<20)); err != nil {
+						t.Error(err)
+					}
+				default:
+					dialEcho(t, addr, rand.IntN(1<<20))
+				}
+			}
+		})
+	}
+	running.Wait()
+	keys := make(chan uint64)
+	c.loop.post(func() { keys <- c.out.moved })
+	if moved := <-keys; moved > 6<<20 {
+		t.Errorf("%d bytes with the same keys", moved)
+	}
+}
