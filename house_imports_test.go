@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"node":                {"forward"},
 	"node/host":           {"forward", "node"}, // and no other kind of node
 	"node/nodetest":       {"forward", "node"},
-	"node/sshnode":        {"forward", "node", "internal/sshchan"},
+	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
 	"relay":               {"forward", "node", "wake"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 		"internal/sshchan",
 	},
 	"internal/netlab":  {},
-	"internal/sshchan": {},
+	"internal/sshchan": {"node", "internal/sshwire"},
 	"internal/sshwire": {},
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/internal/sshchan"
+	"github.com/fairlead-net/fairlead/internal/sshwire"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -21,24 +22,36 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := n.reach(ctx, &r)
-	if err != nil {
-		return nil, err
+	w, err := n.connectFast(ctx, &r)
+	if errors.Is(err, sshwire.ErrUnsupported) {
+		w, err = n.connectPlain(ctx, &r)
 	}
-	conn := sshchan.NewWire(raw)
-	h := newHandshake(n, &r, conn)
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	client, err := h.run(ctx)
 	if err != nil {
-		_ = conn.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, err
 	}
+	return newLink(n, w, &r), nil
+}
+
+// connectPlain has x/crypto speak the protocol.
+func (n *Node) connectPlain(ctx context.Context, r *Resolved) (wire, error) {
+	raw, err := n.reach(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	conn := sshchan.NewWire(raw)
+	h := newHandshake(n, r, conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	client, err := h.run(ctx)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
 	conn.Enlarge()
-	return newLink(n, client, conn, &r), nil
+	return &plainWire{client, conn}, nil
 }
 
 func (n *Node) resolve(ctx context.Context) (Resolved, error) {

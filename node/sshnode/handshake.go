@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-
-	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A handshake is the way from a stream of bytes to a connection that is logged in. It has to be over in time; while somebody
@@ -22,7 +20,7 @@ import (
 type handshake struct {
 	n    *Node
 	r    *Resolved
-	conn *sshchan.Wire
+	conn net.Conn
 	key  error // of the host key, as the callback returned it
 	auth *login
 
@@ -31,15 +29,25 @@ type handshake struct {
 	expired atomic.Bool
 }
 
-func newHandshake(n *Node, r *Resolved, conn *sshchan.Wire) *handshake {
+// clientVersion is how a node names itself.
+const clientVersion = "SSH-2.0-Fairlead"
+
+func newHandshake(n *Node, r *Resolved, conn net.Conn) *handshake {
 	return &handshake{n: n, r: r, conn: conn}
 }
 
-func (h *handshake) run(ctx context.Context) (*ssh.Client, error) {
+// begin starts the clock.
+func (h *handshake) begin() {
 	h.clock = time.AfterFunc(h.r.ConnectTimeout, func() {
 		h.expired.Store(true)
 		_ = h.conn.Close()
 	})
+}
+
+func (h *handshake) banner(text string) { h.n.log.Debug("the SSH server says", "banner", clean(text)) }
+
+func (h *handshake) run(ctx context.Context) (*ssh.Client, error) {
+	h.begin()
 	defer h.pause()
 	keys, err := loadHostKeys(h.r)
 	if err != nil {
@@ -53,8 +61,8 @@ func (h *handshake) run(ctx context.Context) (*ssh.Client, error) {
 		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return h.checkHostKey(ctx, keys, key) },
 		HostKeyAlgorithms: keys.algorithms(h.r.HostKeyAlgorithms),
 		AuthCallback:      h.auth.next,
-		BannerCallback:    func(text string) error { h.n.log.Debug("the SSH server says", "banner", clean(text)); return nil },
-		ClientVersion:     "SSH-2.0-Fairlead",
+		BannerCallback:    func(text string) error { h.banner(text); return nil },
+		ClientVersion:     clientVersion,
 	}
 	for _, list := range []struct {
 		name        string

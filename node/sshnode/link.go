@@ -8,17 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
-
-	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A link is one SSH connection that is logged in.
 type link struct {
+	wire
 	n          *Node
-	client     *ssh.Client
-	conn       *sshchan.Wire
 	address    string
 	keepalive  time.Duration
 	unanswered int           // how many keepalives may be
@@ -33,9 +28,9 @@ type link struct {
 	answered chan struct{} // closed and replaced when it has
 }
 
-func newLink(n *Node, client *ssh.Client, conn *sshchan.Wire, r *Resolved) *link {
+func newLink(n *Node, w wire, r *Resolved) *link {
 	return &link{
-		n: n, client: client, conn: conn, address: r.address(), keepalive: r.ServerAliveInterval, unanswered: r.ServerAliveCountMax,
+		n: n, wire: w, address: r.address(), keepalive: r.ServerAliveInterval, unanswered: r.ServerAliveCountMax,
 		done: make(chan struct{}), answered: make(chan struct{}),
 	}
 }
@@ -44,12 +39,7 @@ func newLink(n *Node, client *ssh.Client, conn *sshchan.Wire, r *Resolved) *link
 func (l *link) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.kill(ctx.Err()) })
 	defer stop()
-	var group sync.WaitGroup
-	group.Go(func() { l.serve(l.client.HandleChannelOpen(sshchan.Forwarded), sshchan.ParseForwarded) })
-	group.Go(func() { l.serve(l.client.HandleChannelOpen(sshchan.ForwardedUnix), sshchan.ParseForwardedUnix) })
-	group.Go(func() { l.conn.Keepalive(l.keepalive, l.unanswered, l.ask, l.dead) })
-	err := l.client.Wait()
-	_ = l.conn.Close()
+	err := l.wire.serve(l.keepalive, l.unanswered, l.arrive)
 	l.mu.Lock()
 	l.closed = true
 	if l.reason != nil {
@@ -57,7 +47,6 @@ func (l *link) run(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 	close(l.done)
-	group.Wait()
 	if err == nil {
 		err = errors.New("the server closed it")
 	}
@@ -72,26 +61,18 @@ func (l *link) kill(reason error) {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	_ = l.conn.Close()
+	l.close()
 }
 
-// ask sends a question to which any answer will do.
-func (l *link) ask() { _, _, _ = l.client.SendRequest(sshchan.Keepalive, true, nil) }
-
-func (l *link) dead(silent time.Duration) {
-	l.kill(fmt.Errorf("no answer for %s", silent.Round(time.Millisecond)))
+func silentError(silent time.Duration) error {
+	return fmt.Errorf("no answer for %s", silent.Round(time.Millisecond))
 }
 
 // alive reports whether the connection is not known to have ended.
 func (l *link) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-l.conn.Done():
-		return false
-	default:
-		return !l.closed
-	}
+	return !l.closed && l.wire.alive()
 }
 
 // release takes back what acquire counted.
@@ -105,20 +86,15 @@ type opening struct {
 	what    string
 }
 
-// open opens a channel that was counted by acquire, and counts until the server has let go of it.
-func (l *link) open(ctx context.Context, o opening) (net.Conn, error) {
-	ch, reqs, err := sshchan.Open(ctx, l.client, o.kind, o.payload, l.release)
+// dial opens a channel that was counted by acquire, and counts until the server has let go of it.
+func (l *link) dial(ctx context.Context, o opening) (net.Conn, error) {
+	c, err := l.open(ctx, o, l.release)
 	switch {
 	case err == nil:
-		return l.wrap(ch, reqs, localAddr(o.remote), o.remote), nil
+		return c, nil
 	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the server's answer
 		return nil, fmt.Errorf("%s: %w", o.what, err)
 	}
 	l.release()
 	return nil, channelError(o.what, err)
-}
-
-// wrap makes a connection of a channel that is counted.
-func (l *link) wrap(ch ssh.Channel, reqs <-chan *ssh.Request, local, remote net.Addr) net.Conn {
-	return sshchan.New(ch, reqs, sshchan.Ends{Local: local, Remote: remote, Wire: l.conn, Gone: l.release})
 }

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
@@ -43,7 +41,7 @@ type listener struct {
 
 type incoming struct {
 	link    *link
-	channel ssh.NewChannel
+	channel arriving
 	arrival sshchan.Arrival
 }
 
@@ -167,12 +165,13 @@ func (l *listener) Accept() (net.Conn, error) {
 		case <-l.closed:
 			return nil, l.end()
 		case in := <-l.queue:
-			ch, reqs, err := in.channel.Accept()
+			in.link.channels.Add(1)
+			c, err := in.channel.accept(l.Addr(), origin(in.arrival), in.link.release)
 			if err != nil {
+				in.link.release()
 				continue // its connection has ended meanwhile
 			}
-			in.link.channels.Add(1)
-			return in.link.wrap(ch, reqs, l.Addr(), origin(in.arrival)), nil
+			return c, nil
 		}
 	}
 }

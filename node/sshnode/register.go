@@ -34,7 +34,7 @@ func (l *link) register(ctx context.Context, li *listener, port uint32) (*forwar
 	l.pending++
 	l.mu.Unlock()
 	answer := make(chan error, 1)
-	go func() { answer <- l.request(f, request, payload, port) }()
+	go func() { answer <- l.ask(f, request, payload, port) }()
 	select {
 	case err := <-answer:
 		if err != nil {
@@ -54,8 +54,8 @@ func (l *link) register(ctx context.Context, li *listener, port uint32) (*forwar
 	}
 }
 
-func (l *link) request(f *forwarding, request string, payload []byte, port uint32) error {
-	ok, reply, err := l.client.SendRequest(request, true, payload)
+func (l *link) ask(f *forwarding, request string, payload []byte, port uint32) error {
+	ok, reply, err := l.wire.request(request, payload)
 	if err == nil && ok && f.l.network == "tcp" && port == 0 {
 		var m sshchan.PortAnswer
 		if err := ssh.Unmarshal(reply, &m); err != nil || m.Port == 0 || m.Port > 65535 {
@@ -95,7 +95,7 @@ func (l *link) cancel(f *forwarding) {
 	}
 	answered := make(chan struct{})
 	go func() {
-		_, _, _ = l.client.SendRequest(request, true, payload)
+		_, _, _ = l.wire.request(request, payload)
 		close(answered)
 	}()
 	t := time.NewTimer(cancelWait)
@@ -107,27 +107,29 @@ func (l *link) cancel(f *forwarding) {
 	}
 }
 
-// serve hands the channels of one kind to the listeners that they are for. It never waits for a listener.
-func (l *link) serve(channels <-chan ssh.NewChannel, parse func([]byte) (sshchan.Arrival, error)) {
-	for ch := range channels {
-		a, err := parse(ch.ExtraData())
-		if err != nil {
-			_ = ch.Reject(ssh.ConnectionFailed, "malformed request")
-			continue
+// arrive hands a channel to the listener that it is for. It never waits for a listener.
+func (l *link) arrive(ch arriving) {
+	parse := sshchan.ParseForwarded
+	if ch.kind == sshchan.ForwardedUnix {
+		parse = sshchan.ParseForwardedUnix
+	}
+	a, err := parse(ch.extra)
+	if err != nil {
+		ch.reject(ssh.ConnectionFailed, "malformed request")
+		return
+	}
+	f := l.find(a)
+	if f == nil {
+		ch.reject(ssh.Prohibited, "nobody listens there")
+		return
+	}
+	select {
+	case f.l.queue <- incoming{l, ch, a}:
+		if f.l.isClosed() {
+			f.l.drain()
 		}
-		f := l.find(a)
-		if f == nil {
-			_ = ch.Reject(ssh.Prohibited, "nobody listens there")
-			continue
-		}
-		select {
-		case f.l.queue <- incoming{l, ch, a}:
-			if f.l.isClosed() {
-				f.l.drain()
-			}
-		default:
-			_ = ch.Reject(ssh.ResourceShortage, "too many connections wait")
-		}
+	default:
+		ch.reject(ssh.ResourceShortage, "too many connections wait")
 	}
 }
 

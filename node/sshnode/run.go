@@ -201,7 +201,7 @@ func (n *Node) added(l *link) {
 	}
 	n.changedLocked()
 	n.mu.Unlock()
-	n.log.Info("connected to the SSH server", "address", l.address, "server", clean(string(l.client.ServerVersion())))
+	n.log.Info("connected to the SSH server", "address", l.address, "server", clean(l.server()))
 }
 
 func (n *Node) removed(l *link, reason error, wait time.Duration) {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -38,6 +39,8 @@ type Options struct {
 	Resolve func(ctx context.Context, q Query) (Resolved, error)
 	// Secrets keeps the keys that passphrases have opened. Nodes of one process may share it; nil is one of its own.
 	Secrets *Secrets
+	// Sessions lets Client work, which takes the library's own implementation of the protocol; forwarding is faster without.
+	Sessions bool
 	// MustConnect makes Run end with the error of the first connection if that does not come about, as ssh(1) does. What
 	// breaks later is mended in any case.
 	MustConnect bool
@@ -55,6 +58,8 @@ type Node struct {
 	first    chan struct{} // closed when the first connection has come up
 	tendable chan struct{} // there are listeners in waiting; capacity 1
 	asking   sync.Mutex    // one question at a time
+
+	plain atomic.Bool // the server speaks nothing that sshwire does
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when what follows changes
@@ -140,8 +145,14 @@ func (n *Node) Client(ctx context.Context) (*ssh.Client, error) {
 		return nil, err
 	}
 	l.release()
-	return l.client, nil
+	w, ok := l.wire.(*plainWire)
+	if !ok {
+		return nil, errNoSessions
+	}
+	return w.client, nil
 }
+
+var errNoSessions = errors.New("this node is for forwarding alone; Options.Sessions was not set")
 
 // Dial connects from the server to a TCP address or a unix socket. The server resolves names.
 func (n *Node) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -159,7 +170,7 @@ func (n *Node) DialFor(ctx context.Context, client netip.AddrPort, network, addr
 		if err != nil {
 			return nil, err
 		}
-		c, err := l.open(ctx, open)
+		c, err := l.dial(ctx, open)
 		if err == nil {
 			return c, nil
 		}
@@ -175,18 +186,31 @@ func (n *Node) DialFor(ctx context.Context, client netip.AddrPort, network, addr
 	}
 }
 
+// ready is acquire without waiting: nil when there is no connection.
+func (n *Node) ready() *link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.readyLocked()
+}
+
+func (n *Node) readyLocked() *link {
+	var best *link
+	for _, l := range n.links {
+		if l.alive() && (best == nil || l.channels.Load() < best.channels.Load()) {
+			best = l
+		}
+	}
+	if best != nil {
+		best.channels.Add(1)
+	}
+	return best
+}
+
 // acquire waits for a connection and counts one more channel on it; of several it is the one with the fewest.
 func (n *Node) acquire(ctx context.Context) (*link, error) {
 	for {
 		n.mu.Lock()
-		var best *link
-		for _, l := range n.links {
-			if l.alive() && (best == nil || l.channels.Load() < best.channels.Load()) {
-				best = l
-			}
-		}
-		if best != nil {
-			best.channels.Add(1)
+		if best := n.readyLocked(); best != nil {
 			n.mu.Unlock()
 			return best, nil
 		}

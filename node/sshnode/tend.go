@@ -120,7 +120,7 @@ func (l *listener) drain() {
 	for {
 		select {
 		case in := <-l.queue:
-			_ = in.channel.Reject(ssh.Prohibited, "nobody listens any more")
+			in.channel.reject(ssh.Prohibited, "nobody listens any more")
 		default:
 			return
 		}
