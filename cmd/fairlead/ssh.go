@@ -110,6 +110,7 @@ func querySSH(out io.Writer, query string) error {
 // An sshServer is the node that `fairlead ssh` logs in to.
 type sshServer interface {
 	node.Remote
+	Ready(ctx context.Context) error
 	Client(ctx context.Context) (*ssh.Client, error)
 	Err() error
 }
@@ -184,11 +185,16 @@ func openServer(a *sshArgs, h *sshconfig.Host, log *slog.Logger) (sshServer, err
 		target = a.user + "@" + target
 	}
 	spec := node.Spec{Name: sshNodeName, SSH: &node.SSH{Target: target, Config: a.config, Options: a.overrides}}
-	o := sshnode.Options{Log: log, Resolve: resolveSSH(log, slog.LevelDebug), MustConnect: true}
+	o := sshnode.Options{Log: log, Resolve: resolveSSH(log, slog.LevelDebug), MustConnect: true, Sessions: !forwardsOnly(a, h)}
 	if !h.BatchMode {
 		o.Ask = askTerminal()
 	}
 	return sshnode.New(spec, o)
+}
+
+// forwardsOnly reports whether nothing is done over the connection but forwarding.
+func forwardsOnly(a *sshArgs, h *sshconfig.Host) bool {
+	return a.stdio == nil && h.SessionType == "none"
 }
 
 // withServer runs the node while f runs. An error of the connection goes before those that follow from it.
@@ -221,8 +227,7 @@ type sshCommand struct {
 }
 
 func (c *sshCommand) run(ctx context.Context) error {
-	client, err := c.server.Client(ctx)
-	if err != nil {
+	if err := c.server.Ready(ctx); err != nil {
 		return err
 	}
 	forwarding, err := c.startForwards(ctx)
@@ -230,13 +235,17 @@ func (c *sshCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer forwarding.stop()
-	switch {
-	case c.args.stdio != nil:
-		return carryStdio(ctx, client, *c.args.stdio, os.Stdin, c.out)
-	case c.host.SessionType == "none":
+	if forwardsOnly(c.args, c.host) {
 		c.voice.chatty.Store(true)
 		<-ctx.Done()
 		return &exitError{code: exitSSH}
+	}
+	client, err := c.server.Client(ctx)
+	if err != nil {
+		return err
+	}
+	if c.args.stdio != nil {
+		return carryStdio(ctx, client, *c.args.stdio, os.Stdin, c.out)
 	}
 	s := &sshSession{host: c.host, command: c.command, log: c.voice, in: os.Stdin, out: os.Stdout, errs: c.errs}
 	status, err := s.run(ctx, client)

@@ -1,6 +1,8 @@
 package sshchan
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,14 +16,38 @@ import (
 // A Fast is a channel of package sshwire as a connection that bears sockets.
 type Fast struct {
 	*sshwire.Channel
-	ends Ends
-	gone sync.Once
+	conn   *sshwire.Conn
+	ends   Ends
+	closed atomic.Bool
+	gone   sync.Once
 }
 
 var _ node.Bearer = (*Fast)(nil)
 
 // NewFast wraps an open channel. Ends.Gone is called when it is closed here, or has ended with the socket that it bears.
-func NewFast(channel *sshwire.Channel, ends Ends) *Fast { return &Fast{Channel: channel, ends: ends} }
+func NewFast(conn *sshwire.Conn, channel *sshwire.Channel, ends Ends) *Fast {
+	return &Fast{Channel: channel, conn: conn, ends: ends}
+}
+
+// Read is that of net.Conn. ErrLost is that the connection ended before the channel did.
+func (f *Fast) Read(p []byte) (int, error) {
+	n, err := f.Channel.Read(p)
+	return n, f.explain(err)
+}
+
+// Write is that of net.Conn.
+func (f *Fast) Write(p []byte) (int, error) {
+	n, err := f.Channel.Write(p)
+	return n, f.explain(err)
+}
+
+// explain tells the end of the connection from that of the channel.
+func (f *Fast) explain(err error) error {
+	if err == nil || err == io.EOF || f.closed.Load() || f.conn.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %v", ErrLost, err) // not %w: an ErrClosed would be the channel's
+}
 
 // LocalAddr is the one of Ends.
 func (f *Fast) LocalAddr() net.Addr { return f.ends.Local }
@@ -31,6 +57,7 @@ func (f *Fast) RemoteAddr() net.Addr { return f.ends.Remote }
 
 // Close is that of net.Conn. What was written is still sent.
 func (f *Fast) Close() error {
+	f.closed.Store(true)
 	f.over()
 	return f.Channel.Close()
 }

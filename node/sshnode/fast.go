@@ -134,6 +134,9 @@ func (w *fastWire) serve(keepalive time.Duration, unanswered int, arrive func(ar
 	w.stop()
 	close(waiting)
 	<-seen
+	if errors.Is(err, sshwire.ErrDead) {
+		err = silentError(keepalive * time.Duration(unanswered+1))
+	}
 	return err
 }
 
@@ -145,7 +148,7 @@ func (w *fastWire) arriving(in *sshwire.Incoming) arriving {
 			if err != nil {
 				return nil, err
 			}
-			return sshchan.NewFast(ch, sshchan.Ends{Local: local, Remote: remote, Gone: gone}), nil
+			return sshchan.NewFast(w.conn, ch, sshchan.Ends{Local: local, Remote: remote, Gone: gone}), nil
 		},
 		reject: func(reason ssh.RejectionReason, text string) { in.Reject(uint32(reason), text) },
 	}
@@ -164,7 +167,7 @@ func (w *fastWire) open(ctx context.Context, o opening, gone func()) (net.Conn, 
 		}
 		return nil, openError(err)
 	}
-	return sshchan.NewFast(ch, sshchan.Ends{Local: localAddr(o.remote), Remote: o.remote, Gone: gone}), nil
+	return sshchan.NewFast(w.conn, ch, sshchan.Ends{Local: localAddr(o.remote), Remote: o.remote, Gone: gone}), nil
 }
 
 // openError is what the server says against a channel, in the library's words.

@@ -214,7 +214,7 @@ func up(t testing.TB, n *Node) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if _, err := n.Client(ctx); err != nil {
+	if err := n.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
 }

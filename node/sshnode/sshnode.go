@@ -138,6 +138,15 @@ func (n *Node) Err() error {
 	return n.lastErr
 }
 
+// Ready waits for a connection.
+func (n *Node) Ready(ctx context.Context) error {
+	l, err := n.acquire(ctx)
+	if err == nil {
+		l.release()
+	}
+	return err
+}
+
 // Client waits for a connection and returns it. It belongs to the node: open sessions on it, and do not close it.
 func (n *Node) Client(ctx context.Context) (*ssh.Client, error) {
 	l, err := n.acquire(ctx)

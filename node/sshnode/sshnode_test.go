@@ -17,44 +17,55 @@ import (
 func TestNode(t *testing.T) {
 	t.Parallel()
 	s := startSSHD(t)
-	nodetest.Run(t, Caps(), func(t *testing.T) node.Node { return runNode(t, s.spec(), Options{}) })
+	bothWays(t, func(t *testing.T, o Options) {
+		nodetest.Run(t, Caps(), func(t *testing.T) node.Node { return runNode(t, s.spec(), o) })
+	})
+}
+
+// bothWays runs a test with either implementation of the protocol.
+func bothWays(t *testing.T, test func(t *testing.T, o Options)) {
+	t.Helper()
+	t.Run("fast", func(t *testing.T) { test(t, Options{}) })
+	t.Run("plain", func(t *testing.T) { test(t, Options{Sessions: true}) })
 }
 
 func TestDial(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t)
-	n := runNode(t, s.spec(), Options{})
-	ctx := t.Context()
-	tcp := echoServer(t, "tcp", "127.0.0.1:0")
-	unix := echoServer(t, "unix", filepath.Join(t.TempDir(), "s"))
-	for _, a := range []net.Addr{tcp, unix} {
-		c, err := n.DialFor(ctx, netip.MustParseAddrPort("192.0.2.1:99"), a.Network(), a.String())
-		if err != nil {
-			t.Fatal(err)
+	bothWays(t, func(t *testing.T, o Options) {
+		s := startSSHD(t)
+		n := runNode(t, s.spec(), o)
+		ctx := t.Context()
+		tcp := echoServer(t, "tcp", "127.0.0.1:0")
+		unix := echoServer(t, "unix", filepath.Join(t.TempDir(), "s"))
+		for _, a := range []net.Addr{tcp, unix} {
+			c, err := n.DialFor(ctx, netip.MustParseAddrPort("192.0.2.1:99"), a.Network(), a.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.RemoteAddr().String() != a.String() {
+				t.Errorf("RemoteAddr is %s, want %s", c.RemoteAddr(), a)
+			}
+			echoes(t, c, 5<<20)
+			_ = c.Close()
 		}
-		if c.RemoteAddr().String() != a.String() {
-			t.Errorf("RemoteAddr is %s, want %s", c.RemoteAddr(), a)
+		eventually(t, "no channel is counted", func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return n.links[0].channels.Load() == 0
+		})
+		for _, c := range []struct {
+			network, addr string
+			want          error
+		}{
+			{"tcp", "127.0.0.1:1", node.ErrFar},
+			{"unix", "/nonexistent", node.ErrFar},
+			{"udp", "127.0.0.1:53", node.ErrUnfit},
+		} {
+			if _, err := n.Dial(ctx, c.network, c.addr); !errors.Is(err, c.want) {
+				t.Errorf("Dial %s %s: %v, want %v", c.network, c.addr, err, c.want)
+			}
 		}
-		echoes(t, c, 5<<20)
-		_ = c.Close()
-	}
-	eventually(t, "no channel is counted", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.links[0].channels.Load() == 0
 	})
-	for _, c := range []struct {
-		network, addr string
-		want          error
-	}{
-		{"tcp", "127.0.0.1:1", node.ErrFar},
-		{"unix", "/nonexistent", node.ErrFar},
-		{"udp", "127.0.0.1:53", node.ErrUnfit},
-	} {
-		if _, err := n.Dial(ctx, c.network, c.addr); !errors.Is(err, c.want) {
-			t.Errorf("Dial %s %s: %v, want %v", c.network, c.addr, err, c.want)
-		}
-	}
 }
 
 func TestProhibited(t *testing.T) {
