@@ -245,10 +245,12 @@ func playChannels(t *testing.T, host ssh.Signer, client bool, packets []byte) {
 	}.complete()
 	c.start()
 	c.OpenChannelCarry("x", nil, carry(), CarryOptions{})
-	c.openNow("y", nil, &opening{opened: func() {}, failed: func(error) {}})
+	if ch := c.openNow("y", nil, &opening{opened: func() {}, failed: func(error) {}}); ch != nil {
+		ch.streaming()
+	}
 	serve := func() {
 		for range 3 {
-			n := sysPoll(l.epoll, l.events[:], 0)
+			n := sysPoll(l.epoll, l.events[:])
 			for _, ev := range l.events[:n] {
 				if s := &l.slots[ev.Fd]; s.handler != nil && s.generation == ev.Pad {
 					s.handler.ready(ev.Events)
