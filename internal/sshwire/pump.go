@@ -274,7 +274,7 @@ func (ca *Carried) eof() {
 }
 
 func (ca *Carried) shutdown() {
-	if !ca.shut && !ca.broken {
+	if !ca.shut && !ca.broken && !(ca.state == open && ca.ch.sentEOF) { // for then it is closed next
 		ca.shut = true
 		sysShutdownWrite(ca.fd)
 	}
