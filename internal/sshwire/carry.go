@@ -69,6 +69,7 @@ type Carried struct {
 	hangup    bool // the application has sent its FIN, or is gone
 	careful   bool // a short read does not mean that there is no more
 	bulk      bool // the last read was large
+	settling  bool // everything was written, and the application has yet to acknowledge it
 	deaf      bool // the socket takes nothing more; what it has said is still read
 	shut      bool // and was told so
 	broken    bool // what is left ends by a reset

@@ -373,3 +373,29 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%d bytes with the same keys", moved)
 	}
 }
+
+// TestWindowGrows has a far peer and a near one send as fast as they may.
+func TestWindowGrows(t *testing.T) {
+	noLeaks(t)
+	for away, want := range map[time.Duration]int{100 * time.Millisecond: windowMost, time.Millisecond / 2: windowFirst} {
+		c, far := openConn(t, newTestKey(t), true)
+		c.o = Options{}.complete()
+		c.start()
+		ch := c.openNow("x", nil, &opening{failed: func(error) {}})
+		ch.open, ch.opening = true, nil
+		ch.streaming()
+		c.roundTrip = roundTrip{away, 1 << 62} // and is not looked up
+		for range 100 {
+			n := min(ch.granted, ch.window/2)
+			ch.granted -= n
+			c.loop.now += int64(away) / 2
+			ch.consumed(n)
+		}
+		if ch.window != want || ch.granted+ch.used != ch.window || c.granted != ch.window {
+			t.Errorf("with %v the window is %d, granted %d, used %d", away, ch.window, ch.granted, ch.used)
+		}
+		c.die(ErrClosed)
+		c.loop.serve(func() bool { return true })
+		unix.Close(far)
+	}
+}
