@@ -84,11 +84,12 @@ type ApplyRequest struct {
 
 // Applied is the answer to POST /v1/apply.
 type Applied struct {
-	Added   []string   `json:"added"`
-	Changed []string   `json:"changed"`
-	Removed []string   `json:"removed"`
-	Kept    int        `json:"kept"`
-	Until   *time.Time `json:"until"` // when it goes back unless confirmed; null: it stays
+	Added    []string   `json:"added"`
+	Changed  []string   `json:"changed"`
+	Removed  []string   `json:"removed"`
+	Kept     int        `json:"kept"`
+	Settings bool       `json:"settings"` // nodes, users or the SSH server are others than before
+	Until    *time.Time `json:"until"`    // when it goes back unless confirmed; null: it stays
 }
 
 // Version is the answer to GET /v1/version.
@@ -154,7 +155,7 @@ func timeOf(t time.Time) *time.Time {
 
 func appliedOf(c table.Change, until time.Time) Applied {
 	return Applied{
-		Added: list(c.Added), Changed: list(c.Changed), Removed: list(c.Removed), Kept: c.Kept, Until: timeOf(until),
+		Added: list(c.Added), Changed: list(c.Changed), Removed: list(c.Removed), Kept: c.Kept, Settings: c.Settings, Until: timeOf(until),
 	}
 }
 

@@ -57,6 +57,7 @@ func (t *Table) tryOut(cfg *config.Config, d time.Duration) (*cycle, Change, err
 	if err != nil {
 		return nil, Change{}, err
 	}
+	done.Settings = !t.settings.Equal(cfg.Settings)
 	ch.keep = func(tx store.Tx) error {
 		return errors.Join(tx.Put(bucketApply, keyPrevious, previous), tx.Put(bucketApply, keySettings, settings))
 	}

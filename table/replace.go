@@ -13,7 +13,8 @@ import (
 // A Change is what a Replace did, by names in order.
 type Change struct {
 	Added, Changed, Removed []string
-	Kept                    int // forwards that were not touched, nor any of their sessions
+	Kept                    int  // forwards that were not touched, nor any of their sessions
+	Settings                bool // nodes, users or the SSH server are others than before
 }
 
 // ReplaceFile makes cfg all that the file says, its settings included, and returns when the carriers have answered. A forward
@@ -46,6 +47,7 @@ func (t *Table) replaceFile(cfg *config.Config) (*cycle, Change, error) {
 		return nil, Change{}, err
 	}
 	ch.keep = keep
+	done.Settings = !t.settings.Equal(cfg.Settings)
 	ch.then = func() {
 		t.settleLocked(cfg.Settings)
 		t.fileCameLocked()

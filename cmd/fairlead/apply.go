@@ -67,8 +67,12 @@ func apply(cmd *cobra.Command, c *api.Client, file string, confirm int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d added, %d changed, %d removed, %d kept\n",
-		len(applied.Added), len(applied.Changed), len(applied.Removed), applied.Kept)
+	also := ""
+	if applied.Settings {
+		also = "; nodes, users or the SSH server changed"
+	}
+	fmt.Fprintf(out, "%d added, %d changed, %d removed, %d kept%s\n",
+		len(applied.Added), len(applied.Changed), len(applied.Removed), applied.Kept, also)
 	if applied.Until != nil {
 		fmt.Fprintf(out, "`fairlead confirm` keeps it; without that it is taken back at %s\n", applied.Until.Local().Format("15:04:05"))
 	}

@@ -97,6 +97,9 @@ func channelError(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, kind, refused.Reason)
 }
 
+// longest is how much text is shown of one error, in bytes: room for a changed host key and what to do about it.
+const longest = 700
+
 // clean makes text of a server's fit for a log and a terminal.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
@@ -106,8 +109,8 @@ func clean(s string) string {
 		return r
 	}, s)
 	s = strings.TrimSpace(s)
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…"
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
 	}
 	return s
 }

@@ -55,7 +55,7 @@ func (e *HostKeyError) Error() string {
 		if e.Err != nil {
 			why = ": " + e.Err.Error()
 		}
-		return fmt.Sprintf("host key of %s is not known%s: the server has %s; compare that with ssh-keygen -lf on the server itself, then %s, or have new keys accepted (accept_new = true)",
+		return fmt.Sprintf("host key of %s is not known%s: the server has %s; compare that with ssh-keygen -lf on the server itself, then %s, or have new keys accepted (accept_new = true of the node, StrictHostKeyChecking=accept-new of ssh_config)",
 			e.Host, why, has, e.scan())
 	}
 	var old []string
