@@ -157,12 +157,12 @@ func (e *editor) done(text []byte, name string, hash forward.PasswordHash) ([]by
 // headers are the places of all headers below n.
 func headers(n *node) (list []int) {
 	for _, c := range n.children {
-		switch {
-		case c.shape == shapeHeaders:
+		switch c.shape {
+		case shapeHeaders:
 			for _, item := range c.children {
 				list = append(append(list, item.at), headers(item)...)
 			}
-		case c.shape == shapeTable:
+		case shapeTable:
 			if c.explicit {
 				list = append(list, c.at)
 			}

@@ -74,6 +74,13 @@ func Help(key string) string {
 		return `wake_password is six bytes such as "aa:bb:cc:dd:ee:ff" or four such as "192.0.2.1", beside wake`
 	case "fast_open":
 		return `fast_open is true or false (the default), for tcp`
+	}
+	return proxyHelp(key)
+}
+
+// proxyHelp is Help for the keys of a dynamic forward.
+func proxyHelp(key string) string {
+	switch key {
 	case "users":
 		return `users is one or several names that [users.NAME] declares, such as ["anna", "ben"], for a proxy; leave it out for all of them`
 	case "permit", "direct", "through":

@@ -129,11 +129,12 @@ func (r *reader) readNodes(all *node) {
 // ssh is the node that t declares. Whether there is a node to jump over is not looked at.
 func (t nodeTable) ssh(name string) (nodes.SSH, error) {
 	var c checker
-	if name == forward.Host {
+	switch name {
+	case forward.Host:
 		c.check("", withHint{fmt.Errorf("%q is this machine", name), "give the node another name"})
-	} else if name == "" {
+	case "":
 		c.check("", errors.New("a node needs a name"))
-	} else {
+	default:
 		c.check("", forward.CheckName(name))
 	}
 	if t.SSH == "" {

@@ -76,8 +76,12 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
-		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen &&
-		slices.Equal(f.Users, g.Users) && f.Anyone == g.Anyone && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g)
+}
+
+// sameProxy is Equal for what a dynamic forward has.
+func (f *Forward) sameProxy(g *Forward) bool {
+	return slices.Equal(f.Users, g.Users) && f.Anyone == g.Anyone && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
 }
 
 // SameListener reports whether f and g claim the same traffic: the same listen, from, except and interface.

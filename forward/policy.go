@@ -33,10 +33,10 @@ func ParseRule(s string) (Rule, error) {
 		}
 		r.Ports = list.Ranges[0]
 	}
-	switch {
-	case host == "":
+	switch host {
+	case "":
 		return Rule{}, errors.New("a rule needs a host, a network or \"*\"")
-	case host == "*":
+	case "*":
 		r.Host = host
 		return r, nil
 	}

@@ -56,7 +56,7 @@ func (f *sshForwarding) stop() {
 	}
 	_ = f.engine.table.Down(context.Background())
 	f.end()
-	<-f.ended
+	_ = <-f.ended
 }
 
 // put brings up one forwarding.

@@ -46,7 +46,7 @@ func (f *Fast) explain(err error) error {
 	if err == nil || err == io.EOF || f.closed.Load() || f.conn.Err() == nil {
 		return err
 	}
-	return fmt.Errorf("%w: %v", ErrLost, err) // not %w: an ErrClosed would be the channel's
+	return fmt.Errorf("%w: %s", ErrLost, err.Error()) // not %w: an ErrClosed would be the channel's
 }
 
 // LocalAddr is the one of Ends.

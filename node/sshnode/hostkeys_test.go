@@ -232,12 +232,14 @@ func FuzzKnownHosts(f *testing.F) {
 			}
 		}
 		_, _ = parseRevoked([]byte(text))
-		wildcard(text, name)
+		_ = wildcard(text, name)
 	})
 }
 
 func TestWildcardIsNotExponential(t *testing.T) {
-	wildcard(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 10000))
+	if wildcard(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 10000)) {
+		t.Error("it matches")
+	}
 }
 
 func TestTargets(t *testing.T) {

@@ -92,7 +92,7 @@ func (l *link) dial(ctx context.Context, o opening) (net.Conn, error) {
 	switch {
 	case err == nil:
 		return c, nil
-	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the server's answer
+	case ctx.Err() != nil && err == ctx.Err():
 		return nil, fmt.Errorf("%s: %w", o.what, err)
 	}
 	l.release()

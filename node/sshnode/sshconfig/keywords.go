@@ -137,25 +137,8 @@ func (e *evaluator) line(p place, line string, active *bool) error {
 	case len(args) == 0:
 		return p.fail(written, errNoArgument)
 	}
-	if p.file == commandLine && (k == hostLine || k == matchLine || k == includeLine) {
-		return p.fail(written, errors.New("it has no meaning on the command line"))
-	}
-	switch k {
-	case hostLine:
-		if slices.Contains(args, "") {
-			return p.fail(written, errors.New("a pattern is empty"))
-		}
-		*active = !p.never && matchHosts(e.host, args)
-		return nil
-	case matchLine:
-		if p.never {
-			*active = false
-			return nil
-		}
-		*active, err = e.matches(p, args)
-		return err
-	case includeLine:
-		return e.include(p, args, *active)
+	if k == hostLine || k == matchLine || k == includeLine {
+		return e.structure(p, k, written, args, active)
 	}
 	if !*active {
 		return nil
@@ -203,6 +186,25 @@ func (e *evaluator) line(p place, line string, active *bool) error {
 		e.one[keyword] = s
 	}
 	return nil
+}
+
+// structure evaluates a line that begins a block, or another file.
+func (e *evaluator) structure(p place, k kind, written string, args []string, active *bool) (err error) {
+	switch {
+	case p.file == commandLine:
+		return p.fail(written, errors.New("it has no meaning on the command line"))
+	case k == includeLine:
+		return e.include(p, args, *active)
+	case k == hostLine && slices.Contains(args, ""):
+		return p.fail(written, errors.New("a pattern is empty"))
+	case k == hostLine:
+		*active = !p.never && matchHosts(e.host, args)
+	case p.never:
+		*active = false
+	default:
+		*active, err = e.matches(p, args)
+	}
+	return err
 }
 
 // unhonoured notes what changes nothing. What was said for this one connection has to be understood.
