@@ -195,8 +195,9 @@ func (p *sshPlan) remote(server node.Node, i int, f sshconfig.Forward, report io
 	if f.Listen.Path != "" {
 		made.Listen = forward.Listen{Path: f.Listen.Path}
 	}
-	if f.Dynamic {
+	if f.Dynamic { // the server says who may call, as of every -R
 		made.Policy.Permit = []forward.Rule{{Host: "*"}}
+		made.Anyone = true
 	}
 	p.nodes[made.At] = far
 	return p.add(sshGroup{text: "-R " + f.String(), forwards: []*forward.Forward{made}, remote: far})
