@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -128,5 +130,26 @@ func TestBindForAnybody(t *testing.T) {
 	f.Policy = forward.Policy{Permit: rules(t, "192.0.2.7")}
 	if call(listen("127.0.0.1:5000")) {
 		t.Error("one calls who is not among the permitted")
+	}
+}
+
+// A proxy is not called by itself, whichever way its address is written.
+func TestProxyLeadsBack(t *testing.T) {
+	r := start(t, host.New(), Options{Heads: func(*forward.Forward) head.Head {
+		return headFunc(func(context.Context, net.Conn, head.Env) (head.Outcome, error) { return head.Outcome{}, nil })
+	}})
+	four, every := freePort(t), freePort(t)
+	apply(t, r, fwd(t, "four", "127.0.0.1:"+four, "socks"), fwd(t, "every", every, "socks"), fwd(t, "plain", freePort(t), "127.0.0.1:1"))
+	for _, test := range []struct {
+		addr, port string
+		back       bool
+	}{
+		{"127.0.0.1", four, true}, {"0.0.0.0", four, true}, {"::", four, true}, {"::ffff:127.0.0.1", four, true}, {"127.0.0.2", four, false},
+		{"192.0.2.1", four, false}, {"127.0.0.2", every, true}, {"::1", every, true}, {"0.0.0.0", every, true}, {"192.0.2.1", every, false},
+	} {
+		port, _ := strconv.ParseUint(test.port, 10, 16)
+		if back := r.leadsBack(netip.MustParseAddr(test.addr), uint16(port)); back != test.back {
+			t.Errorf("%s, port of %s: %v", test.addr, map[bool]string{true: "one address", false: "all"}[test.port == four], back)
+		}
 	}
 }
