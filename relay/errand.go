@@ -32,6 +32,7 @@ type errand struct {
 	user    *forward.User // who logged in; nil: nobody
 	reached bool          // some target was
 	where   string        // the one that was tried last
+	over    bool          // the session is about to leave, or has left: nothing is noted any more
 }
 
 func newErrand(r *Relay, s *stream, f *forward.Forward) *errand {
@@ -119,20 +120,27 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 	return nil, err
 }
 
-// carried is the end of what the head has carried.
-func (e *errand) carried() {
+// end says what came of it, when the head has returned. One that still dials breaks its contract, and changes nothing here.
+func (e *errand) end() (where string, reached bool) {
 	e.counted.Do(func() {})
 	if e.carries {
 		e.relay.slow.Add(1)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+	return e.where, e.reached
 }
 
 // note remembers where the session leads. A session counts as carried from its first target on.
 func (e *errand) note(where string, reached bool) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return
+	}
 	first := reached && !e.reached
 	e.where, e.reached = where, e.reached || reached
-	e.mu.Unlock()
 	if reached {
 		e.s.lead(where)
 	}

@@ -153,3 +153,17 @@ func TestProxyLeadsBack(t *testing.T) {
 		}
 	}
 }
+
+// Who dials on when the client is gone is not counted: nobody would take that back.
+func TestErrandThatIsOver(t *testing.T) {
+	f := fwd(t, "p", "127.0.0.1:1080", "socks")
+	e := errandFor(t, f, "127.0.0.1:5000")
+	if where, reached := e.end(); where != "" || reached {
+		t.Errorf("%q, %v", where, reached)
+	}
+	e.note("192.0.2.1:80", true)
+	e.s.task.leave(e.s)
+	if s := e.s.task.stats(); s.Open != 0 || s.Total != 0 {
+		t.Errorf("%+v", s)
+	}
+}
