@@ -26,7 +26,7 @@ type errand struct {
 	inward  bool // the client is of this host, so that this host's own networks are nothing new to it
 	settled sync.Once
 	counted sync.Once
-	carries bool // the head moves bytes itself; written under counted
+	watched func() // ends the watching of a client whom the head carries itself; written under counted, nil: it does not
 
 	mu      sync.Mutex
 	user    *forward.User // who logged in; nil: nobody
@@ -82,7 +82,7 @@ func (e *errand) Settled() {
 // Count is also how a head says that it carries the client itself, who is then none that will be carried otherwise in a moment.
 func (e *errand) Count(in, out int) {
 	e.counted.Do(func() {
-		e.carries = true
+		e.watched = e.s.watchIdle()
 		e.relay.slow.Add(-1)
 	})
 	e.s.in.Add(uint64(max(in, 0)))
@@ -123,7 +123,8 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 // end says what came of it, when the head has returned. One that still dials breaks its contract, and changes nothing here.
 func (e *errand) end() (where string, reached bool) {
 	e.counted.Do(func() {})
-	if e.carries {
+	if e.watched != nil {
+		e.watched()
 		e.relay.slow.Add(1)
 	}
 	e.mu.Lock()
