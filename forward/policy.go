@@ -163,19 +163,20 @@ type Verdict uint8
 // The verdicts.
 const (
 	Denied    Verdict = iota
-	Open              // nothing speaks against it
+	Open              // nothing speaks against it; a rule of Permit that is about everything ("*") does not name it either
 	Permitted         // a rule of Permit names it
 )
 
 // Judge says what p says about a destination; the arguments are those of Rule.Matches.
 func (p Policy) Judge(host string, addr netip.Addr, port uint16) Verdict {
 	matches := func(r Rule) bool { return r.Matches(host, addr, port) }
+	names := func(r Rule) bool { return r.Host != "*" && matches(r) }
 	switch {
 	case slices.ContainsFunc(p.Deny, matches):
 		return Denied
-	case slices.ContainsFunc(p.Permit, matches):
+	case slices.ContainsFunc(p.Permit, names):
 		return Permitted
-	case len(p.Permit) > 0:
+	case len(p.Permit) > 0 && !slices.ContainsFunc(p.Permit, matches):
 		return Denied
 	}
 	return Open

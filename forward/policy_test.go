@@ -103,7 +103,8 @@ func TestJudge(t *testing.T) {
 		{"10.0.0.0/8", "", forward.Permitted},
 		{"10.0.0.0/8", "10.0.0.1", forward.Denied},
 		{"b.example", "", forward.Denied},
-		{"b.example *:443", "", forward.Permitted},
+		{"b.example *:443", "", forward.Open},
+		{"*.example *:443", "", forward.Permitted},
 		{"*:80", "", forward.Denied},
 	} {
 		p := forward.Policy{Permit: rules(t, strings.Fields(test.permit)...), Deny: rules(t, strings.Fields(test.deny)...)}

@@ -23,7 +23,7 @@ type errand struct {
 	relay   *Relay
 	s       *stream
 	f       *forward.Forward
-	inward  bool // the client is of this host, so that this host's own networks are nothing new to it
+	inward  bool // the client is of this host, or anyone is as good as it, so that this host's own networks are nothing new to it
 	settled sync.Once
 	counted sync.Once
 	watched func() // ends the watching of a client whom the head carries itself; written under counted, nil: it does not
@@ -37,7 +37,7 @@ type errand struct {
 
 func newErrand(r *Relay, s *stream, f *forward.Forward) *errand {
 	local := !s.client.IsValid() || s.client.Addr().IsLoopback()
-	return &errand{relay: r, s: s, f: f, inward: local}
+	return &errand{relay: r, s: s, f: f, inward: local || f.Anyone}
 }
 
 // client is the connection as the head gets it.
@@ -59,7 +59,7 @@ func (e *errand) sendAhead(o head.Outcome) error {
 }
 
 // NeedsLogin does not take another node's word for what its loopback is: who calls from beyond logs in.
-func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward && !e.f.Anyone }
+func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward }
 
 func (e *errand) Login(ctx context.Context, name, password string) error {
 	if e.relay.login == nil {

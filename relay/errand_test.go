@@ -167,3 +167,24 @@ func TestErrandThatIsOver(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A rule about everything, such as "*:443", says which ports, and not that this host and its networks are among it.
+func TestInwardTakesANamedRule(t *testing.T) {
+	f := fwd(t, "p", "192.0.2.1:1080", "socks")
+	e := errandFor(t, f, "203.0.113.9:5000")
+	for rule, want := range map[string]bool{
+		"*:443": false, "*": false, "10.1.0.0/16": true, "10.1.0.1:443": true, "db.internal": true, "*.internal:443": true, "0.0.0.0/0": true,
+	} {
+		f.Policy.Permit = rules(t, rule)
+		if err := e.judge("db.internal", netip.MustParseAddr("10.1.0.1"), 443); (err == nil) != want {
+			t.Errorf("a private address with %s: %v", rule, err)
+		}
+	}
+	f.Policy.Permit = rules(t, "*:443")
+	if err := e.judge("example.com", netip.MustParseAddr("1.1.1.1"), 443); err != nil {
+		t.Errorf("a public address: %v", err)
+	}
+	if err := errandFor(t, f, "127.0.0.1:5000").judge("db.internal", netip.MustParseAddr("10.1.0.1"), 443); err != nil {
+		t.Errorf("a client of this host: %v", err)
+	}
+}
