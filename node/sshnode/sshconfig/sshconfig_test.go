@@ -135,7 +135,7 @@ func TestRefused(t *testing.T) {
 		"Hostname %p":                   "%p is no token",
 		"Match":                         "Match: there is no argument",
 		"Match host":                    "Match host",
-		"Match host a user b all":              "stands alone",
+		"Match host a user b all":       "stands alone",
 		"Match localnetwork x":          "no network",
 		"StrictHostKeyChecking perhaps": "none of",
 		"LocalForward 80":               "no forwarding",
