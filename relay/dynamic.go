@@ -28,12 +28,12 @@ func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward)
 	e := newErrand(r, s, f)
 	_ = s.near.SetDeadline(time.Now().Add(headTime))
 	outcome, err := s.head.Serve(ctx, e.client(ctx), e)
-	e.carried()
+	where, reached := e.end()
 	if err != nil && outcome.Target != nil {
 		reset(outcome.Target)
 	}
 	if err == nil && outcome.Target != nil {
-		err = s.attach(dialled{conn: outcome.Target, where: e.where}, f, proxyHeader{})
+		err = s.attach(dialled{conn: outcome.Target, where: where}, f, proxyHeader{})
 		if err == nil {
 			err = e.sendAhead(outcome)
 		}
@@ -44,8 +44,8 @@ func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward)
 		reset(outcome.Target)
 	}
 	if err != nil && ctx.Err() == nil {
-		r.log.Debug("client of a proxy not served", keyForward, s.task.name, keyClient, s.clientText(), keyTarget, e.where, keyError, err)
-		if !e.reached {
+		r.log.Debug("client of a proxy not served", keyForward, s.task.name, keyClient, s.clientText(), keyTarget, where, keyError, err)
+		if !reached {
 			s.task.refuse()
 		}
 	}

@@ -2,8 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
@@ -78,3 +81,31 @@ func (n pipeNode) Dial(ctx context.Context, network, addr string) (net.Conn, err
 type wrapped struct{ net.Conn }
 
 func (w wrapped) CloseWrite() error { return w.Conn.(*net.TCPConn).CloseWrite() }
+
+// What the engine does not carry may be idle no longer than what it does.
+func TestIdleWithoutTheEngine(t *testing.T) {
+	counts := headFunc(func(ctx context.Context, client net.Conn, env head.Env) (head.Outcome, error) {
+		env.Count(1, 1)
+		_, err := client.Read(make([]byte, 1))
+		return head.Outcome{}, err
+	})
+	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
+	r := start(t, pipeNode{host.New()}, Options{Heads: func(*forward.Forward) head.Head { return counts }})
+	proxy, plain := freePort(t), freePort(t)
+	forwards := []*forward.Forward{fwd(t, "plain", plain, target), fwd(t, "proxy", "127.0.0.1:"+proxy, "socks")}
+	for _, f := range forwards {
+		f.IdleTimeout = 500 * time.Millisecond
+	}
+	apply(t, r, forwards...)
+	a, b := dial(t, "tcp", "127.0.0.1:"+plain), dial(t, "tcp", "127.0.0.1:"+proxy)
+	for range 12 { // longer than it may be idle
+		ask(t, a, "hello")
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, c := range []net.Conn{a, b} {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("it is idle and goes on: %v", err)
+		}
+	}
+}

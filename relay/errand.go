@@ -23,20 +23,21 @@ type errand struct {
 	relay   *Relay
 	s       *stream
 	f       *forward.Forward
-	inward  bool // the client is of this host, so that this host's own networks are nothing new to it
+	inward  bool // the client is of this host, or anyone is as good as it, so that this host's own networks are nothing new to it
 	settled sync.Once
 	counted sync.Once
-	carries bool // the head moves bytes itself; written under counted
+	watched func() // ends the watching of a client whom the head carries itself; written under counted, nil: it does not
 
 	mu      sync.Mutex
 	user    *forward.User // who logged in; nil: nobody
 	reached bool          // some target was
 	where   string        // the one that was tried last
+	over    bool          // the session is about to leave, or has left: nothing is noted any more
 }
 
 func newErrand(r *Relay, s *stream, f *forward.Forward) *errand {
 	local := !s.client.IsValid() || s.client.Addr().IsLoopback()
-	return &errand{relay: r, s: s, f: f, inward: local}
+	return &errand{relay: r, s: s, f: f, inward: local || f.Anyone}
 }
 
 // client is the connection as the head gets it.
@@ -58,7 +59,7 @@ func (e *errand) sendAhead(o head.Outcome) error {
 }
 
 // NeedsLogin does not take another node's word for what its loopback is: who calls from beyond logs in.
-func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward && !e.f.Anyone }
+func (e *errand) NeedsLogin() bool { return e.f.NeedsLogin() || !e.inward }
 
 func (e *errand) Login(ctx context.Context, name, password string) error {
 	if e.relay.login == nil {
@@ -81,7 +82,7 @@ func (e *errand) Settled() {
 // Count is also how a head says that it carries the client itself, who is then none that will be carried otherwise in a moment.
 func (e *errand) Count(in, out int) {
 	e.counted.Do(func() {
-		e.carries = true
+		e.watched = e.s.watchIdle()
 		e.relay.slow.Add(-1)
 	})
 	e.s.in.Add(uint64(max(in, 0)))
@@ -119,20 +120,28 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 	return nil, err
 }
 
-// carried is the end of what the head has carried.
-func (e *errand) carried() {
+// end says what came of it, when the head has returned. One that still dials breaks its contract, and changes nothing here.
+func (e *errand) end() (where string, reached bool) {
 	e.counted.Do(func() {})
-	if e.carries {
+	if e.watched != nil {
+		e.watched()
 		e.relay.slow.Add(1)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+	return e.where, e.reached
 }
 
 // note remembers where the session leads. A session counts as carried from its first target on.
 func (e *errand) note(where string, reached bool) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return
+	}
 	first := reached && !e.reached
 	e.where, e.reached = where, e.reached || reached
-	e.mu.Unlock()
 	if reached {
 		e.s.lead(where)
 	}

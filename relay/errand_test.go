@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -128,5 +130,61 @@ func TestBindForAnybody(t *testing.T) {
 	f.Policy = forward.Policy{Permit: rules(t, "192.0.2.7")}
 	if call(listen("127.0.0.1:5000")) {
 		t.Error("one calls who is not among the permitted")
+	}
+}
+
+// A proxy is not called by itself, whichever way its address is written.
+func TestProxyLeadsBack(t *testing.T) {
+	r := start(t, host.New(), Options{Heads: func(*forward.Forward) head.Head {
+		return headFunc(func(context.Context, net.Conn, head.Env) (head.Outcome, error) { return head.Outcome{}, nil })
+	}})
+	four, every := freePort(t), freePort(t)
+	apply(t, r, fwd(t, "four", "127.0.0.1:"+four, "socks"), fwd(t, "every", every, "socks"), fwd(t, "plain", freePort(t), "127.0.0.1:1"))
+	for _, test := range []struct {
+		addr, port string
+		back       bool
+	}{
+		{"127.0.0.1", four, true}, {"0.0.0.0", four, true}, {"::", four, true}, {"::ffff:127.0.0.1", four, true}, {"127.0.0.2", four, false},
+		{"192.0.2.1", four, false}, {"127.0.0.2", every, true}, {"::1", every, true}, {"0.0.0.0", every, true}, {"192.0.2.1", every, false},
+	} {
+		port, _ := strconv.ParseUint(test.port, 10, 16)
+		if back := r.leadsBack(netip.MustParseAddr(test.addr), uint16(port)); back != test.back {
+			t.Errorf("%s, port of %s: %v", test.addr, map[bool]string{true: "one address", false: "all"}[test.port == four], back)
+		}
+	}
+}
+
+// Who dials on when the client is gone is not counted: nobody would take that back.
+func TestErrandThatIsOver(t *testing.T) {
+	f := fwd(t, "p", "127.0.0.1:1080", "socks")
+	e := errandFor(t, f, "127.0.0.1:5000")
+	if where, reached := e.end(); where != "" || reached {
+		t.Errorf("%q, %v", where, reached)
+	}
+	e.note("192.0.2.1:80", true)
+	e.s.task.leave(e.s)
+	if s := e.s.task.stats(); s.Open != 0 || s.Total != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A rule about everything, such as "*:443", says which ports, and not that this host and its networks are among it.
+func TestInwardTakesANamedRule(t *testing.T) {
+	f := fwd(t, "p", "192.0.2.1:1080", "socks")
+	e := errandFor(t, f, "203.0.113.9:5000")
+	for rule, want := range map[string]bool{
+		"*:443": false, "*": false, "10.1.0.0/16": true, "10.1.0.1:443": true, "db.internal": true, "*.internal:443": true, "0.0.0.0/0": true,
+	} {
+		f.Policy.Permit = rules(t, rule)
+		if err := e.judge("db.internal", netip.MustParseAddr("10.1.0.1"), 443); (err == nil) != want {
+			t.Errorf("a private address with %s: %v", rule, err)
+		}
+	}
+	f.Policy.Permit = rules(t, "*:443")
+	if err := e.judge("example.com", netip.MustParseAddr("1.1.1.1"), 443); err != nil {
+		t.Errorf("a public address: %v", err)
+	}
+	if err := errandFor(t, f, "127.0.0.1:5000").judge("db.internal", netip.MustParseAddr("10.1.0.1"), 443); err != nil {
+		t.Errorf("a client of this host: %v", err)
 	}
 }

@@ -44,7 +44,11 @@ func (r *Relay) leadsBack(addr netip.Addr, port uint16) bool {
 	addr = addr.Unmap().WithZone("")
 	r.mu.RLock()
 	found := false
-	for _, at := range []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified(), addr} {
+	everywhere := []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified(), addr}
+	if addr.IsUnspecified() {
+		everywhere = append(everywhere, netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback())
+	}
+	for _, at := range everywhere {
 		l := r.places[place{node: forward.Host, network: forward.TCP, addr: at, port: port}]
 		if l == nil {
 			continue

@@ -85,8 +85,40 @@ func (r *Relay) carry(ctx context.Context, s *stream) (handed bool) {
 	s.down.dst, s.down.src, s.down.count, s.down.limit = s.near, s.far, &s.out, &s.download
 	r.slow.Add(-1)
 	defer r.slow.Add(1)
+	defer s.watchIdle()()
 	carryStream(ctx, &s.up, &s.down, &r.buffers)
 	return false
+}
+
+// idleSteps is how often a stream is looked at in the time that it may be idle.
+const idleSteps = 8
+
+// watchIdle ends a stream that the engine does not carry when nothing has moved for as long as its forward lets it be idle. The
+// returned function ends the watching.
+func (s *stream) watchIdle() (stop func()) {
+	if s.f.IdleTimeout == 0 {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(max(s.f.IdleTimeout/idleSteps, time.Millisecond))
+		defer tick.Stop()
+		moved, since := s.in.Load()+s.out.Load(), time.Now()
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-tick.C:
+				if n := s.in.Load() + s.out.Load(); n != moved {
+					moved, since = n, now
+				} else if now.Sub(since) >= s.f.IdleTimeout {
+					s.kill()
+					return
+				}
+			}
+		}
+	}()
+	return func() { close(done) }
 }
 
 // lead notes where the stream leads now, which for a client of a proxy may change.

@@ -78,8 +78,7 @@ func (p *sshPlan) local(ctx context.Context, h *sshconfig.Host, name string, f s
 	}
 	made.To = []forward.Target{target}
 	if f.Dynamic {
-		made.Policy.Permit = []forward.Rule{{Host: "*"}} // the server says where its user may go
-		made.Anyone = true                               // as ssh(1) has it; who asks for more than loopback is told
+		made.Anyone = true // as ssh(1) has it; who asks for more than loopback is told
 	}
 	if f.Listen.Path != "" {
 		path, err := filepath.Abs(f.Listen.Path)
@@ -195,9 +194,7 @@ func (p *sshPlan) remote(server node.Node, i int, f sshconfig.Forward, report io
 	if f.Listen.Path != "" {
 		made.Listen = forward.Listen{Path: f.Listen.Path}
 	}
-	if f.Dynamic {
-		made.Policy.Permit = []forward.Rule{{Host: "*"}}
-	}
+	made.Anyone = f.Dynamic // the server says who may call, as of every -R
 	p.nodes[made.At] = far
 	return p.add(sshGroup{text: "-R " + f.String(), forwards: []*forward.Forward{made}, remote: far})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/sshnode"
 	"github.com/fairlead-net/fairlead/node/sshnode/sshconfig"
@@ -77,6 +78,9 @@ func TestSSHPlan(t *testing.T) {
 					at = server.at[0]
 				} else if f.Via != sshNodeName {
 					t.Errorf("%s: %s dials from %q", c.args, f.Name, f.Via)
+				}
+				if f.Dynamic() != forward.HeadNone && !f.Anyone {
+					t.Errorf("%s: %s wants a login, which ssh(1) does not", c.args, f.Name)
 				}
 				got = append(got, fmt.Sprintf("%s %s > %s", f.Name, at, f.To[0]))
 			}

@@ -68,7 +68,7 @@ func settle(q Query, s node.SSH, r Resolved) (Resolved, error) {
 	var ours []*[]string // lists of paths that were not expanded by whoever resolved them
 	r.HostName = cmp.Or(r.HostName, q.Host)
 	if !r.Expanded {
-		r.HostName = strings.ReplaceAll(strings.ReplaceAll(r.HostName, "%h", q.Host), "%%", "%")
+		r.HostName = strings.NewReplacer("%%", "%", "%h", q.Host).Replace(r.HostName)
 	}
 	r.Port = cmp.Or(q.Port, r.Port, 22)
 	r.User = cmp.Or(q.User, r.User, me)

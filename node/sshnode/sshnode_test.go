@@ -102,3 +102,13 @@ func TestAway(t *testing.T) {
 		t.Errorf("%v, want %v with the reason", err, node.ErrAway)
 	}
 }
+
+// A zone is no token, whatever letter it begins with.
+func TestHostNameWithPercent(t *testing.T) {
+	for name, want := range map[string]string{"fe80::1%%hn0": "fe80::1%hn0", "%h.example": "h.example", "%%h": "%h"} {
+		r, err := settle(Query{Host: "h", User: "u"}, node.SSH{}, Resolved{HostName: name})
+		if err != nil || r.HostName != want {
+			t.Errorf("%s: %s, %v", name, r.HostName, err)
+		}
+	}
+}

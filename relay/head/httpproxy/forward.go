@@ -93,8 +93,9 @@ func (s *session) start() {
 		ModifyResponse: s.modify,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
+				// Without an answer net/http would make one up, and that is 200 OK.
 				s.failure = fmt.Errorf("the client has gone: %w", err)
-				return
+				panic(http.ErrAbortHandler)
 			}
 			s.refuse(w, statusOf(err), err)
 		},
@@ -155,8 +156,28 @@ func (s *session) addVia(h http.Header, major, minor int) {
 
 // targets are the connections that requests were carried over.
 type targets struct {
-	mu   sync.Mutex
-	open map[net.Conn]bool
+	mu      sync.Mutex
+	open    map[net.Conn]bool
+	over    bool           // nobody dials any more
+	dialing sync.WaitGroup // those who do; nobody joins them once it is over
+}
+
+// begin enters one who dials, if it is not over.
+func (t *targets) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.dialing.Add(1)
+	}
+	return !t.over
+}
+
+// end waits for those who still dial, whose contexts have ended.
+func (t *targets) end() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.dialing.Wait()
 }
 
 // dialer returns how to connect to the server of a request. Transport goes on dialling when the request has been given up;
@@ -167,6 +188,10 @@ func (s *session) dialer(ctx context.Context) func(context.Context, string, stri
 		if err != nil {
 			return nil, err
 		}
+		if !s.begin() {
+			return nil, net.ErrClosed
+		}
+		defer s.dialing.Done()
 		asked, cancel := context.WithCancel(asked)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()

@@ -98,6 +98,7 @@ func (p *Proxy) Serve(ctx context.Context, client net.Conn, env head.Env) (head.
 	}
 	stop()
 	cancel()
+	s.end()
 	s.closeTargets()
 	switch {
 	case s.outcome.Target != nil:
