@@ -133,6 +133,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
+	wire.LoggedIn()
 	log = log.With("user", sc.User(), "key", who.name)
 	log.Info("SSH client logged in", "version", string(sc.ClientVersion()))
 	c := newClient(s, wire, sc, log, from, who)

@@ -37,7 +37,7 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 		}
 		return nil, err
 	}
-	conn.Enlarge()
+	conn.LoggedIn()
 	return newLink(n, client, conn, &r), nil
 }
 
