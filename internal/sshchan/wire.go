@@ -103,7 +103,9 @@ func (w *Wire) Keepalive(every time.Duration, most int, ask func(), dead func(si
 	defer running.Wait()
 	defer close(questions)
 	asked, last := 0, w.Heard()
-	for {
+	for wait := every; ; {
+		due := time.Now().Add(wait)
+		timer.Reset(wait)
 		select {
 		case <-w.done:
 			return
@@ -116,11 +118,13 @@ func (w *Wire) Keepalive(every time.Duration, most int, ask func(), dead func(si
 		silent := time.Since(heard)
 		switch {
 		case silent < every:
-			timer.Reset(every - silent)
+			wait = every - silent
 		case asked < most:
 			asked++
 			notify(questions)
-			timer.Reset(every)
+			wait = every
+		case time.Since(due) > every/2:
+			wait = every // this program was held up, and an answer that is there may be, too
 		default:
 			dead(silent)
 			return
