@@ -13,13 +13,14 @@ import (
 const bulk = 16 << 10
 
 // A Wire is the connection that the SSH protocol is spoken over. It knows when the far end was heard of last, and whether the
-// connection has ended. And it reads ahead, while much comes in: x/crypto alone would take two system calls for each packet.
+// connection has ended. And it reads ahead, while much comes in, and gathers what is written: x/crypto alone would take two
+// system calls for each packet.
 type Wire struct {
 	net.Conn
 	began time.Time
-	heard atomic.Int64 // when something came in last, in ns since began
-	login atomic.Bool  // is over
-	ack   func()       // may be nil
+	heard atomic.Int64             // when something came in last, in ns since began
+	out   atomic.Pointer[gatherer] // nil until the login is over
+	ack   func()                   // may be nil
 	done  chan struct{}
 	end   sync.Once
 
@@ -29,13 +30,15 @@ type Wire struct {
 	ahead  []byte  // of buffer
 }
 
-// NewWire wraps a connection. To begin with it reads no more than it is asked for, so that a stranger costs little.
+// NewWire wraps a connection. To begin with it reads no more than it is asked for, so that a stranger costs little, and writes
+// at once.
 func NewWire(c net.Conn) *Wire {
 	return &Wire{Conn: c, began: time.Now(), ack: acknowledger(c), done: make(chan struct{})}
 }
 
-// LoggedIn has it read ahead from now on.
-func (w *Wire) LoggedIn() { w.login.Store(true) }
+// LoggedIn has it read ahead from now on, and gather what is written; nobody else may write at the same time, then or later, nor
+// set a deadline. It has to be closed, then. It is called once.
+func (w *Wire) LoggedIn() { w.out.Store(newGatherer(w.Conn)) }
 
 // Heard is when the far end was heard of last.
 func (w *Wire) Heard() time.Time { return w.began.Add(time.Duration(w.heard.Load())) }
@@ -45,7 +48,7 @@ func (w *Wire) Done() <-chan struct{} { return w.done }
 
 func (w *Wire) Read(p []byte) (int, error) {
 	if len(w.ahead) == 0 {
-		if !w.login.Load() {
+		if w.out.Load() == nil {
 			return w.receive(p)
 		}
 		into := newBuffer(w.class)
@@ -55,7 +58,7 @@ func (w *Wire) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		w.buffer, w.ahead = into, into.storage[:n]
-		w.class = fitting(w.class, n)
+		w.class = fitting(w.class, n, len(sizes)-1)
 	}
 	n := copy(p, w.ahead)
 	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
@@ -81,9 +84,19 @@ func (w *Wire) receive(p []byte) (int, error) {
 
 func (w *Wire) ended() { w.end.Do(func() { close(w.done) }) }
 
-// Close ends the connection.
+func (w *Wire) Write(p []byte) (int, error) {
+	if out := w.out.Load(); out != nil {
+		return out.Write(p)
+	}
+	return w.Conn.Write(p)
+}
+
+// Close ends the connection. After the login it first writes what there is, for as long as that takes, and a second at most.
 func (w *Wire) Close() error {
 	w.ended()
+	if out := w.out.Load(); out != nil {
+		return out.close()
+	}
 	return w.Conn.Close()
 }
 
