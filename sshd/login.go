@@ -112,6 +112,5 @@ func (l *login) handshake(wire *sshchan.Wire, hostKeys []ssh.Signer, deadline ti
 	if err != nil {
 		return nil, nil, nil, identity{}, err
 	}
-	wire.Enlarge()
 	return sc, channels, requests, sc.Permissions.ExtraData[identityKey{}].(identity), nil
 }

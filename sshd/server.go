@@ -96,7 +96,8 @@ func (s *Server) accept(ctx context.Context, l net.Listener, running *sync.WaitG
 
 // serve is the life of one connection.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
+	wire := sshchan.NewWire(conn)
+	defer wire.Close()
 	from := addrPortOf(conn.RemoteAddr())
 	log := s.o.Log.With("client", from.String())
 	src := sourceOf(from.Addr())
@@ -109,7 +110,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer func() { s.limits.leave(src, wasIn, failed, time.Now()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { wire.Close() })
 	defer stop()
 
 	deadline := time.Now().Add(s.o.LoginGrace)
@@ -118,7 +119,6 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	l := &login{log: log, authorize: s.o.Authorize, from: from}
-	wire := sshchan.NewWire(conn)
 	sc, channels, requests, who, err := l.handshake(wire, s.o.HostKeys, deadline)
 	if err != nil {
 		failed = l.failures > 0
@@ -133,6 +133,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
+	wire.LoggedIn()
 	log = log.With("user", sc.User(), "key", who.name)
 	log.Info("SSH client logged in", "version", string(sc.ClientVersion()))
 	c := newClient(s, wire, sc, log, from, who)

@@ -7,7 +7,10 @@ import (
 
 // sizes are those of buffers: a direction that is silent holds the first, one that is busy a larger one. The second is the
 // data of one packet (RFC 4254, section 5.2, as x/crypto and OpenSSH fill them).
-var sizes = [...]int{4 << 10, 32 << 10, 128 << 10}
+var sizes = [...]int{4 << 10, 32 << 10, 128 << 10, 256 << 10}
+
+// largest is that of a channel's buffers. The last is for connections.
+const largest = 2
 
 var pools [len(sizes)]sync.Pool
 
@@ -27,11 +30,11 @@ func newBuffer(class int) *buffer {
 // free gives the buffer back. Nobody may use it any more.
 func (b *buffer) free() { pools[b.class].Put(b) }
 
-// fitting is the class of the next buffer, after n bytes came into one of this class.
-func fitting(class, n int) int {
+// fitting is the class of the next buffer, at most the last, after n bytes came into one of this class.
+func fitting(class, n, last int) int {
 	switch {
 	case n == sizes[class]:
-		return min(class+1, len(sizes)-1)
+		return min(class+1, last)
 	case class > 0 && n <= sizes[class-1]:
 		return class - 1
 	}
@@ -56,6 +59,6 @@ func Copy(to io.Writer, from io.Reader) error {
 		case err != nil:
 			return err
 		}
-		class = fitting(class, n)
+		class = fitting(class, n, largest)
 	}
 }

@@ -15,7 +15,7 @@ func TestFitting(t *testing.T) {
 		{1, packet, 2}, {1, packet - 1, 1}, {1, small + 1, 1}, {1, small, 0},
 		{2, large, 2}, {2, packet + 1, 2}, {2, packet, 1}, {2, 0, 1},
 	} {
-		if got := fitting(c.class, c.n); got != c.want {
+		if got := fitting(c.class, c.n, largest); got != c.want {
 			t.Errorf("after %d bytes in a buffer of %d: %d, want %d", c.n, sizes[c.class], sizes[got], sizes[c.want])
 		}
 	}

@@ -102,6 +102,6 @@ func (b *inbound) readAhead(closed <-chan struct{}) {
 			b.ended = b.explain(err)
 			return
 		}
-		class = fitting(class, n)
+		class = fitting(class, n, largest)
 	}
 }

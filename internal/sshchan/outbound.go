@@ -90,7 +90,7 @@ func (b *outbound) put(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	if b.buffer == nil {
-		b.buffer, b.filled = newBuffer(len(sizes)-1), 0
+		b.buffer, b.filled = newBuffer(largest), 0
 	}
 	n := copy(b.buffer.storage[b.filled:], p)
 	b.filled += n

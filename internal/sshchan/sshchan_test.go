@@ -49,7 +49,7 @@ func pair(t *testing.T) (c1, c2 *Conn, stop func()) {
 		go ssh.DiscardRequests(requests)
 		channel, channelRequests, err := (<-channels).Accept()
 		if err == nil {
-			wire.Enlarge()
+			wire.LoggedIn()
 			accepted <- New(channel, channelRequests, Ends{Local: l.Addr(), Remote: raw.RemoteAddr(), Wire: wire})
 		}
 	}()
@@ -62,7 +62,7 @@ func pair(t *testing.T) (c1, c2 *Conn, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wire.Enlarge()
+	wire.LoggedIn()
 	client := ssh.NewClient(conn, channels, globals)
 	channel, requests, err := client.OpenChannel("direct-tcpip", nil)
 	if err != nil {

@@ -9,36 +9,36 @@ import (
 	"time"
 )
 
-// readSize is how much is read at a time: x/crypto alone would take two system calls for each packet, which are of up to
-// 35,000 bytes (RFC 4253, section 6.1).
-const readSize = 128 << 10
-
 // bulk is a read after which more will come, so that the kernel may acknowledge as it likes.
 const bulk = 16 << 10
 
 // A Wire is the connection that the SSH protocol is spoken over. It knows when the far end was heard of last, and whether the
-// connection has ended.
+// connection has ended. And it reads ahead, while much comes in, and gathers what is written: x/crypto alone would take two
+// system calls for each packet.
 type Wire struct {
 	net.Conn
 	began time.Time
-	heard atomic.Int64 // when something came in last, in ns since began
-	large atomic.Bool  // reads are
-	ack   func()       // may be nil
+	heard atomic.Int64             // when something came in last, in ns since began
+	out   atomic.Pointer[gatherer] // nil until the login is over
+	ack   func()                   // may be nil
 	done  chan struct{}
 	end   sync.Once
 
 	// These belong to the one who reads.
-	storage []byte
-	ahead   []byte
+	class  int     // of the next buffer
+	buffer *buffer // nil while there is nothing ahead
+	ahead  []byte  // of buffer
 }
 
-// NewWire wraps a connection. To begin with it reads no more than it is asked for, so that a stranger costs little.
+// NewWire wraps a connection. To begin with it reads no more than it is asked for, so that a stranger costs little, and writes
+// at once.
 func NewWire(c net.Conn) *Wire {
 	return &Wire{Conn: c, began: time.Now(), ack: acknowledger(c), done: make(chan struct{})}
 }
 
-// Enlarge has it read much at a time from now on: the far end has logged in.
-func (w *Wire) Enlarge() { w.large.Store(true) }
+// LoggedIn has it read ahead from now on, and gather what is written; nobody else may write at the same time, then or later, nor
+// set a deadline. It has to be closed, then. It is called once.
+func (w *Wire) LoggedIn() { w.out.Store(newGatherer(w.Conn)) }
 
 // Heard is when the far end was heard of last.
 func (w *Wire) Heard() time.Time { return w.began.Add(time.Duration(w.heard.Load())) }
@@ -48,19 +48,23 @@ func (w *Wire) Done() <-chan struct{} { return w.done }
 
 func (w *Wire) Read(p []byte) (int, error) {
 	if len(w.ahead) == 0 {
-		if !w.large.Load() || len(p) >= readSize {
+		if w.out.Load() == nil {
 			return w.receive(p)
 		}
-		if w.storage == nil {
-			w.storage = make([]byte, readSize)
-		}
-		n, err := w.receive(w.storage)
-		if w.ahead = w.storage[:n]; n == 0 {
+		into := newBuffer(w.class)
+		n, err := w.receive(into.storage)
+		if n == 0 {
+			into.free()
 			return 0, err
 		}
+		w.buffer, w.ahead = into, into.storage[:n]
+		w.class = fitting(w.class, n, len(sizes)-1)
 	}
 	n := copy(p, w.ahead)
-	w.ahead = w.ahead[n:]
+	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
+		w.buffer.free()
+		w.buffer = nil
+	}
 	return n, nil
 }
 
@@ -80,9 +84,19 @@ func (w *Wire) receive(p []byte) (int, error) {
 
 func (w *Wire) ended() { w.end.Do(func() { close(w.done) }) }
 
-// Close ends the connection.
+func (w *Wire) Write(p []byte) (int, error) {
+	if out := w.out.Load(); out != nil {
+		return out.Write(p)
+	}
+	return w.Conn.Write(p)
+}
+
+// Close ends the connection. After the login it first writes what there is, for as long as that takes, and a second at most.
 func (w *Wire) Close() error {
 	w.ended()
+	if out := w.out.Load(); out != nil {
+		return out.close()
+	}
 	return w.Conn.Close()
 }
 
@@ -102,7 +116,9 @@ func (w *Wire) Keepalive(every time.Duration, most int, ask func(), dead func(si
 	defer running.Wait()
 	defer close(questions)
 	asked, last := 0, w.Heard()
-	for {
+	for wait := every; ; {
+		due := time.Now().Add(wait)
+		timer.Reset(wait)
 		select {
 		case <-w.done:
 			return
@@ -115,11 +131,13 @@ func (w *Wire) Keepalive(every time.Duration, most int, ask func(), dead func(si
 		silent := time.Since(heard)
 		switch {
 		case silent < every:
-			timer.Reset(every - silent)
+			wait = every - silent
 		case asked < most:
 			asked++
 			notify(questions)
-			timer.Reset(every)
+			wait = every
+		case time.Since(due) > every/2:
+			wait = every // this program was held up, and an answer that is there may be, too
 		default:
 			dead(silent)
 			return

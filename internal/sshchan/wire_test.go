@@ -36,17 +36,17 @@ func linked(t *testing.T) (*Wire, net.Conn) {
 
 func TestWireReads(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789"), 100<<10)
-	for _, large := range []bool{false, true} {
+	for _, loggedIn := range []bool{false, true} {
 		w, far := linked(t)
-		if large {
-			w.Enlarge()
+		if loggedIn {
+			w.LoggedIn()
 		}
 		go func() {
 			_, _ = far.Write(want)
 			far.Close()
 		}()
 		if got, err := io.ReadAll(iotest.HalfReader(w)); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("large %v: %d bytes, %v", large, len(got), err)
+			t.Errorf("logged in %v: %d bytes, %v", loggedIn, len(got), err)
 		}
 		if !isClosed(w.Done()) {
 			t.Error("the end was not noticed")

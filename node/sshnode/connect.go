@@ -50,7 +50,7 @@ func (n *Node) connectPlain(ctx context.Context, r *Resolved) (wire, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	conn.Enlarge()
+	conn.LoggedIn()
 	return &plainWire{client, conn}, nil
 }
 

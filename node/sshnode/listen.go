@@ -131,16 +131,12 @@ func (l *listener) same(other *listener) bool {
 
 // State says whether the server listens.
 func (l *listener) State() node.State {
-	l.mu.Lock()
-	s := l.state
-	l.mu.Unlock()
-	if s.Up {
-		return s
-	}
 	if away := l.n.State(); !away.Up {
-		return away
+		return away // the listener learns of it a moment later
 	}
-	return s
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
 }
 
 // Bound has the address that was bound, each time that it changes.
