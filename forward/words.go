@@ -17,6 +17,12 @@ const (
 	OriginCLI  Origin = "cli"  // "fairlead forward": lives as long as the command
 )
 
+// Guest reports whether somebody else than the operator of this host asked: an operator's forward goes before theirs.
+func (o Origin) Guest() bool {
+	kind, _, named := strings.Cut(string(o), ":")
+	return named && (kind == "ssh" || kind == "lease" || kind == "agent")
+}
+
 // Carry is what moves the bytes, or the wish for it.
 type Carry uint8
 

@@ -68,6 +68,9 @@ func (t *Table) claim(ch *change) error {
 	var added, tied []*forward.Forward
 	for _, f := range ch.put {
 		err := t.claims.add(f)
+		for err != nil && t.makeWay(ch, f, err) {
+			err = t.claims.add(f)
+		}
 		switch {
 		case err == nil:
 			added = append(added, f)
@@ -89,6 +92,23 @@ func (t *Table) claim(ch *change) error {
 		}
 	}
 	return nil
+}
+
+// makeWay has a forward that a guest asked for give way to one of the operator's, and reports whether it was what was in the
+// way. Its owner is told by his client that the port is gone when that asks again.
+func (t *Table) makeWay(ch *change, f *forward.Forward, err error) bool {
+	var tie *forward.TieError
+	if !errors.As(err, &tie) {
+		return false
+	}
+	e := t.byName[tie.Other]
+	if e == nil || !e.f.Origin.Guest() || f.Origin.Guest() {
+		return false
+	}
+	t.log.Warn("the forward of a guest gives way", keyForward, e.f.Name, keyOrigin, e.f.Origin, "to", f.Name)
+	t.claims.remove(e.f)
+	ch.freed, ch.drop = append(ch.freed, e.f), append(ch.drop, e)
+	return true
 }
 
 // unclaim undoes claim.
