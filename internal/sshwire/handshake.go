@@ -62,9 +62,13 @@ func Client(conn Socket, config *ClientConfig) (*Conn, error) {
 		return nil, errors.New("an SSH client needs a HostKeyCallback")
 	}
 	h := newHandshake(conn, config.Algorithms, true)
-	h.hostKeys = config.HostKeyAlgorithms
-	if h.hostKeys == nil {
-		h.hostKeys = defaultHostKeys()
+	h.hostKeys = verifiable(config.HostKeyAlgorithms)
+	for what, list := range map[string][]string{
+		"key exchange": h.wanted.KeyExchanges, "cipher": h.wanted.Ciphers, "kind of host key": h.hostKeys,
+	} {
+		if len(list) == 0 {
+			return nil, &UnsupportedError{What: what + " that was asked for"}
+		}
 	}
 	host := config.Host
 	if host == "" {
