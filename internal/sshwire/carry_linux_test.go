@@ -399,3 +399,66 @@ func TestWindowGrows(t *testing.T) {
 		unix.Close(far)
 	}
 }
+
+// TestUnixSocket speaks SSH over what is not TCP.
+func TestUnixSocket(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("unix", t.TempDir()+"/ssh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conns := make(chan *Conn, 1)
+	go func() {
+		s, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c, err := Server(s.(*net.UnixConn), serverConfig(newTestKey(t)))
+		if err != nil {
+			t.Error(err)
+			s.Close()
+		}
+		conns <- c
+	}()
+	s, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Client(s.(*net.UnixConn), clientConfig(newTestKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runConn(t, c, Options{})
+	runConn(t, <-conns, Options{Channel: acceptDirect})
+	manyEchoes(t, forwardLocal(t, c, startEcho(t), CarryOptions{}))
+}
+
+// TestCloseWithoutRun wants nothing left of a connection that was never run, and of a loop.
+func TestCloseWithoutRun(t *testing.T) {
+	noLeaks(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{})
+	c, err := Client(dialTCP(t, port), clientConfig(newTestKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := make(chan error, 1)
+	go func() {
+		_, err := c.OpenChannel(context.Background(), "session", nil, nil)
+		early <- err
+	}()
+	eventually(t, "the request to wait", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.early) > 0
+	})
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-early; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if err := c.Run(context.Background(), Options{}); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
