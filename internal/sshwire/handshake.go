@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	maxVersion = 255             // with CR and LF (RFC 4253, section 4.2)
-	maxGreets  = 64 << 10        // of lines that a server says before its version
-	readChunk  = 16 << 10        // of what is read at once before the login
-	helloWait  = 5 * time.Second // for the KEXINIT of a client; one that waits for ours gets the general implementation
+	maxVersion = 255         // with CR and LF (RFC 4253, section 4.2)
+	maxGreets  = 64 << 10    // of lines that a server says before its version
+	readChunk  = 16 << 10    // of what is read at once before the login
+	helloWait  = time.Second // for the KEXINIT of a client; one that waits for ours, as scanners do, gets the general implementation
 )
 
 // A handshake is a connection until the login: everything in one goroutine, which waits.
