@@ -462,3 +462,37 @@ func TestCloseWithoutRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDoor takes clients in by the loop that carries them.
+func TestDoor(t *testing.T) {
+	noLeaks(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{})
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	_ = raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	extra := directExtra(startEcho(t))
+	d := c.Loop().Listen(fd, func(s int) { c.OpenChannelCarry("direct-tcpip", extra, s, CarryOptions{}) })
+	manyEchoes(t, addr)
+	d.Close()
+	eventually(t, "the port to be closed", func() bool {
+		conn, err := net.Dial("tcp4", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	d.Close()
+}
