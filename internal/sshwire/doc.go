@@ -16,6 +16,9 @@
 // by public key. For everything else there is golang.org/x/crypto/ssh, whose keys and signatures it uses, too: a client is told
 // so before anything is lost (ErrUnsupported), and a server gets back the connection as if nothing had been read from it.
 //
+// A Loop can serve many connections; a server that has many clients is to give them a few loops, since a loop that waits holds a
+// thread. A Door is a listening socket in a loop: its clients are carried without anybody else being woken.
+//
 // It knows nothing of forwards, of hosts and of who may do what: that is for those who use it. Other systems than Linux have no
 // such loop; there the answer is always ErrUnsupported.
 package sshwire
