@@ -192,11 +192,45 @@ func TestKillAndIdle(t *testing.T) {
 			ca.Kill() // again, and nothing
 		})
 	}
-	pair := socketPair(t) // before it is open
-	defer unix.Close(pair[1])
-	ended := make(chan struct{})
-	c.OpenChannelCarry("direct-tcpip", directExtra(target), pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
-	<-ended
+	for _, carry := range []func(fd int, o CarryOptions) *Carried{
+		func(fd int, o CarryOptions) *Carried {
+			return c.OpenChannelCarry("direct-tcpip", directExtra(target), fd, o)
+		},
+		func(fd int, o CarryOptions) *Carried {
+			ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(target), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ch.Carry(fd, o)
+		},
+	} {
+		pair := socketPair(t) // before it is open
+		defer unix.Close(pair[1])
+		ended := make(chan struct{})
+		carry(pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
+		<-ended
+	}
+}
+
+// TestResetOfWhatIsRead has a reset come while the application is still to read what was sent before.
+func TestResetOfWhatIsRead(t *testing.T) {
+	noLeaks(t)
+	const said = 3 << 20
+	target := startTarget(t, func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, said))
+		for sysUnsentOf(c) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+		reset(c)
+	})
+	_, _, addr := tunnel(t, target, CarryOptions{})
+	c := dialTest(t, addr)
+	time.Sleep(100 * time.Millisecond)
+	n, err := io.Copy(io.Discard, struct{ io.Reader }{c})
+	if n != said || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
 }
 
 // TestCarryStream gives a socket to a channel that was read and written before.
@@ -238,31 +272,6 @@ func TestCarryStream(t *testing.T) {
 	}
 }
 
-func TestDeadlines(t *testing.T) {
-	noLeaks(t)
-	c, _, _ := tunnel(t, "127.0.0.1:1", CarryOptions{})
-	quiet := startTarget(t, func(c *net.TCPConn) { time.Sleep(50 * time.Millisecond) })
-	ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(quiet), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ch.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-	var timeout net.Error
-	if _, err := ch.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Error(err)
-	}
-	_ = ch.SetReadDeadline(time.Time{})
-	go ch.Close()
-	if _, err := ch.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) && err != io.EOF {
-		t.Error(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	if _, err := c.OpenChannel(ctx, "direct-tcpip", directExtra("192.0.2.1:9"), nil); err == nil {
-		t.Error("opened a channel to nowhere")
-	}
-}
-
 // A slowLimit lets a slice pass each millisecond.
 type slowLimit struct{ paid atomic.Int64 }
 
@@ -280,54 +289,6 @@ func TestLimits(t *testing.T) {
 	if up.paid.Load() != 300_000 || down.paid.Load() != 300_000 {
 		t.Error(up.paid.Load(), down.paid.Load())
 	}
-}
-
-// TestSharedLoop has two connections in one loop.
-func TestSharedLoop(t *testing.T) {
-	noLeaks(t)
-	loop, err := NewLoop()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = loop.Run(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	config := serverConfig(newTestKey(t))
-	config.Loop = loop
-	port, _ := startServer(t, config, Options{Channel: acceptDirect})
-	echo := startEcho(t)
-	for range 2 {
-		client := clientConfig(newTestKey(t))
-		client.Loop = loop
-		c := startClient(t, port, client, Options{})
-		manyEchoes(t, forwardLocal(t, c, echo, CarryOptions{}))
-	}
-}
-
-// TestKeepalive wants a peer that says nothing to be given up.
-func TestKeepalive(t *testing.T) {
-	noLeaks(t)
-	port, servers := startServer(t, serverConfig(newTestKey(t)), Options{})
-	c := startClient(t, port, clientConfig(newTestKey(t)), Options{Keepalive: 20 * time.Millisecond})
-	s := <-servers
-	time.Sleep(200 * time.Millisecond)
-	if err := c.Err(); err != nil {
-		t.Fatal("a peer that answers was given up:", err)
-	}
-	stop := make(chan struct{})
-	s.loop.post(func() { <-stop })
-	<-c.Done()
-	if err := c.Err(); !errors.Is(err, ErrDead) {
-		t.Error(err)
-	}
-	close(stop)
 }
 
 // TestSoak has many channels at once, some of which end abruptly, while keys are exchanged over and over.

@@ -86,6 +86,9 @@ func (c *Conn) Login() *Login { return c.login }
 // Permissions are what the server's PublicKeyCallback returned; nil for a client.
 func (c *Conn) Permissions() *ssh.Permissions { return c.permissions }
 
+// Loop is what serves the connection.
+func (c *Conn) Loop() *Loop { return c.loop }
+
 // Done is closed when the connection and everything in it has ended. Run has to have been called.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
@@ -99,15 +102,20 @@ func (c *Conn) Err() error {
 // Close ends the connection, and all that is carried by it is reset. It does not wait.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.running {
+		c.mu.Unlock()
 		c.loop.post(func() { c.die(ErrClosed) })
 		return nil
 	}
-	c.running = true
-	c.err = ErrClosed
+	c.running, c.ended, c.err = true, true, ErrClosed
+	early := c.early
+	c.early = nil
+	c.mu.Unlock()
 	if c.private {
 		c.loop.abandon()
+	}
+	for _, do := range early { // and find that it has ended
+		do()
 	}
 	close(c.done)
 	return c.socket.Close()

@@ -32,6 +32,9 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
+	if len(e.Theirs) == 0 {
+		return "this implementation of SSH does not do: " + e.What
+	}
 	return fmt.Sprintf("no %s is common; the peer has %s", e.What, printable(strings.Join(e.Theirs, ", ")))
 }
 

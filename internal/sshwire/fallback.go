@@ -15,7 +15,7 @@ func (h *handshake) awaitHello() error {
 	p, err := h.next()
 	_ = h.conn.SetReadDeadline(h.until)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (h.until.IsZero() || time.Now().Before(h.until)) {
-		return &UnsupportedError{What: "patience: the client waits for the server's KEXINIT"}
+		return &UnsupportedError{What: "to speak first to a client that waits"}
 	}
 	if err != nil {
 		return err

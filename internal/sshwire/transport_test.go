@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -263,6 +264,24 @@ func TestTouch(t *testing.T) {
 				t.Errorf("%s: a signature of something else is taken", kind)
 			}
 		}
+	}
+}
+
+func TestCheckSource(t *testing.T) {
+	from := &net.TCPAddr{IP: net.ParseIP("192.0.2.7")}
+	for list, want := range map[string]bool{
+		"": false, "192.0.2.7": true, "192.0.2.8": false, "10.0.0.0/8, 192.0.2.0/24": true, "::/0": false, "*": false,
+	} {
+		p := &ssh.Permissions{CriticalOptions: map[string]string{sourceAddress: list}}
+		if err := checkSource(p, from); (err == nil) != want {
+			t.Errorf("%q: %v", list, err)
+		}
+		if checkSource(p, &net.UnixAddr{}) == nil {
+			t.Errorf("%q lets a unix socket in", list)
+		}
+	}
+	if checkSource(nil, from) != nil || checkSource(&ssh.Permissions{}, from) != nil {
+		t.Error("nothing is asked for, and something is missing")
 	}
 }
 
