@@ -96,9 +96,8 @@ func (t *transport) receive(p []byte) (bool, error) {
 		return true, t.receiveKex(p)
 	case !encrypted:
 		return true, broken("message %d before there are keys", message)
-	case t.exchange != nil && t.exchange.theirs != nil && message >= msgAuthRequest:
-		return true, broken("message %d during a key exchange", message)
 	}
+	// After its KEXINIT a peer should send nothing else until its NEWKEYS (RFC 4253, section 7.1). Some do, and it does no harm.
 	return false, nil
 }
 
