@@ -35,6 +35,8 @@ type Channel struct {
 	gotEOF        bool
 	sentClose     bool
 	gotClose      bool
+	gone          bool
+	whenGone      []func()
 }
 
 // A side is what is at our end of a channel: a stream for goroutines, or a socket. It is called in the loop.
@@ -91,6 +93,7 @@ func (ch *Channel) release() {
 	}
 	c.channels[ch.local] = nil
 	c.freeIDs = append(c.freeIDs, ch.local)
+	ch.depart()
 }
 
 // dataOf takes a data packet apart. A channel of nil is that nobody wants it.
@@ -209,6 +212,7 @@ func (ch *Channel) dropWaiting() {
 // lost is called when the connection has ended.
 func (ch *Channel) lost(err error) {
 	ch.dropWaiting()
+	defer ch.depart()
 	if o := ch.opening; o != nil {
 		ch.opening = nil
 		o.failed(err)

@@ -22,6 +22,7 @@ type Options struct {
 	KeepaliveMax int           // how often it is asked before it is given up; 0 is 3
 	RekeyBytes   uint64        // either way, after which keys are exchanged again; 0 is 1 GiB
 	RekeyAfter   time.Duration // 0 is an hour
+	Linger       time.Duration // for carried sockets to take what has come before the connection ended; 0 is 30 s
 	MaxChannels  int           // that the peer may have opened at a time; 0 is 16384
 }
 
@@ -152,6 +153,9 @@ func (o Options) complete() Options {
 	}
 	if o.RekeyAfter == 0 {
 		o.RekeyAfter = time.Hour
+	}
+	if o.Linger == 0 {
+		o.Linger = 30 * time.Second
 	}
 	if o.MaxChannels == 0 {
 		o.MaxChannels = 1 << 14

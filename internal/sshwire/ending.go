@@ -34,6 +34,9 @@ func (ca *Carried) gone(err error) {
 	ca.state = draining
 	ca.readable = false
 	ca.until = ch.conn.loop.now + lastTime
+	if ch.conn.ended {
+		ca.until = ch.conn.loop.now + int64(ch.conn.o.Linger)
+	}
 	if ca.pending.len() == 0 {
 		ca.settle()
 		if ca.state == ended {
@@ -78,6 +81,7 @@ func (ca *Carried) end(reset bool) {
 		sysClose(ca.fd)
 	}
 	ca.pending = backlog{}
+	ca.held.Store(0)
 	if ch != nil && ch.side == side(ca) {
 		ch.sendClose()
 	}

@@ -25,6 +25,7 @@ var (
 type UnsupportedError struct {
 	What   string // as "cipher"
 	Theirs []string
+	Agreed bool // the algorithms are common: it is this system that has no loop
 
 	// Conn is the connection of a server, as if nothing had been read from it or written to it: it is to be given to
 	// ssh.NewServerConn with the same ServerVersion. It is nil for a client, who has to connect again.
@@ -32,6 +33,9 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
+	if e.Agreed {
+		return ErrUnsupported.Error() + ", on this system"
+	}
 	return fmt.Sprintf("no %s is common; the peer has %s", e.What, printable(strings.Join(e.Theirs, ", ")))
 }
 

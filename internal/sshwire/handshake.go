@@ -16,7 +16,7 @@ const (
 	maxVersion = 255             // with CR and LF (RFC 4253, section 4.2)
 	maxGreets  = 64 << 10        // of lines that a server says before its version
 	readChunk  = 16 << 10        // of what is read at once before the login
-	helloWait  = 5 * time.Second // for the KEXINIT of a client; one that waits for ours gets the general implementation
+	helloWait  = 2 * time.Second // for the KEXINIT of a client; one that waits for ours gets the general implementation
 )
 
 // A handshake is a connection until the login: everything in one goroutine, which waits.
@@ -80,9 +80,6 @@ func Server(conn *net.TCPConn, config *ServerConfig) (*Conn, error) {
 	own, err := version(config.ServerVersion)
 	if err != nil {
 		return nil, err
-	}
-	if err := supported(); err != nil {
-		return nil, &UnsupportedError{What: "operating system", Conn: conn}
 	}
 	if config.PublicKeyCallback == nil || len(config.HostKeys) == 0 {
 		return nil, errors.New("an SSH server needs a PublicKeyCallback and host keys")

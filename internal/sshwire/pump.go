@@ -182,6 +182,7 @@ func (ca *Carried) take(parts [][]byte, size int) {
 	for _, p := range parts {
 		ca.pending.add(p)
 	}
+	ca.held.Store(int64(ca.pending.len()))
 	if ca.o.Limits[ToSocket] != nil {
 		ca.drain()
 	}
@@ -250,6 +251,7 @@ func (ca *Carried) drain() {
 			return
 		}
 		ca.pending.skip(n)
+		ca.held.Store(int64(ca.pending.len()))
 		ca.wrote(n)
 		if limit != nil && !ca.pay(ToSocket, n) {
 			return
