@@ -18,7 +18,6 @@ const (
 	share     = 8                  // packets of one channel in a turn
 	drainTime = int64(time.Second) // a reset is held back for bytes that are on their way to the application
 	drainStep = int64(2 * time.Millisecond)
-	lastTime  = int64(30 * time.Second) // to write what has come before the channel was closed
 )
 
 // A Limit holds a direction to a rate. It has the methods of relay/engine's.
@@ -70,6 +69,7 @@ type Carried struct {
 	hangup    bool // the application has sent its FIN, or is gone
 	careful   bool // a short read does not mean that there is no more
 	bulk      bool // the last read was large
+	settling  bool // everything was written, and the application has yet to acknowledge it
 	deaf      bool // the socket takes nothing more; what it has said is still read
 	shut      bool // and was told so
 	broken    bool // what is left ends by a reset

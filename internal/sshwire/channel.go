@@ -5,8 +5,8 @@ import "encoding/binary"
 const (
 	maxData   = 32 << 10 // bytes of a data packet that we send at most, and ask for
 	mostIDs   = 1 << 16  // channels of both sides
-	maxExtra  = 64 << 10
-	minPacket = 1 // the smallest maximum packet that a peer may ask for
+	maxExtra  = 4 << 10  // of what opens a channel: names and paths
+	minPacket = 1        // the smallest maximum packet that a peer may ask for
 )
 
 // A Channel is one stream of bytes in each direction (RFC 4254, section 5). It is a net.Conn with half-close, until Carry gives
@@ -56,8 +56,6 @@ type side interface {
 // newChannel gives a channel a number; nil: there are none left.
 func (c *Conn) newChannel() *Channel {
 	ch := &Channel{conn: c}
-	ch.stream = newStream(ch)
-	ch.side = ch.stream
 	switch n := len(c.freeIDs); {
 	case n > 0:
 		ch.local, c.freeIDs = c.freeIDs[n-1], c.freeIDs[:n-1]
@@ -74,6 +72,12 @@ func (c *Conn) newChannel() *Channel {
 	return ch
 }
 
+// streaming puts a stream at our end of the channel.
+func (ch *Channel) streaming() {
+	ch.stream = newStream(ch)
+	ch.side = ch.stream
+}
+
 func (c *Conn) channel(id uint32) *Channel {
 	if uint64(id) >= uint64(len(c.channels)) {
 		return nil
@@ -85,6 +89,8 @@ func (c *Conn) channel(id uint32) *Channel {
 func (ch *Channel) release() {
 	c := ch.conn
 	c.granted -= ch.window
+	c.unanswered -= len(ch.replies)
+	ch.replies = nil
 	if ch.foreign {
 		c.theirs--
 	}
@@ -218,5 +224,7 @@ func (ch *Channel) lost(err error) {
 		o.failed(err)
 		return
 	}
-	ch.side.gone(err)
+	if ch.side != nil { // it was accepted
+		ch.side.gone(err)
+	}
 }

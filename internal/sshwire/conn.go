@@ -22,7 +22,7 @@ type Options struct {
 	KeepaliveMax int           // how often it is asked before it is given up; 0 is 3
 	RekeyBytes   uint64        // either way, after which keys are exchanged again; 0 is 1 GiB
 	RekeyAfter   time.Duration // 0 is an hour
-	Linger       time.Duration // for carried sockets to take what has come before the connection ended; 0 is 30 s
+	Linger       time.Duration // for a carried socket to take some of what has come before the connection ended; 0 is 30 s
 	MaxChannels  int           // that the peer may have opened at a time; 0 is 16384
 }
 
@@ -54,12 +54,13 @@ type Conn struct {
 	roundTrip   roundTrip
 	waiting     []func(ok bool, payload []byte) // for replies to global requests
 	replies     replies
+	unanswered  int // requests of the peer's, in channels as well
 	ended       bool
 
 	done chan struct{} // closed when everything has ended
 
 	mu      sync.Mutex
-	tcp     *net.TCPConn // until Run
+	socket  Socket // until Run
 	running bool
 	early   []func() // what was asked for before Run
 	err     error
@@ -67,7 +68,7 @@ type Conn struct {
 
 func newConn(r ready) (*Conn, error) {
 	c := &Conn{
-		transport: r.transport, loop: r.loop, login: r.login, permissions: r.permissions, tcp: r.conn, rest: r.rest,
+		transport: r.transport, loop: r.loop, login: r.login, permissions: r.permissions, socket: r.conn, rest: r.rest,
 		fd: -1, lingering: map[*Carried]struct{}{}, done: make(chan struct{}),
 	}
 	if c.loop == nil {
@@ -110,7 +111,7 @@ func (c *Conn) Close() error {
 		c.loop.abandon()
 	}
 	close(c.done)
-	return c.tcp.Close()
+	return c.socket.Close()
 }
 
 var errRunTwice = errors.New("an SSH connection runs once")
@@ -124,7 +125,7 @@ func (c *Conn) Run(ctx context.Context, o Options) error {
 		c.mu.Unlock()
 		return errors.Join(errRunTwice, err)
 	}
-	fd, err := sysTake(c.tcp)
+	fd, err := sysTake(c.socket)
 	if err != nil {
 		c.mu.Unlock()
 		return errors.Join(err, c.Close())
@@ -259,6 +260,14 @@ func (c *Conn) die(err error) {
 		}
 	}
 	c.channels = nil
+	for ca := range c.lingering {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+			ca.end(true)
+		} else if ca.until == 0 {
+			ca.hurry()
+			ca.reschedule()
+		}
+	}
 	c.settled()
 }
 

@@ -33,9 +33,9 @@ func (ca *Carried) gone(err error) {
 	ca.broken = !ch.gotEOF && (err != nil || ch.conn.resetsByClose())
 	ca.state = draining
 	ca.readable = false
-	ca.until = ch.conn.loop.now + lastTime
-	if ch.conn.ended {
-		ca.until = ch.conn.loop.now + int64(ch.conn.o.Linger)
+	ca.until = 0
+	if err != nil {
+		ca.hurry()
 	}
 	if ca.pending.len() == 0 {
 		ca.settle()
@@ -47,12 +47,15 @@ func (ca *Carried) gone(err error) {
 	ca.reschedule()
 }
 
+// hurry gives the application a limit to take what has come, each time that it takes some: the connection has ended.
+func (ca *Carried) hurry() { ca.until = ca.conn.loop.now + int64(ca.conn.o.Linger) }
+
 // settle closes a socket whose channel is gone. A reset waits until the application has what was sent to it, or it would lose that.
 func (ca *Carried) settle() {
 	l := ca.conn.loop
 	if ca.broken && sysUnsent(ca.fd) > 0 {
-		if ca.until > l.now+drainTime {
-			ca.until = l.now + drainTime
+		if !ca.settling {
+			ca.settling, ca.until = true, l.now+drainTime
 		}
 		if l.now < ca.until {
 			l.timers.set(&ca.timer, ca, l.now+drainStep)
@@ -122,7 +125,7 @@ func (ca *Carried) expire() {
 		ca.fail(errnoTimeout)
 		return
 	case draining:
-		if now >= ca.until {
+		if ca.until > 0 && now >= ca.until {
 			ca.end(true)
 			return
 		}

@@ -23,20 +23,3 @@ func (ch *Channel) depart() {
 		done()
 	}
 }
-
-// WriteStderr sends text as extended data (RFC 4254, section 5.2), as far as the peer takes it now.
-func (ch *Channel) WriteStderr(text string) {
-	ch.conn.post(func() {
-		c := ch.conn
-		if !ch.open || ch.sentEOF || ch.sentClose || c.ended {
-			return
-		}
-		text = text[:min(len(text), ch.packet, int(ch.room))]
-		ch.room -= int64(len(text))
-		b := appendU32(appendU32(c.begin(msgChannelStderr), ch.remote), extendedStderr)
-		c.end(appendString(b, text))
-		c.mark()
-	})
-}
-
-const extendedStderr = 1 // SSH_EXTENDED_DATA_STDERR

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -35,15 +36,21 @@ type handshake struct {
 type ready struct {
 	*transport
 	loop        *Loop
-	conn        *net.TCPConn
+	conn        Socket
 	rest        []byte // read already
 	login       *Login
 	permissions *ssh.Permissions
 }
 
+// A Socket is a connection of the net package that has a descriptor: TCP, or a unix socket.
+type Socket interface {
+	net.Conn
+	syscall.Conn
+}
+
 // Client logs in over conn. The deadline of conn is the caller's, unless there is a Timeout; closing it ends a login that is
 // under way. With an error, conn is still the caller's, but no longer of use; with a Conn it belongs to that.
-func Client(conn *net.TCPConn, config *ClientConfig) (*Conn, error) {
+func Client(conn Socket, config *ClientConfig) (*Conn, error) {
 	own, err := version(config.ClientVersion)
 	if err != nil {
 		return nil, err
@@ -76,7 +83,7 @@ func Client(conn *net.TCPConn, config *ClientConfig) (*Conn, error) {
 
 // Server lets a client in over conn. Closing it ends a login that is under way; its deadlines are set here, by Timeout. If the client speaks nothing that is spoken here,
 // the error is an *UnsupportedError with a Conn to go on with.
-func Server(conn *net.TCPConn, config *ServerConfig) (*Conn, error) {
+func Server(conn Socket, config *ServerConfig) (*Conn, error) {
 	own, err := version(config.ServerVersion)
 	if err != nil {
 		return nil, err

@@ -10,9 +10,6 @@ import (
 const (
 	eventBatch = 128
 	inSize     = 512 << 10
-	// lightSleep is how long, in milliseconds, a loop may wait without the scheduler's knowledge: to leave and enter the scheduler
-	// costs more than most waits of a busy loop last. A garbage collection may have to wait so long for the loop.
-	lightSleep = 0
 )
 
 // A Loop is one goroutine that serves any number of connections and their sockets, each as far as it can without waiting. What
@@ -194,7 +191,7 @@ func (l *Loop) wait() int {
 	} else if len(l.timers) > 0 {
 		timeout = max(0, int((l.timers[0].at-clock()+int64(time.Millisecond)-1)/int64(time.Millisecond)))
 	}
-	n := sysPoll(l.epoll, l.events[:], min(max(0, timeout), lightSleep))
+	n := sysPoll(l.epoll, l.events[:]) // most often there is something, and the scheduler need not know
 	if n == 0 && timeout != 0 {
 		n = sysSleep(l.epoll, l.events[:], timeout)
 	}

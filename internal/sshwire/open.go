@@ -30,6 +30,7 @@ func (c *Conn) OpenChannel(ctx context.Context, kind string, extra []byte, onReq
 		o := &opening{failed: func(err error) { answer <- result{nil, err} }}
 		ch = c.openNow(kind, extra, o)
 		if ch != nil {
+			ch.streaming()
 			ch.onRequest = onRequest
 			opened := ch
 			o.opened = func() { answer <- result{opened, nil} }
@@ -85,8 +86,10 @@ func (ch *Channel) giveUp() {
 		ch.opening.given = true
 		return
 	}
-	ch.side.gone(ErrClosed)
-	ch.sendClose()
+	if ch.open {
+		ch.side.gone(ErrClosed)
+		ch.sendClose()
+	}
 }
 
 // receiveOpened takes the answer to openNow.
@@ -179,7 +182,9 @@ func (in *Incoming) Accept(onRequest func(*Request)) (*Channel, error) {
 		return nil, errAnswered
 	}
 	ch := in.ch
+	ch.stream = newStream(ch)
 	if !ch.conn.post(func() {
+		ch.side = ch.stream
 		ch.onRequest = onRequest
 		ch.confirm()
 	}) {
@@ -192,7 +197,10 @@ func (in *Incoming) Accept(onRequest func(*Request)) (*Channel, error) {
 func (ch *Channel) confirm() {
 	c := ch.conn
 	if c.ended {
-		return // and lost was called
+		if ch.side != nil {
+			ch.side.gone(c.closed())
+		}
+		return
 	}
 	ch.open = true
 	b := appendU32(c.begin(msgChannelConfirm), ch.remote)

@@ -213,6 +213,10 @@ func (ca *Carried) wrote(n int) {
 	ca.moved[ToSocket].Add(uint64(n))
 	ca.last = ca.conn.loop.now
 	ca.ch.consumed(n)
+	if ca.state == draining && ca.until > 0 {
+		ca.hurry()
+		ca.reschedule()
+	}
 }
 
 // died says that the socket takes nothing more. What the application has said before is still sent; then that is the end.

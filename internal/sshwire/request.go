@@ -6,8 +6,11 @@ import (
 	"sync/atomic"
 )
 
-// mostUnanswered is how many requests of the peer's may wait for their replies; nobody needs as many.
-const mostUnanswered = 1024
+// Of the peer's requests as many may wait for their replies, with as much in each; nobody needs more.
+const (
+	mostUnanswered = 1024 // of the whole connection
+	mostPayload    = 32 << 10
+)
 
 // A Request is a global request (RFC 4254, section 4), or one of a channel (section 5.4).
 type Request struct {
@@ -49,6 +52,7 @@ func (c *Conn) reply(queue *replies) {
 	for len(*queue) > 0 && (*queue)[0].ready && !c.ended {
 		r := (*queue)[0]
 		*queue = (*queue)[1:]
+		c.unanswered--
 		switch {
 		case r.channel == nil && r.ok:
 			c.end(append(c.begin(msgGlobalSuccess), r.data...))
@@ -84,11 +88,15 @@ func (ch *Channel) receiveRequest(r *reader) error {
 }
 
 func (c *Conn) handle(req *Request, handler func(*Request)) error {
+	if len(req.Payload) > mostPayload {
+		return broken("a request of %d bytes", len(req.Payload))
+	}
 	queue := req.queue()
 	if req.WantReply {
-		if len(*queue) >= mostUnanswered {
+		if c.unanswered >= mostUnanswered {
 			return broken("it asks and asks")
 		}
+		c.unanswered++
 		*queue = append(*queue, req)
 	}
 	if handler != nil {

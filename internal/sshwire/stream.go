@@ -31,10 +31,11 @@ type stream struct {
 	credit   int   // bytes that were read, and that the loop does not know of yet
 	inEnd    error // what Read says once in is empty
 	out      backlog
-	outEnd   error // what Write says
-	outEOF   bool  // CloseWrite was called
-	outClose bool  // Close was called
-	called   bool  // the loop knows that there is something to send
+	outErr   backlog // for the peer's stderr
+	outEnd   error   // what Write says
+	outEOF   bool    // CloseWrite was called
+	outClose bool    // Close was called
+	called   bool    // the loop knows that there is something to send
 }
 
 // An inlet is one stream of bytes from the peer.
@@ -134,7 +135,12 @@ func (s *stream) read(p []byte, from *inlet) (int, error) {
 }
 
 // Write returns when the loop has taken the bytes, as that of a socket does.
-func (s *stream) Write(p []byte) (int, error) {
+func (s *stream) Write(p []byte) (int, error) { return s.write(p, &s.out) }
+
+// WriteStderr sends extended data, as the standard error of a command (RFC 4254, section 5.2).
+func (s *stream) WriteStderr(p []byte) (int, error) { return s.write(p, &s.outErr) }
+
+func (s *stream) write(p []byte, to *backlog) (int, error) {
 	s.writeLock.Lock()
 	defer s.writeLock.Unlock()
 	total := 0
@@ -152,8 +158,8 @@ func (s *stream) Write(p []byte) (int, error) {
 			s.mu.Unlock()
 			return total, err
 		}
-		n := min(len(p), streamOut-s.out.len())
-		s.out.add(p[:n])
+		n := min(len(p), streamOut-to.len())
+		to.add(p[:n])
 		call := n > 0 && !s.called
 		s.called = s.called || call
 		s.mu.Unlock()
@@ -304,7 +310,7 @@ func (s *stream) gone(err error) {
 	if s.outEnd == nil {
 		s.outEnd = err
 	}
-	s.out, s.called = backlog{}, true
+	s.out, s.outErr, s.called = backlog{}, backlog{}, true
 	s.mu.Unlock()
 	wake(s.writable)
 	s.ch.conn.loop.timers.clear(&s.timer)
@@ -322,16 +328,23 @@ func (s *stream) fill() {
 	}
 	s.mu.Lock()
 	for range streamShare {
-		n := min(s.out.len(), ch.packet, int(ch.room))
+		from, message := &s.out, byte(msgChannelData)
+		if s.outErr.len() > 0 {
+			from, message = &s.outErr, msgChannelStderr
+		}
+		n := int(min(int64(from.len()), int64(ch.packet), ch.room))
 		if n == 0 {
 			break
 		}
-		b := appendU32(c.begin(msgChannelData), ch.remote)
-		c.end(appendString(b, s.out.bytes()[:n]))
-		s.out.skip(n)
+		b := appendU32(c.begin(message), ch.remote)
+		if message == msgChannelStderr {
+			b = appendU32(b, stderrKind)
+		}
+		c.end(appendString(b, from.bytes()[:n]))
+		from.skip(n)
 		ch.room -= int64(n)
 	}
-	left := s.out.len()
+	left := s.out.len() + s.outErr.len()
 	s.called = left > 0
 	eof, closing := s.outEOF && left == 0, s.outClose && left == 0
 	s.mu.Unlock()

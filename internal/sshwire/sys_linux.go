@@ -2,7 +2,6 @@ package sshwire
 
 import (
 	"errors"
-	"net"
 	"runtime"
 	"syscall"
 	"time"
@@ -143,7 +142,7 @@ func sysRoundTrip(fd int32) time.Duration {
 }
 
 // sysTake takes the descriptor out of a connection of the net package, which is closed without it.
-func sysTake(conn *net.TCPConn) (int32, error) {
+func sysTake(conn Socket) (int32, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err
@@ -190,10 +189,10 @@ func sysWatch(epoll, fd int32, slot, generation int32) error {
 
 func sysUnwatch(epoll, fd int32) { _ = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_DEL, int(fd), nil) }
 
-// sysPoll looks for events without the scheduler's knowledge, and so for a moment only; the timeout is in milliseconds.
-func sysPoll(epoll int32, events []event, timeout int) int {
+// sysPoll looks for events and does not wait.
+func sysPoll(epoll int32, events []event) int {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
-		uintptr(len(events)), uintptr(timeout), 0, 0)
+		uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
 		return 0
 	}

@@ -4,7 +4,6 @@ package sshwire
 
 import (
 	"fmt"
-	"net"
 	"runtime"
 	"syscall"
 	"time"
@@ -48,10 +47,10 @@ func sysIsUnix(int32) bool                             { return false }
 func sysUnsent(int32) int                              { return 0 }
 func sysUnread(int32) int                              { return 0 }
 func sysRoundTrip(int32) time.Duration                 { return 0 }
-func sysTake(*net.TCPConn) (int32, error)              { return -1, supported() }
+func sysTake(Socket) (int32, error)                    { return -1, supported() }
 func sysEpoll() (epoll, bell int32, err error)         { return -1, -1, supported() }
 func sysRing(int32)                                    {}
 func sysWatch(epoll, fd, slot, generation int32) error { return supported() }
 func sysUnwatch(epoll, fd int32)                       {}
-func sysPoll(int32, []event, int) int                  { return 0 }
+func sysPoll(int32, []event) int                       { return 0 }
 func sysSleep(int32, []event, int) int                 { return 0 }

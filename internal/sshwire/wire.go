@@ -42,6 +42,8 @@ const (
 	msgChannelSuccess = 99
 	msgChannelFailure = 100
 
+	stderrKind = 1 // of extended data (RFC 4254, section 5.2)
+
 	msgPing = 192
 	msgPong = 193
 )
