@@ -27,6 +27,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/host"
 )
 
 // patience is how long tests wait for what has to come.
@@ -91,6 +92,21 @@ func keysOf(t *testing.T, lines ...string) *Keys {
 	}))
 }
 
+// plainEnv has every client served by x/crypto.
+const plainEnv = "FAIRLEAD_TEST_PLAIN_SSH"
+
+// TestPlain runs the other tests with it.
+func TestPlain(t *testing.T) {
+	if os.Getenv(plainEnv) != "" {
+		t.Skip("it does")
+	}
+	cmd := exec.Command(os.Args[0], "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), plainEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // A testServer is a running Server.
 type testServer struct {
 	*Server
@@ -132,6 +148,10 @@ func startServer(t *testing.T, change func(*Options), lines ...string) *testServ
 			return (&net.Dialer{}).DialContext(ctx, network, addr)
 		},
 		Forwards: fakes,
+		plain:    os.Getenv(plainEnv) != "",
+	}
+	if socket, ok := node.Node(host.New()).(node.SocketNode); ok {
+		o.Connect = func(to netip.AddrPort) (int, error) { return socket.Connect(to, node.ConnectOptions{}) }
 	}
 	if change != nil {
 		change(&o)

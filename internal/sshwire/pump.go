@@ -224,6 +224,7 @@ func (ca *Carried) died() {
 	ch := ca.ch
 	lost := ca.pending.len()
 	ca.pending = backlog{}
+	ca.held.Store(0)
 	ch.consumed(lost)
 	if ca.state != open || ch.sentEOF {
 		ca.end(true)
@@ -235,6 +236,7 @@ func (ca *Carried) died() {
 
 // drain writes what is pending.
 func (ca *Carried) drain() {
+	ca.held.Store(int64(ca.pending.len()))
 	limit := ca.o.Limits[ToSocket]
 	for ca.pending.len() > 0 && !ca.deaf {
 		p := ca.pending.bytes()
