@@ -35,8 +35,8 @@ func (c *client) serveSession(in incoming) {
 		if !run {
 			continue
 		}
+		ch.tell("exit-status", ssh.Marshal(exitMessage{1})) // before what the end of the channel waits for
 		ch.complain(noShell)
-		ch.tell("exit-status", ssh.Marshal(exitMessage{1}))
 		_ = ch.CloseWrite()
 		_ = ch.Close()
 	}
