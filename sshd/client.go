@@ -91,6 +91,10 @@ func (c *client) rights() (*Rights, error) {
 
 // serveOpening takes a channel that the client opens. It does not wait for anything.
 func (c *client) serveOpening(ctx context.Context, in incoming) {
+	if in.kind() == channelSession && c.noMoreSessions.Load() {
+		in.reject(ssh.Prohibited, "the client has said that it wants no more sessions")
+		return
+	}
 	if !c.hold() {
 		c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
 		in.reject(ssh.ResourceShortage, "too many channels in this connection")

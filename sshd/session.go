@@ -19,10 +19,6 @@ type exitMessage struct{ Status uint32 }
 // serveSession keeps a session channel open, which clients open that were not told -N. There is nothing to run in it, so who
 // asks is told so and gets the exit status 1. The request itself is answered with yes: after a no, clients show no message.
 func (c *client) serveSession(in incoming) {
-	if c.noMoreSessions.Load() {
-		in.reject(ssh.Prohibited, "the client has said that it wants no more sessions")
-		return
-	}
 	ch, requests, err := in.accept()
 	if err != nil {
 		return
