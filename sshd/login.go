@@ -139,7 +139,7 @@ func (s *Server) handshake(ctx context.Context, l *login, conn net.Conn, deadlin
 func (s *Server) wireHandshake(ctx context.Context, l *login, conn *net.TCPConn, deadline time.Time) (*wirePeer, error) {
 	loop, leave, err := s.loops.join(ctx)
 	if err != nil && !errors.Is(err, sshwire.ErrUnsupported) { // out of descriptors
-		return nil, &sshwire.UnsupportedError{What: "loop", Conn: conn}
+		return nil, &sshwire.UnsupportedError{What: "anything without descriptors", Conn: conn}
 	}
 	if err != nil { // of other systems; the client's algorithms are of interest all the same
 		leave = func() {}

@@ -125,7 +125,9 @@ func (h *handshake) tryKey(config *ServerConfig, meta *Login, r *reader, last *c
 			return false, fmt.Errorf("a key that cannot be read: %w", err)
 		}
 		*last = candidate{user: meta.user, blob: bytes.Clone(blob), key: key}
-		last.permissions, last.err = config.PublicKeyCallback(meta, key)
+		if last.permissions, last.err = config.PublicKeyCallback(meta, key); last.err == nil {
+			last.err = checkSource(last.permissions, meta.remote)
+		}
 	}
 	if !slices.Contains(algorithmsOf(last.key.Type()), algorithm) {
 		return false, fmt.Errorf("a key of the kind %s does not sign with %s", last.key.Type(), printable(algorithm))

@@ -43,7 +43,7 @@ type CarryOptions struct {
 	Failed func(err error) (fd int)
 
 	// Ended says that the socket is closed and nothing more will happen. It is the last word, but for OpenChannelCarry with a Failed,
-	// after which it is not called. If the connection had ended before, it is called at once, and not in the loop.
+	// after which it is not called. If the connection had ended before, they are called at once, and not in the loop.
 	Ended func(*Carried)
 }
 

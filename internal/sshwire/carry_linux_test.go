@@ -373,3 +373,92 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%d bytes with the same keys", moved)
 	}
 }
+
+// TestWindowGrows has a far peer and a near one send as fast as they may.
+func TestWindowGrows(t *testing.T) {
+	noLeaks(t)
+	for away, want := range map[time.Duration]int{100 * time.Millisecond: windowMost, time.Millisecond / 2: windowFirst} {
+		c, far := openConn(t, newTestKey(t), true)
+		c.o = Options{}.complete()
+		c.start()
+		ch := c.openNow("x", nil, &opening{failed: func(error) {}})
+		ch.open, ch.opening = true, nil
+		ch.streaming()
+		c.roundTrip = roundTrip{away, 1 << 62} // and is not looked up
+		for range 100 {
+			n := min(ch.granted, ch.window/2)
+			ch.granted -= n
+			c.loop.now += int64(away) / 2
+			ch.consumed(n)
+		}
+		if ch.window != want || ch.granted+ch.used != ch.window || c.granted != ch.window {
+			t.Errorf("with %v the window is %d, granted %d, used %d", away, ch.window, ch.granted, ch.used)
+		}
+		c.die(ErrClosed)
+		c.loop.serve(func() bool { return true })
+		unix.Close(far)
+	}
+}
+
+// TestUnixSocket speaks SSH over what is not TCP.
+func TestUnixSocket(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("unix", t.TempDir()+"/ssh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conns := make(chan *Conn, 1)
+	go func() {
+		s, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c, err := Server(s.(*net.UnixConn), serverConfig(newTestKey(t)))
+		if err != nil {
+			t.Error(err)
+			s.Close()
+		}
+		conns <- c
+	}()
+	s, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Client(s.(*net.UnixConn), clientConfig(newTestKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runConn(t, c, Options{})
+	runConn(t, <-conns, Options{Channel: acceptDirect})
+	manyEchoes(t, forwardLocal(t, c, startEcho(t), CarryOptions{}))
+}
+
+// TestCloseWithoutRun wants nothing left of a connection that was never run, and of a loop.
+func TestCloseWithoutRun(t *testing.T) {
+	noLeaks(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{})
+	c, err := Client(dialTCP(t, port), clientConfig(newTestKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := make(chan error, 1)
+	go func() {
+		_, err := c.OpenChannel(context.Background(), "session", nil, nil)
+		early <- err
+	}()
+	eventually(t, "the request to wait", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.early) > 0
+	})
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-early; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if err := c.Run(context.Background(), Options{}); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}

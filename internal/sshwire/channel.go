@@ -1,6 +1,9 @@
 package sshwire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net"
+)
 
 const (
 	maxData   = 32 << 10 // bytes of a data packet that we send at most, and ask for
@@ -38,6 +41,8 @@ type Channel struct {
 	gone          bool
 	whenGone      []func()
 }
+
+var _ net.Conn = (*Channel)(nil)
 
 // A side is what is at our end of a channel: a stream for goroutines, or a socket. It is called in the loop.
 type side interface {

@@ -15,7 +15,7 @@ type ClientConfig struct {
 	User              string
 	Signers           []ssh.Signer        // keys to offer, in this order; they are asked to sign only if the server takes them
 	HostKeyCallback   ssh.HostKeyCallback // required
-	HostKeyAlgorithms []string            // the best first; nil is all, certificates before keys
+	HostKeyAlgorithms []string            // the best first; nil is all, certificates before keys; those with SHA-1 are left out
 	Host              string              // what HostKeyCallback is told as the host's name; "" is the remote address
 	ClientVersion     string              // begins with "SSH-2.0-"; "" is DefaultVersion
 	Loop              *Loop               // that the connection shares with others; nil: it has its own
@@ -29,8 +29,9 @@ type ServerConfig struct {
 	HostKeys []ssh.Signer // at least one; they sign in the loop when keys are exchanged again, and must not wait for anything
 
 	// PublicKeyCallback decides whether somebody may log in with a key, and is called before the signature has been checked: for a
-	// key that is taken twice. The permissions come back as Conn.Permissions. "no-touch-required" among the extensions does
-	// without the touch that signatures of security keys attest.
+	// key that is taken twice. The permissions come back as Conn.Permissions. Of what they say, two things are held here:
+	// "source-address" among the critical options, and "no-touch-required" among the extensions, which does without the touch that
+	// signatures of security keys attest. An *ssh.PartialSuccessError is a refusal: nothing else is taken than a key.
 	PublicKeyCallback   func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error)
 	PublicKeyAlgorithms []string // by which clients may sign; nil is all but SHA-1
 

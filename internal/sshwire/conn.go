@@ -103,15 +103,20 @@ func (c *Conn) Err() error {
 // Close ends the connection, and all that is carried by it is reset. It does not wait.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.running {
+		c.mu.Unlock()
 		c.loop.post(func() { c.die(ErrClosed) })
 		return nil
 	}
-	c.running = true
-	c.err = ErrClosed
+	c.running, c.ended, c.err = true, true, ErrClosed
+	early := c.early
+	c.early = nil
+	c.mu.Unlock()
 	if c.private {
 		c.loop.abandon()
+	}
+	for _, do := range early { // and find that it has ended
+		do()
 	}
 	close(c.done)
 	return c.socket.Close()

@@ -33,8 +33,8 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	if e.Agreed {
-		return ErrUnsupported.Error() + ", on this system"
+	if len(e.Theirs) == 0 {
+		return "this implementation of SSH does not do: " + e.What
 	}
 	return fmt.Sprintf("no %s is common; the peer has %s", e.What, printable(strings.Join(e.Theirs, ", ")))
 }

@@ -20,7 +20,7 @@ func (h *handshake) awaitHello() error {
 	p, err := h.next()
 	_ = h.conn.SetReadDeadline(h.until)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (h.until.IsZero() || time.Now().Before(h.until)) {
-		return &UnsupportedError{What: "patience: the client waits for the server's KEXINIT"}
+		return &UnsupportedError{What: "to speak first to a client that waits"}
 	}
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func (h *handshake) awaitHello() error {
 			return err
 		}
 		if err := supported(); err != nil {
-			return &UnsupportedError{What: "loop", Agreed: true}
+			return &UnsupportedError{What: "anything on this system", Agreed: true}
 		}
 	}
 	h.seen = nil // there is no way back any more

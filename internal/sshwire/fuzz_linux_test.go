@@ -202,9 +202,10 @@ func FuzzChannels(f *testing.F) {
 	})
 }
 
-func playChannels(t *testing.T, host ssh.Signer, client bool, packets []byte) {
+// openConn is a connection that hides nothing, and the other end of its wire. Nobody runs it.
+func openConn(t testing.TB, host ssh.Signer, client bool) (c *Conn, far int) {
+	t.Helper()
 	wire := socketPair(t)
-	defer unix.Close(wire[1])
 	l, err := NewLoop()
 	if err != nil {
 		t.Fatal(err)
@@ -215,11 +216,18 @@ func playChannels(t *testing.T, host ssh.Signer, client bool, packets []byte) {
 		signers: []ssh.Signer{host}, checkKey: func(ssh.PublicKey) error { return nil },
 	}
 	tr.in.aead, tr.out.aead = openly{}, openly{}
-	c, err := newConn(ready{transport: tr, loop: l, login: &Login{versions: [2][]byte{[]byte(DefaultVersion), []byte(DefaultVersion)}}})
+	c, err = newConn(ready{transport: tr, loop: l, login: &Login{versions: [2][]byte{[]byte(DefaultVersion), []byte(DefaultVersion)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.fd, c.running = int32(wire[0]), true
+	return c, wire[1]
+}
+
+func playChannels(t *testing.T, host ssh.Signer, client bool, packets []byte) {
+	c, wire := openConn(t, host, client)
+	l := c.loop
+	defer unix.Close(wire)
 	var far []int
 	carry := func() int {
 		pair := socketPair(t)
@@ -269,7 +277,7 @@ func playChannels(t *testing.T, host ssh.Signer, client bool, packets []byte) {
 		}
 		packets = packets[n:]
 		serve()
-		_, _ = unix.Read(wire[1], make([]byte, 1<<20))
+		_, _ = unix.Read(wire, make([]byte, 1<<20))
 	}
 	for _, fd := range far {
 		unix.Close(fd)

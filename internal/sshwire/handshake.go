@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	maxVersion = 255             // with CR and LF (RFC 4253, section 4.2)
-	maxGreets  = 64 << 10        // of lines that a server says before its version
-	readChunk  = 16 << 10        // of what is read at once before the login
-	helloWait  = 2 * time.Second // for the KEXINIT of a client; one that waits for ours gets the general implementation
+	maxVersion = 255         // with CR and LF (RFC 4253, section 4.2)
+	maxGreets  = 64 << 10    // of lines that a server says before its version
+	readChunk  = 16 << 10    // of what is read at once before the login
+	helloWait  = time.Second // for the KEXINIT of a client; one that waits for ours, as scanners do, gets the general implementation
 )
 
 // A handshake is a connection until the login: everything in one goroutine, which waits.
@@ -62,9 +62,13 @@ func Client(conn Socket, config *ClientConfig) (*Conn, error) {
 		return nil, errors.New("an SSH client needs a HostKeyCallback")
 	}
 	h := newHandshake(conn, config.Algorithms, true)
-	h.hostKeys = config.HostKeyAlgorithms
-	if h.hostKeys == nil {
-		h.hostKeys = defaultHostKeys()
+	h.hostKeys = verifiable(config.HostKeyAlgorithms)
+	for what, list := range map[string][]string{
+		"key exchange": h.wanted.KeyExchanges, "cipher": h.wanted.Ciphers, "kind of host key": h.hostKeys,
+	} {
+		if len(list) == 0 {
+			return nil, &UnsupportedError{What: what + " that was asked for"}
+		}
 	}
 	host := config.Host
 	if host == "" {

@@ -96,6 +96,20 @@ func verifyHostKey(blob, signature, hash []byte, algorithm string) (ssh.PublicKe
 	return key, nil
 }
 
+// verifiable is those of asked by which a host's signature is taken.
+func verifiable(asked []string) []string {
+	if asked == nil {
+		return defaultHostKeys()
+	}
+	return slices.DeleteFunc(slices.Clone(asked), func(name string) bool {
+		switch name {
+		case ssh.KeyAlgoRSA, ssh.CertAlgoRSAv01, ssh.InsecureKeyAlgoDSA, ssh.InsecureCertAlgoDSAv01:
+			return true
+		}
+		return false
+	})
+}
+
 // defaultHostKeys are the kinds of host keys that a client takes, if it is not told.
 func defaultHostKeys() []string {
 	return []string{

@@ -28,8 +28,8 @@ func (ca *Carried) ready(events uint32) {
 		return
 	}
 	ch := ca.ch
-	if ch.sentEOF && events&evError != 0 && sysSocketError(ca.fd) != 0 {
-		ca.end(true) // it had ended its direction; now it does not take the other one any more
+	if (ch.sentEOF || ch.room == 0) && events&evError != 0 && sysSocketError(ca.fd) != 0 {
+		ca.end(true) // there is nothing more to be read from it now, and it takes nothing either
 		return
 	}
 	if c := ch.conn; ca.bulk && len(c.queue) > 0 {
@@ -278,7 +278,7 @@ func (ca *Carried) eof() {
 }
 
 func (ca *Carried) shutdown() {
-	if !ca.shut && !ca.broken {
+	if !ca.shut && !ca.broken && !(ca.state == open && ca.ch.sentEOF) { // for then it is closed next
 		ca.shut = true
 		sysShutdownWrite(ca.fd)
 	}

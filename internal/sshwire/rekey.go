@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// kexTime is how long the peer may take to answer our KEXINIT.
+	// kexTime is how long the peer may be silent while keys are exchanged. What it has sent before may take its time.
 	kexTime = int64(2 * time.Minute)
 
 	requestKeepalive = "keepalive@openssh.com"
@@ -33,7 +33,7 @@ func (c *Conn) look() {
 		return
 	}
 	now := c.loop.now
-	if c.exchange != nil && now-c.keyed >= kexTime {
+	if c.exchange != nil && now-max(c.keyed, c.heard) >= kexTime {
 		c.die(errSlowKex)
 		return
 	}
@@ -63,7 +63,7 @@ func (c *Conn) schedule() {
 	}
 	next := c.keyed + int64(c.o.RekeyAfter)
 	if c.exchange != nil {
-		next = c.keyed + kexTime
+		next = max(c.keyed, c.heard) + kexTime
 	}
 	if c.o.Keepalive > 0 {
 		next = min(next, max(c.nextKeepalive(), c.loop.now+int64(100*time.Millisecond)))

@@ -29,6 +29,9 @@ type Request struct {
 // replies are requests of the peer's in their order, which is that of the replies.
 type replies []*Request
 
+// Conn is the connection that the request came by.
+func (r *Request) Conn() *Conn { return r.conn }
+
 // Reply answers a request, if it wants a reply; data is for global requests only. It may be called from anywhere.
 func (r *Request) Reply(ok bool, data []byte) {
 	if !r.WantReply || r.answered.Swap(true) {

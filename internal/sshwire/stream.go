@@ -197,20 +197,20 @@ func (s *stream) CloseWrite() error {
 		defer s.mu.Unlock()
 		return s.outEnd
 	}
-	s.outEOF, s.outEnd = true, io.ErrClosedPipe
+	s.outEnd = io.ErrClosedPipe
 	s.mu.Unlock()
-	s.call()
+	s.ch.conn.post(func() { s.endWrites(false) })
 	return nil
 }
 
 // Close ends the channel after what was written. It does not wait.
 func (s *stream) Close() error {
 	s.mu.Lock()
-	if s.outClose {
+	if s.outEnd == net.ErrClosed {
 		s.mu.Unlock()
 		return net.ErrClosed
 	}
-	s.outClose, s.outEOF, s.outEnd = true, true, net.ErrClosed
+	s.outEnd = net.ErrClosed
 	s.in.backlog, s.stderr.backlog = backlog{}, backlog{}
 	close(s.closed)
 	s.mu.Unlock()
@@ -220,9 +220,21 @@ func (s *stream) Close() error {
 			return
 		}
 		ch.conn.loop.timers.set(&s.timer, s, ch.conn.loop.now+closeLinger)
-		s.fill()
+		s.endWrites(true)
 	})
 	return nil
+}
+
+// endWrites ends our direction after what was written, and the channel as well if it is closing. It comes to the loop after
+// everything that was asked for before.
+func (s *stream) endWrites(closing bool) {
+	if s.ch.side != side(s) {
+		return
+	}
+	s.mu.Lock()
+	s.outEOF, s.outClose = true, s.outClose || closing
+	s.mu.Unlock()
+	s.fill()
 }
 
 func (s *stream) LocalAddr() net.Addr  { return s.ch.conn.login.local }
@@ -260,7 +272,7 @@ func (r stderrReader) Read(p []byte) (int, error) { return r.s.read(p, &r.s.stde
 
 func (s *stream) take(parts [][]byte, size int) {
 	s.mu.Lock()
-	dropped := s.outClose
+	dropped := s.outEnd == net.ErrClosed
 	if !dropped {
 		for _, p := range parts {
 			s.in.add(p)
@@ -276,7 +288,7 @@ func (s *stream) take(parts [][]byte, size int) {
 
 func (s *stream) takeStderr(data []byte) {
 	s.mu.Lock()
-	wants := s.wants && !s.outClose
+	wants := s.wants && s.outEnd != net.ErrClosed
 	if wants {
 		s.stderr.add(data)
 	}

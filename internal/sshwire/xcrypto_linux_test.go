@@ -321,3 +321,42 @@ func TestServerRefuses(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestClientThatWaits says nothing after its version, until it has seen the server's KEXINIT.
+func TestClientThatWaits(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	conn := dialTCP(t, port)
+	defer conn.Close()
+	if _, err := conn.Write([]byte("SSH-2.0-scanner\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	_, err = Server(tcp.(*net.TCPConn), serverConfig(newTestKey(t)))
+	var other *UnsupportedError
+	if !errors.As(err, &other) || other.Conn == nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 100)
+	if n, err := other.Conn.Read(got); err != nil || string(got[:n]) != "SSH-2.0-scanner\r\n" {
+		t.Errorf("%q, %v", got[:n], err)
+	}
+	if _, err := other.Conn.Write([]byte(DefaultVersion + "\r\nmore")); err != nil {
+		t.Error(err)
+	}
+	if n, err := io.ReadAtLeast(conn, got, len(DefaultVersion)+6); err != nil || string(got[:n]) != DefaultVersion+"\r\nmore" {
+		t.Errorf("%q, %v", got[:n], err)
+	}
+	if _, err := newReplayed(tcp, nil, "SSH-2.0-a").Write([]byte("SSH-2.0-b\r\n")); !errors.Is(err, errOtherVersion) {
+		t.Error(err)
+	}
+}

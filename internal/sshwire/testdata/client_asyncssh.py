@@ -28,6 +28,13 @@ async def main():
         assert "gcm" in conn.get_extra_info("send_cipher")
         local = await conn.forward_local_port("127.0.0.1", 0, "127.0.0.1", target_port)
         await asyncio.gather(*[echo(local.get_port(), size) for size in (0, 1, 40000, 3000000)])
+
+        # A peer that takes little at a time.
+        reader, writer = await conn.open_connection("127.0.0.1", target_port, window=2000, max_pktsize=300)
+        data = os.urandom(100000)
+        writer.write(data)
+        writer.write_eof()
+        assert await reader.read() == data
     print("ok")
 
 
