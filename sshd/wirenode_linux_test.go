@@ -132,16 +132,6 @@ func TestLead(t *testing.T) {
 	leaks()
 }
 
-// clientOf is the only client.
-func (s *testServer) clientOf() *client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.clients {
-		return c
-	}
-	return nil
-}
-
 // TestLeadFails has a client refuse, be silent, and go.
 func TestLeadFails(t *testing.T) {
 	skipPlain(t)
