@@ -26,14 +26,12 @@ func detach(conn net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// keepAlive has the kernel ask after a target that is silent for long, and give up one that does not acknowledge: after about
-// two minutes either way (RFC 9293, section 3.8.4; RFC 5482).
+// keepAlive has the kernel ask after a target that is silent for long, as package net does.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9)
 }
 
 // resetSocket closes a socket so that its peer learns that something broke.
