@@ -50,7 +50,7 @@ type CarryOptions struct {
 // A Carried is a socket and a channel whose bytes the loop moves both ways. Each direction ends by itself (EOF and FIN). What
 // breaks on one side is reset on the other, after what came before:
 //
-//	connecting ──► open ──(both directions have ended, or the channel is gone)──► draining ──► ended
+//	connecting, waiting ──► open ──(both directions have ended, or the channel is gone)──► draining ──► ended
 type Carried struct {
 	conn      *Conn
 	ch        *Channel // of the loop
@@ -78,8 +78,9 @@ type Carried struct {
 type state uint8
 
 const (
-	connecting state = iota
-	waiting          // for the peer to open the channel
+	fresh state = iota // the loop has not begun with it
+	connecting
+	waiting // for the peer to open the channel
 	open
 	draining // the channel is gone
 	ended
@@ -97,8 +98,10 @@ func (ca *Carried) Kill() {
 	ca.conn.loop.post(func() {
 		switch ca.state {
 		case waiting:
-			ca.ch.giveUp()
-			ca.end(true)
+			if ca.ch != nil { // or it is found out before it is asked for
+				ca.ch.giveUp()
+				ca.end(true)
+			}
 		case connecting:
 			ca.fail(ErrClosed)
 		case open, draining:
@@ -177,7 +180,11 @@ func (ca *Carried) refused(err error) {
 // accept waits for the connect of the socket, or begins at once.
 func (ca *Carried) accept() {
 	ch, c := ca.ch, ca.conn
-	ch.side = ca
+	ch.side, ca.state = ca, connecting
+	if ca.killed.Load() {
+		ca.fail(ErrClosed)
+		return
+	}
 	if c.ended {
 		ca.gone(c.closed())
 		return

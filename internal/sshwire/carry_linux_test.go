@@ -192,11 +192,69 @@ func TestKillAndIdle(t *testing.T) {
 			ca.Kill() // again, and nothing
 		})
 	}
-	pair := socketPair(t) // before it is open
+	for _, carry := range []func(fd int, o CarryOptions) *Carried{
+		func(fd int, o CarryOptions) *Carried {
+			return c.OpenChannelCarry("direct-tcpip", directExtra(target), fd, o)
+		},
+		func(fd int, o CarryOptions) *Carried {
+			ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(target), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ch.Carry(fd, o)
+		},
+	} {
+		pair := socketPair(t) // before it is open
+		defer unix.Close(pair[1])
+		ended := make(chan struct{})
+		carry(pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
+		<-ended
+	}
+}
+
+// TestKillBeforeRun ends what has not begun.
+func TestKillBeforeRun(t *testing.T) {
+	noLeaks(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: func(in *Incoming) {
+		pair := socketPair(t)
+		unix.Close(pair[1])
+		in.AcceptCarry(pair[0], CarryOptions{}).Kill()
+	}})
+	c, err := Client(dialTCP(t, port), clientConfig(newTestKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := socketPair(t)
 	defer unix.Close(pair[1])
 	ended := make(chan struct{})
-	c.OpenChannelCarry("direct-tcpip", directExtra(target), pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
+	c.OpenChannelCarry("x", nil, pair[0], CarryOptions{Ended: func(*Carried) { close(ended) }}).Kill()
+	runConn(t, c, Options{})
 	<-ended
+	var refused *OpenError
+	if _, err := c.OpenChannel(context.Background(), "x", nil, nil); !errors.As(err, &refused) {
+		t.Error(err)
+	}
+}
+
+// TestResetOfWhatIsRead has a reset come while the application is still to read what was sent before.
+func TestResetOfWhatIsRead(t *testing.T) {
+	noLeaks(t)
+	const said = 3 << 20
+	target := startTarget(t, func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, said))
+		for sysUnsentOf(c) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond)
+		reset(c)
+	})
+	_, _, addr := tunnel(t, target, CarryOptions{})
+	c := dialTest(t, addr)
+	time.Sleep(100 * time.Millisecond)
+	n, err := io.Copy(io.Discard, struct{ io.Reader }{c})
+	if n != said || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
 }
 
 // TestCarryStream gives a socket to a channel that was read and written before.
@@ -461,4 +519,38 @@ func TestCloseWithoutRun(t *testing.T) {
 	if err := c.Run(context.Background(), Options{}); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
+}
+
+// TestDoor takes clients in by the loop that carries them.
+func TestDoor(t *testing.T) {
+	noLeaks(t)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{})
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	_ = raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	extra := directExtra(startEcho(t))
+	d := c.Loop().Listen(fd, func(s int) { c.OpenChannelCarry("direct-tcpip", extra, s, CarryOptions{}) })
+	manyEchoes(t, addr)
+	d.Close()
+	eventually(t, "the port to be closed", func() bool {
+		conn, err := net.Dial("tcp4", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	d.Close()
 }

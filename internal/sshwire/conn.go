@@ -90,6 +90,9 @@ func (c *Conn) Login() *Login { return c.login }
 // Permissions are what the server's PublicKeyCallback returned; nil for a client.
 func (c *Conn) Permissions() *ssh.Permissions { return c.permissions }
 
+// Loop is what serves the connection.
+func (c *Conn) Loop() *Loop { return c.loop }
+
 // Done is closed when the connection and everything in it has ended. Run has to have been called.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 

@@ -44,7 +44,9 @@ func (ca *Carried) gone(err error) {
 		}
 	}
 	ch.conn.lingering[ca] = struct{}{}
-	ca.reschedule()
+	if !ca.settling {
+		ca.reschedule()
+	}
 }
 
 // hurry gives the application a limit to take what has come, each time that it takes some: the connection has ended.
@@ -136,7 +138,7 @@ func (ca *Carried) expire() {
 	case open:
 		if ca.o.Idle > 0 && now >= ca.last+int64(ca.o.Idle) {
 			ca.ch.sendEOF()
-			ca.end(false)
+			ca.end(ca.pending.len() > 0)
 			return
 		}
 	default:

@@ -75,7 +75,7 @@ func forwarder() {
 	fatal(err)
 	for _, spec := range strings.Split(*local, ",") {
 		port, to, _ := strings.Cut(spec, ":")
-		go serveLocal(c, port, to)
+		serveLocal(c, port, to)
 	}
 	log.Fatal("client: ", c.Run(context.Background(), o))
 }
@@ -90,18 +90,14 @@ func fatal(err error) {
 func serveLocal(c *Conn, port, to string) {
 	n, err := strconv.Atoi(port)
 	fatal(err)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	fatal(err)
 	fatal(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	fatal(unix.Bind(fd, &unix.SockaddrInet4{Port: n, Addr: [4]byte{127, 0, 0, 1}}))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // clients inherit it
 	fatal(unix.Listen(fd, 1024))
 	extra := directExtra(to)
-	for {
-		s, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		fatal(err)
-		_ = unix.SetsockoptInt(s, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		c.OpenChannelCarry("direct-tcpip", extra, s, CarryOptions{})
-	}
+	c.Loop().Listen(fd, func(s int) { c.OpenChannelCarry("direct-tcpip", extra, s, CarryOptions{}) })
 }
 
 // directExtra is what direct-tcpip wants (RFC 4254, section 7.2).

@@ -96,8 +96,11 @@ func (l *Loop) serve(done func() bool) {
 		}
 	}
 	for i := range l.slots {
-		if ca, ok := l.slots[i].handler.(*Carried); ok {
-			ca.end(true) // there is nobody to wait for its application
+		switch h := l.slots[i].handler.(type) {
+		case *Carried:
+			h.end(true) // there is nobody to wait for its application
+		case *Door:
+			h.shut()
 		}
 	}
 	l.close()

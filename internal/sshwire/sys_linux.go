@@ -27,6 +27,7 @@ const (
 const (
 	errnoAgain   = unix.EAGAIN
 	errnoTimeout = unix.ETIMEDOUT
+	errnoAborted = unix.ECONNABORTED
 )
 
 type (
@@ -81,6 +82,16 @@ func sysWritev(fd int32, v []iovec) (int, syscall.Errno) {
 		runtime.KeepAlive(v)
 		if errno != unix.EINTR {
 			return int(n), errno
+		}
+	}
+}
+
+// sysAccept takes the next client of a listening socket.
+func sysAccept(fd int32) (int32, syscall.Errno) {
+	for {
+		c, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		if errno != unix.EINTR {
+			return int32(c), errno
 		}
 	}
 }

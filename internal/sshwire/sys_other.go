@@ -24,6 +24,7 @@ const (
 const (
 	errnoAgain   = syscall.EAGAIN
 	errnoTimeout = syscall.ETIMEDOUT
+	errnoAborted = syscall.ECONNABORTED
 	errnoNone    = syscall.ENOSYS
 )
 
@@ -39,6 +40,7 @@ func sysWrite(int32, []byte) (int, syscall.Errno)      { return 0, errnoNone }
 func setIovec(*iovec, []byte)                          {}
 func sysReadv(int32, []iovec) (int, syscall.Errno)     { return 0, errnoNone }
 func sysWritev(int32, []iovec) (int, syscall.Errno)    { return 0, errnoNone }
+func sysAccept(int32) (int32, syscall.Errno)           { return -1, errnoNone }
 func sysClose(int32)                                   {}
 func sysShutdownWrite(int32)                           {}
 func sysReset(int32)                                   {}
