@@ -2,17 +2,14 @@ package sshwire
 
 // dispatch takes one message other than data in sequence.
 func (c *Conn) dispatch(p []byte) error {
-	exchanging := c.exchange
-	{
-		handled, err := c.transport.receive(p)
-		if err != nil || handled {
-			if exchanging != nil && c.exchange == nil || p[0] == msgKexInit || p[0] == msgKexFirst || p[0] == msgKexReply {
-				c.keyed = c.loop.now
-				c.schedule()
-				c.mark()
-			}
-			return err
-		}
+	handled, err := c.transport.receive(p)
+	if p[0] >= msgKexInit && p[0] < msgAuthRequest {
+		c.keyed = c.loop.now // or soon will be
+		c.schedule()
+		c.mark() // what was held back can go on
+	}
+	if err != nil || handled {
+		return err
 	}
 	r := reader{b: p[1:]}
 	switch p[0] {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 )
 
 // An opening is a channel that the peer was asked for.
@@ -228,10 +227,4 @@ func (ch *Channel) refuse(reason uint32, text string) {
 	c.end(appendString(appendString(b, text), ""))
 	c.mark()
 	ch.release()
-}
-
-// roundTrip is how long it takes to the peer and back; looked up from time to time.
-type roundTrip struct {
-	d  time.Duration
-	at int64
 }

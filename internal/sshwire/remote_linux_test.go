@@ -95,6 +95,25 @@ func TestOpenSSHStdio(t *testing.T) {
 	}
 }
 
+// TestOpenSSHSocks is ssh -D.
+func TestOpenSSHSocks(t *testing.T) {
+	curl, user := program(t, "curl"), newTestKey(t)
+	noLeaks(t)
+	target := startTarget(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\nhello")
+	})
+	_, targetPort, _ := net.SplitHostPort(target)
+	port, _ := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	local := freePort(t)
+	start(t, program(t, "ssh"), sshArgs(user, port, "-N", "-D", "127.0.0.1:"+local, "root@127.0.0.1")...)
+	waitPort(t, local)
+	out, err := exec.Command(curl, "-sS", "-m", "20", "--socks5-hostname", "127.0.0.1:"+local, "http://localhost:"+targetPort).CombinedOutput()
+	if err != nil || string(out) != "hello" {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestServerSession tells somebody who wants a shell that there is none.
 func TestServerSession(t *testing.T) {
 	noLeaks(t)

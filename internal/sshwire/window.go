@@ -55,3 +55,9 @@ func (c *Conn) peerAway() time.Duration {
 	}
 	return c.roundTrip.d
 }
+
+// roundTrip is how long it takes to the peer and back; looked up from time to time.
+type roundTrip struct {
+	d  time.Duration
+	at int64
+}
