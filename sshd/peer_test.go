@@ -88,16 +88,6 @@ func TestWhoServes(t *testing.T) {
 	}
 }
 
-// clientOf is the only client.
-func (s *testServer) clientOf() *client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.clients {
-		return c
-	}
-	return nil
-}
-
 // TestTargets reaches targets in all the ways in which they are dialled.
 func TestTargets(t *testing.T) {
 	key := newTestKey(t)
