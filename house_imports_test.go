@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"password":            {},
 	"relay":               {"forward", "node", "wake"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
-	"sshd":                {"forward", "node", "internal/sshchan"},
+	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd": {

@@ -4,20 +4,18 @@ import (
 	"net"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // carry moves bytes both ways until both directions have ended and the client has let go of the channel. When one direction
 // ends, the other side is told and the other direction goes on.
-func carry(channel ssh.Channel, requests <-chan *ssh.Request, target net.Conn, f *flow) {
+func carry(ch channel, requests <-chan *request, target net.Conn, f *flow) {
 	up, down := make(chan struct{}), make(chan struct{})
-	go func() { defer close(up); toTarget(watched{target, f}, channel) }()
-	go func() { defer close(down); toClient(channel, target) }()
-	go closeAfter(channel, up, down)
+	go func() { defer close(up); toTarget(watched{target, f}, ch) }()
+	go func() { defer close(down); toClient(ch, target) }()
+	go closeAfter(ch, up, down)
 	for r := range requests {
-		_ = r.Reply(false, nil)
+		r.reply(false, nil)
 	}
 	// The requests end with the channel. What the client has sent is still written; what the target sends, nobody would get.
 	<-up
@@ -25,10 +23,10 @@ func carry(channel ssh.Channel, requests <-chan *ssh.Request, target net.Conn, f
 	<-down
 }
 
-func closeAfter(channel ssh.Channel, up, down <-chan struct{}) {
+func closeAfter(ch channel, up, down <-chan struct{}) {
 	<-up
 	<-down
-	_ = channel.Close()
+	_ = ch.Close()
 }
 
 // watched is a target of which the flow knows how long it lets the client wait.
@@ -45,8 +43,8 @@ func (w watched) Write(p []byte) (int, error) {
 }
 
 // toTarget is the direction from the client.
-func toTarget(target watched, channel ssh.Channel) {
-	if sshchan.Copy(target, channel) != nil {
+func toTarget(target watched, ch channel) {
+	if sshchan.Copy(target, ch) != nil {
 		_ = target.Close()
 		return
 	}
@@ -54,12 +52,12 @@ func toTarget(target watched, channel ssh.Channel) {
 }
 
 // toClient is the direction from the target.
-func toClient(channel ssh.Channel, target net.Conn) {
-	if sshchan.Copy(channel, target) != nil {
-		_ = channel.Close()
+func toClient(ch channel, target net.Conn) {
+	if sshchan.Copy(ch, target) != nil {
+		_ = ch.Close()
 		return
 	}
-	_ = channel.CloseWrite()
+	_ = ch.CloseWrite()
 }
 
 func closeWrite(conn net.Conn) {

@@ -16,14 +16,14 @@ import (
 
 // A client is one connection that has logged in.
 type client struct {
-	server *Server
-	wire   *sshchan.Wire
-	conn   *ssh.ServerConn
-	log    *slog.Logger
-	from   netip.AddrPort
-	node   *clientNode
-	opened atomic.Int64 // channels that are open or being opened
-	quiet  throttle
+	server  *Server
+	peer    peer
+	log     *slog.Logger
+	from    netip.AddrPort
+	node    *clientNode
+	opened  atomic.Int64 // channels that are open or being opened
+	quiet   throttle
+	running sync.WaitGroup
 
 	noMoreSessions atomic.Bool
 
@@ -38,40 +38,18 @@ var (
 	errDead    = errors.New("the client did not answer a keepalive")
 )
 
-func newClient(s *Server, wire *sshchan.Wire, conn *ssh.ServerConn, log *slog.Logger, from netip.AddrPort, who identity) *client {
-	c := &client{server: s, wire: wire, conn: conn, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
+func newClient(s *Server, p peer, log *slog.Logger, from netip.AddrPort, who identity) *client {
+	c := &client{server: s, peer: p, log: log, from: from, who: who, flows: map[*flow]struct{}{}}
 	c.node = newClientNode(c)
 	return c
 }
 
 // run serves the client until its connection ends or ctx does, and says why.
-func (c *client) run(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { c.serveRequests(ctx, requests) })
-	running.Go(func() {
-		// Who has not answered one question by the time of the next is dead: that is within two keepalives.
-		c.wire.Keepalive(c.server.o.Keepalive, 1, c.ask, func(time.Duration) {
-			cancel(errDead)
-			_ = c.wire.Close() // what waits to write to it, too, ends with that
-		})
-	})
-	for nc := range channels {
-		if !c.hold() {
-			c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
-			_ = nc.Reject(ssh.ResourceShortage, "too many channels in this connection")
-			continue
-		}
-		running.Go(func() {
-			defer c.release()
-			c.serveChannel(ctx, nc)
-		})
-	}
-	cancel(c.conn.Wait()) // it has ended, or there would be channels to come
-	c.conn.Close()
-	running.Wait()
+func (c *client) run(ctx context.Context) error {
+	why := c.peer.serve(ctx, c)
 	c.giveBack(ctx)
-	return context.Cause(ctx)
+	c.running.Wait()
+	return why
 }
 
 // hold counts one channel more, if there may be one.
@@ -111,20 +89,49 @@ func (c *client) rights() (*Rights, error) {
 	return c.who.Rights, nil
 }
 
-func (c *client) serveChannel(ctx context.Context, nc ssh.NewChannel) {
-	switch nc.ChannelType() {
-	case channelSession:
-		c.serveSession(ctx, nc)
-	case sshchan.Direct:
-		to, err := sshchan.ParseDirect(nc.ExtraData())
-		c.serveDirect(ctx, nc, to, err)
-	case sshchan.DirectUnix:
-		to, err := sshchan.ParseDirectUnix(nc.ExtraData())
-		c.serveDirect(ctx, nc, to, err)
-	default:
-		_ = nc.Reject(ssh.UnknownChannelType, "this server forwards ports and knows no such channel")
+// serveOpening takes a channel that the client opens. It does not wait for anything.
+func (c *client) serveOpening(ctx context.Context, in incoming) {
+	if in.kind() == channelSession && c.noMoreSessions.Load() {
+		in.reject(ssh.Prohibited, "the client has said that it wants no more sessions")
+		return
 	}
+	if !c.hold() {
+		c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
+		in.reject(ssh.ResourceShortage, "too many channels in this connection")
+		return
+	}
+	if c.serveAtOnce(in) {
+		return
+	}
+	c.running.Go(func() {
+		if !c.serveChannel(ctx, in) {
+			c.release()
+		}
+	})
 }
 
-// ask is a question to which any answer will do.
-func (c *client) ask() { _, _, _ = c.conn.SendRequest(sshchan.Keepalive, true, nil) }
+// serveChannel reports whether the channel goes on when it returns, and releases itself at its end.
+func (c *client) serveChannel(ctx context.Context, in incoming) (goesOn bool) {
+	if in.kind() == channelSession {
+		c.serveSession(in)
+		return false
+	}
+	to, known, err := parseDirect(in)
+	if !known {
+		in.reject(ssh.UnknownChannelType, "this server forwards ports and knows no such channel")
+		return false
+	}
+	return c.serveDirect(ctx, in, to, err)
+}
+
+func parseDirect(in incoming) (to sshchan.Place, known bool, err error) {
+	switch in.kind() {
+	case sshchan.Direct:
+		to, err = sshchan.ParseDirect(in.payload())
+	case sshchan.DirectUnix:
+		to, err = sshchan.ParseDirectUnix(in.payload())
+	default:
+		return to, false, nil
+	}
+	return to, true, err
+}

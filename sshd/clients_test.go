@@ -32,7 +32,7 @@ func TestAutossh(t *testing.T) {
 	// The connection is lost; autossh comes back and finds its port free.
 	s.mu.Lock()
 	for c := range s.clients {
-		c.conn.Close()
+		c.peer.Close()
 	}
 	s.mu.Unlock()
 	eventually(t, "the second login", func() bool { return strings.Count(s.log.String(), "SSH client listens") >= 2 })

@@ -4,43 +4,97 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/fairlead-net/fairlead/internal/sshwire"
 )
 
-// A channel whose target does not read holds as much as its window, 2 MB, and x/crypto has no way to make that less. So this
-// many may stand still for longer than stuckTime, in all clients together; of more than that some are ended, in the client that
-// has most.
+// A channel whose target does not read holds what has come for it: as much as its window. sshwire bounds all windows of a
+// connection together, x/crypto has 2 MB for each channel; but clients are many. So those that stand still for longer than
+// stuckTime may hold so much, in all clients together; of more than that some are ended, in the client whose hold most.
 const (
-	maxStuck   = 256
-	stuckTime  = 10 * time.Second
-	watchEvery = time.Second
+	maxStuck    = 512 << 20
+	plainWindow = 2 << 20 // of x/crypto
+	stuckTime   = 10 * time.Second
+	watchEvery  = time.Second
 )
 
-// A flow is a Session that is open.
+// A flow is a Session.
 type flow struct {
 	Session
 	client  *client
-	waiting atomic.Int64 // since when a write to the target has not returned, in ns; 0: it has
-	end     func()       // closes the target
+	over    bool                 // guarded by the client's mutex
+	waiting atomic.Int64         // since when a write to the target has not returned, in ns; 0: it has
+	load    atomic.Pointer[load] // what carries it
+
+	// These belong to watch.
+	stuck int64  // since when nothing has moved although there is something to be moved, in ns; 0: it does
+	holds int    // bytes
+	moved uint64 // to the target
 }
 
-func (c *client) begin(kind, target string, end func()) *flow {
-	f := &flow{
-		Session: Session{Key: c.node.key, User: c.conn.User(), Client: c.from, Kind: kind, Target: target, Since: time.Now()},
-		client:  c, end: end,
+// A load is what a flow's bytes are carried by.
+type load interface{ Kill() }
+
+// closing is the load of a flow between goroutines, which end with the target.
+type closing struct{ target net.Conn }
+
+func (c closing) Kill() { _ = c.target.Close() }
+
+// newFlow makes a flow that has not begun.
+func (c *client) newFlow(kind, target string) *flow {
+	return &flow{
+		Session: Session{Key: c.node.key, User: c.peer.User(), Client: c.from, Kind: kind, Target: target, Since: time.Now()},
+		client:  c,
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flows[f] = struct{}{}
-	return f
 }
 
-func (c *client) finish(f *flow) {
+// begin lists the flow, unless it has ended already. load is what can end it, or nil.
+func (f *flow) begin(l load) {
+	if l != nil {
+		f.load.Store(&l)
+	}
+	c := f.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !f.over {
+		c.flows[f] = struct{}{}
+	}
+}
+
+func (f *flow) finish() {
+	c := f.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.over = true
 	delete(c.flows, f)
+}
+
+// look notes since when the flow stands still, and how much it holds.
+func (f *flow) look(now time.Time) {
+	if since := f.waiting.Load(); since != 0 {
+		f.stuck, f.holds = since, plainWindow
+		return
+	}
+	since := f.stuck
+	f.stuck, f.holds = 0, 0
+	l := f.load.Load()
+	if l == nil {
+		return
+	}
+	if ca, ok := (*l).(*sshwire.Carried); ok {
+		moved := ca.Moved(sshwire.ToSocket)
+		if f.holds = ca.Held(); f.holds > 0 {
+			f.stuck = now.UnixNano()
+			if since != 0 && moved == f.moved {
+				f.stuck = since
+			}
+		}
+		f.moved = moved
+	}
 }
 
 // allFlows is what is open in all clients.
@@ -67,7 +121,7 @@ func (s *Server) Sessions() []Session {
 	return list
 }
 
-// watch ends flows that stand still, when they are too many.
+// watch ends flows that stand still, when they hold too much.
 func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -76,39 +130,53 @@ func (s *Server) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, f := range tooMany(s.allFlows(), now.Add(-stuckTime), maxStuck) {
+			for _, f := range tooMany(s.allFlows(), now, maxStuck) {
 				f.client.log.Warn("channel ended", "to", f.Target, "why", "too many targets do not read, and this is one")
-				f.end()
+				(*f.load.Load()).Kill()
 			}
 		}
 	}
 }
 
-// tooMany picks from the flows that have waited since before a moment those that are to be ended, so that most are left: the
-// ones that have waited longest, of whoever has most at that point.
-func tooMany(flows []*flow, before time.Time, most int) []*flow {
-	stuck := map[*client][]*flow{}
-	count := 0
-	for _, f := range flows {
-		if since := f.waiting.Load(); since != 0 && since < before.UnixNano() && f.end != nil {
-			stuck[f.client] = append(stuck[f.client], f)
-			count++
-		}
+// tooMany picks from the flows that stand still for long those that are to be ended, so that the others hold no more than most:
+// the ones that have waited longest, of whoever's hold most at that point.
+func tooMany(flows []*flow, now time.Time, most int) []*flow {
+	type share struct {
+		flows []*flow
+		holds int
 	}
-	for _, list := range stuck {
-		slices.SortFunc(list, func(a, b *flow) int { return cmp.Compare(b.waiting.Load(), a.waiting.Load()) })
+	shares := map[*client]*share{}
+	total := 0
+	for _, f := range flows {
+		if f.look(now); f.stuck == 0 || f.stuck >= now.Add(-stuckTime).UnixNano() || f.load.Load() == nil {
+			continue
+		}
+		s := shares[f.client]
+		if s == nil {
+			s = &share{}
+			shares[f.client] = s
+		}
+		s.flows = append(s.flows, f)
+		s.holds += f.holds
+		total += f.holds
+	}
+	for _, s := range shares {
+		slices.SortFunc(s.flows, func(a, b *flow) int { return cmp.Compare(b.stuck, a.stuck) })
 	}
 	var ended []*flow
-	for ; count > most; count-- {
-		var worst *client
-		for c, list := range stuck {
-			if worst == nil || len(list) > len(stuck[worst]) {
-				worst = c
+	for total > most {
+		var worst *share
+		for _, s := range shares {
+			if worst == nil || s.holds > worst.holds {
+				worst = s
 			}
 		}
-		list := stuck[worst]
-		ended = append(ended, list[len(list)-1])
-		stuck[worst] = list[:len(list)-1]
+		last := len(worst.flows) - 1
+		f := worst.flows[last]
+		worst.flows = worst.flows[:last]
+		worst.holds -= f.holds
+		total -= f.holds
+		ended = append(ended, f)
 	}
 	return ended
 }

@@ -11,9 +11,11 @@ import (
 func TestTooManyStuckFlows(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	heavy, light := &client{}, &client{}
+	var nothing load = closing{}
 	flows := make([]*flow, 0, 12)
 	add := func(c *client, name string, ago time.Duration) {
-		f := &flow{client: c, end: func() {}}
+		f := &flow{client: c}
+		f.load.Store(&nothing)
 		f.Target = name
 		if ago > 0 {
 			f.waiting.Store(now.Add(-ago).UnixNano())
@@ -27,13 +29,13 @@ func TestTooManyStuckFlows(t *testing.T) {
 	add(heavy, "moving", 0)
 	add(light, "light", time.Hour)
 	var names []string
-	for _, f := range tooMany(flows, now.Add(-stuckTime), 4) {
+	for _, f := range tooMany(flows, now, 4*plainWindow) {
 		names = append(names, f.Target)
 	}
 	if got := strings.Join(names, " "); got != "e d" {
 		t.Errorf("ended are %q, want those of the heavy client that have waited longest", got)
 	}
-	if n := len(tooMany(flows, now.Add(-stuckTime), 6)); n != 0 {
+	if n := len(tooMany(flows, now, 6*plainWindow)); n != 0 {
 		t.Errorf("%d are ended, and there is room", n)
 	}
 }

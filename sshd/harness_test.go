@@ -27,6 +27,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/node/host"
 )
 
 // patience is how long tests wait for what has to come.
@@ -132,6 +133,10 @@ func startServer(t *testing.T, change func(*Options), lines ...string) *testServ
 			return (&net.Dialer{}).DialContext(ctx, network, addr)
 		},
 		Forwards: fakes,
+		plain:    os.Getenv(plainEnv) != "",
+	}
+	if socket, ok := node.Node(host.New()).(node.SocketNode); ok {
+		o.Connect = func(to netip.AddrPort) (int, error) { return socket.Connect(to, node.ConnectOptions{}) }
 	}
 	if change != nil {
 		change(&o)

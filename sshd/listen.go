@@ -27,48 +27,56 @@ type placed struct {
 	bound forward.Listen
 }
 
-// serveRequests answers requests one after the other, since answers have nothing but their order (RFC 4254, section 4).
-func (c *client) serveRequests(ctx context.Context, requests <-chan *ssh.Request) {
-	for r := range requests {
-		var err error
-		switch r.Type {
-		case sshchan.Forward, sshchan.ForwardUnix:
-			c.servePlace(ctx, r)
-			continue
-		case sshchan.Cancel, sshchan.CancelUnix:
-			err = c.withdraw(ctx, r)
-		case requestNoMoreSession:
-			c.noMoreSessions.Store(true)
-		default:
-			err = errors.ErrUnsupported // keepalives are happy with any answer
-		}
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
-		}
-		_ = r.Reply(err == nil, nil)
+// mayWait reports whether serveRequest may wait for something.
+func mayWait(kind string) bool {
+	switch kind {
+	case sshchan.Forward, sshchan.ForwardUnix, sshchan.Cancel, sshchan.CancelUnix:
+		return true
 	}
+	return false
+}
+
+// serveRequest answers a request. Answers have nothing but their order (RFC 4254, section 4), so it is called for one after the
+// other.
+func (c *client) serveRequest(ctx context.Context, r *request) {
+	var err error
+	switch r.kind {
+	case sshchan.Forward, sshchan.ForwardUnix:
+		c.servePlace(ctx, r)
+		return
+	case sshchan.Cancel, sshchan.CancelUnix:
+		err = c.withdraw(ctx, r)
+	case requestNoMoreSession:
+		c.noMoreSessions.Store(true)
+	default:
+		err = errors.ErrUnsupported // keepalives are happy with any answer
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.kind, "error", err)
+	}
+	r.reply(err == nil, nil)
 }
 
 // servePlace answers before anybody is connected to the client: it knows a port that was picked from the answer alone.
-func (c *client) servePlace(ctx context.Context, r *ssh.Request) {
+func (c *client) servePlace(ctx context.Context, r *request) {
 	c.node.placing.Lock()
 	defer c.node.placing.Unlock()
 	answer, err := c.place(ctx, r)
 	if err != nil {
-		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.Type, "error", err)
+		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.kind, "error", err)
 	}
-	_ = r.Reply(err == nil, answer)
+	r.reply(err == nil, answer)
 }
 
-func parseAsked(r *ssh.Request) (sshchan.Place, error) {
-	if r.Type == sshchan.ForwardUnix || r.Type == sshchan.CancelUnix {
-		return sshchan.ParseUnixRequest(r.Payload)
+func parseAsked(r *request) (sshchan.Place, error) {
+	if r.kind == sshchan.ForwardUnix || r.kind == sshchan.CancelUnix {
+		return sshchan.ParseUnixRequest(r.payload)
 	}
-	return sshchan.ParseTCPRequest(r.Payload)
+	return sshchan.ParseTCPRequest(r.payload)
 }
 
 // place has a listener opened. The answer is the port, if the client left it open.
-func (c *client) place(ctx context.Context, r *ssh.Request) ([]byte, error) {
+func (c *client) place(ctx context.Context, r *request) ([]byte, error) {
 	asked, err := parseAsked(r)
 	if err != nil {
 		return nil, err
@@ -121,7 +129,7 @@ func firstPort(l forward.Listen) uint16 {
 }
 
 // withdraw closes a listener that the client no longer wants.
-func (c *client) withdraw(ctx context.Context, r *ssh.Request) error {
+func (c *client) withdraw(ctx context.Context, r *request) error {
 	asked, err := parseAsked(r)
 	if err != nil {
 		return err

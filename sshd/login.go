@@ -1,14 +1,20 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/cpu"
 
 	"github.com/fairlead-net/fairlead/internal/sshchan"
+	"github.com/fairlead-net/fairlead/internal/sshwire"
 )
 
 // banner is how the server names itself (RFC 4253, section 4.2). It tells no version: that is for nobody to know.
@@ -43,6 +49,7 @@ type login struct {
 	log       *slog.Logger
 	authorize func() (*Keys, error)
 	from      netip.AddrPort
+	hostKeys  []ssh.Signer
 	failures  int
 	last      error // why the last key was not taken
 }
@@ -57,7 +64,7 @@ type identity struct {
 
 type identityKey struct{}
 
-func (l *login) config(hostKeys []ssh.Signer) *ssh.ServerConfig {
+func (l *login) config() *ssh.ServerConfig {
 	c := &ssh.ServerConfig{
 		Config:                  algorithms(),
 		PublicKeyAuthAlgorithms: publicKeyAlgorithms(),
@@ -66,7 +73,7 @@ func (l *login) config(hostKeys []ssh.Signer) *ssh.ServerConfig {
 		AuthLogCallback:         l.tried,
 		ServerVersion:           banner,
 	}
-	for _, key := range hostKeys {
+	for _, key := range l.hostKeys {
 		c.AddHostKey(key)
 	}
 	return c
@@ -99,18 +106,60 @@ func (l *login) tried(conn ssh.ConnMetadata, method string, err error) {
 	l.log.Debug("login refused", "user", conn.User(), "method", method, "error", err)
 }
 
-// handshake speaks SSH up to the login, which has to come before the deadline.
-func (l *login) handshake(wire *sshchan.Wire, hostKeys []ssh.Signer, deadline time.Time) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, identity, error) {
-	config := l.config(hostKeys)
-	conn := &helloConn{Wire: wire}
-	known, err := hello(conn, deadline)
-	if err != nil {
-		return nil, nil, nil, identity{}, err
+// handshake speaks SSH up to the login, which has to come before the deadline. A client that sshwire can serve is served by it.
+func (s *Server) handshake(ctx context.Context, l *login, conn net.Conn, deadline time.Time) (peer, identity, error) {
+	ciphers := algorithms().Ciphers
+	if socket, ok := conn.(*net.TCPConn); ok && !s.o.plain && fastGCM() {
+		p, err := s.wireHandshake(ctx, l, socket, deadline)
+		var other *sshwire.UnsupportedError
+		switch {
+		case err == nil:
+			return p, identityOf(p.Permissions()), nil
+		case !errors.As(err, &other) || other.Conn == nil:
+			return nil, identity{}, err
+		}
+		conn = other.Conn
+		_ = conn.SetDeadline(deadline) // fails on a closed connection, as everything after it will
+		if other.Agreed {
+			ciphers = slices.DeleteFunc(ciphers, func(name string) bool { return !strings.Contains(name, "-gcm@") })
+		}
 	}
-	config.Ciphers = offer(known, fastGCM())
-	sc, channels, requests, err := ssh.NewServerConn(conn, config)
+	config := l.config()
+	config.Ciphers = ciphers
+	wire := sshchan.NewWire(conn)
+	sc, channels, requests, err := ssh.NewServerConn(wire, config)
 	if err != nil {
-		return nil, nil, nil, identity{}, err
+		return nil, identity{}, err
 	}
-	return sc, channels, requests, sc.Permissions.ExtraData[identityKey{}].(identity), nil
+	wire.LoggedIn()
+	return &plainPeer{sc, wire, channels, requests}, identityOf(sc.Permissions), nil
+}
+
+// wireHandshake is the same for sshwire. With an *sshwire.UnsupportedError the connection can be given to x/crypto.
+func (s *Server) wireHandshake(ctx context.Context, l *login, conn *net.TCPConn, deadline time.Time) (*wirePeer, error) {
+	loop, leave, err := s.loops.join(ctx)
+	if err != nil && !errors.Is(err, sshwire.ErrUnsupported) { // out of descriptors
+		return nil, &sshwire.UnsupportedError{What: "anything without descriptors", Conn: conn}
+	}
+	if err != nil { // of other systems; the client's algorithms are of interest all the same
+		leave = func() {}
+	}
+	c, err := sshwire.Server(conn, &sshwire.ServerConfig{
+		HostKeys: l.hostKeys, PublicKeyCallback: l.publicKey, PublicKeyAlgorithms: publicKeyAlgorithms(), Tried: l.tried,
+		Loop: loop, MaxAuthTries: maxTries, ServerVersion: banner, Timeout: max(time.Until(deadline), 1),
+	})
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return &wirePeer{c, leave}, nil
+}
+
+func identityOf(p *ssh.Permissions) identity { return p.ExtraData[identityKey{}].(identity) }
+
+// fastGCM reports whether this machine has AES-GCM in hardware. Without, ChaCha20 is faster, which sshwire does not have. With it,
+// AES-GCM takes half the time, and which cipher is used is the client's choice: the first of its list that the server has, too
+// (RFC 4253, section 7.1), which is ChaCha20 with old OpenSSH. So whoever knows AES-GCM is offered nothing else.
+func fastGCM() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL || cpu.S390X.HasAESGCM
 }

@@ -61,45 +61,49 @@ func (n *clientNode) DialFor(ctx context.Context, client netip.AddrPort, network
 	if err != nil {
 		return nil, err
 	}
-	switch r, err := n.client.rights(); {
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w: %w", n.key, node.ErrRefused, err)
-	case !r.mayListen(p.asked):
-		return nil, fmt.Errorf("%s: %w: the key no longer permits to listen at %s", n.key, node.ErrRefused, p.asked)
-	}
-	kind, payload := sshchan.ForwardedUnix, ssh.Marshal(sshchan.ForwardedUnixChannel{Path: p.asked.Path})
-	if p.asked.Path == "" {
-		host, port := sshchan.OriginOf(client)
-		kind = sshchan.Forwarded
-		payload = ssh.Marshal(sshchan.TCPChannel{Host: p.asked.Host, Port: uint32(p.asked.Port), OriginHost: host, OriginPort: port})
+	kind, payload, err := n.message(p, client)
+	if err != nil {
+		return nil, err
 	}
 	if !n.client.hold() {
 		return nil, fmt.Errorf("%s: %w: its connection has as many channels as it may", n.key, node.ErrRefused)
 	}
-	channel, requests, err := sshchan.Open(ctx, n.client.conn, kind, payload, n.client.release)
+	f := n.client.newFlow(kind, p.bound.String())
+	e := ends{remote: net.TCPAddrFromAddrPort(n.client.from), gone: func() {
+		f.finish()
+		n.client.release()
+	}}
+	e.local = &net.UnixAddr{Name: p.asked.Path, Net: "unix"}
+	if p.asked.Path == "" {
+		e.local = net.TCPAddrFromAddrPort(client)
+	}
+	conn, err := n.client.peer.open(ctx, kind, payload, f, e)
 	switch {
 	case err == nil:
-		return n.wrap(channel, requests, kind, p, client), nil
+		f.begin(nil)
+		return conn, nil
 	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the client's answer
-		return nil, fmt.Errorf("%s did not answer: %w", n.key, err)
+		return nil, n.silent(err)
 	}
-	n.client.release()
 	return nil, n.failed(err)
 }
 
-// wrap makes a connection of a channel, which counts as open until the client has let go of it.
-func (n *clientNode) wrap(channel ssh.Channel, requests <-chan *ssh.Request, kind string, p *placed, client netip.AddrPort) net.Conn {
-	f := n.client.begin(kind, p.bound.String(), nil)
-	ends := sshchan.Ends{Remote: net.TCPAddrFromAddrPort(n.client.from), Wire: n.client.wire, Gone: func() {
-		n.client.finish(f)
-		n.client.release()
-	}}
-	ends.Local = &net.UnixAddr{Name: p.asked.Path, Net: "unix"}
-	if p.asked.Path == "" {
-		ends.Local = net.TCPAddrFromAddrPort(client)
+// message is what opens a channel for a listener, if the key still permits that.
+func (n *clientNode) message(p *placed, client netip.AddrPort) (kind string, payload []byte, err error) {
+	switch r, err := n.client.rights(); {
+	case err != nil:
+		return "", nil, fmt.Errorf("%s: %w: %w", n.key, node.ErrRefused, err)
+	case !r.mayListen(p.asked):
+		return "", nil, fmt.Errorf("%s: %w: the key no longer permits to listen at %s", n.key, node.ErrRefused, p.asked)
 	}
-	return sshchan.New(channel, requests, ends)
+	if p.asked.Path != "" {
+		return sshchan.ForwardedUnix, ssh.Marshal(sshchan.ForwardedUnixChannel{Path: p.asked.Path}), nil
+	}
+	host, port := sshchan.OriginOf(client)
+	return sshchan.Forwarded, ssh.Marshal(sshchan.TCPChannel{Host: p.asked.Host, Port: uint32(p.asked.Port), OriginHost: host, OriginPort: port}), nil
 }
+
+func (n *clientNode) silent(err error) error { return fmt.Errorf("%s did not answer: %w", n.key, err) }
 
 func (n *clientNode) failed(err error) error {
 	var refused *ssh.OpenChannelError

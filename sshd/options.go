@@ -42,9 +42,14 @@ type Options struct {
 	// Dial connects to what a client wants to reach: "tcp" with host:port, or "unix" with a path. With a policy that speaks of
 	// networks the host is an address, which was looked up here and found permitted.
 	Dial func(ctx context.Context, client netip.AddrPort, network, addr string) (net.Conn, error)
+	// Connect starts a connection to an address and returns the socket, which does not block: it is Dial for where the client
+	// has named the address, without waiting. nil: there is only Dial.
+	Connect func(to netip.AddrPort) (fd int, err error)
 	// Lookup finds the addresses of a name; nil asks the system.
 	Lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
 	Forwards Forwards
+
+	plain bool // every client is served by x/crypto
 }
 
 // Forwards takes what clients ask to have forwarded to them (-R).

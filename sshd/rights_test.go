@@ -84,6 +84,7 @@ func TestWhereChannelsLead(t *testing.T) {
 				}
 				return names[host], nil
 			}
+			o.Connect = nil
 			o.Dial = func(_ context.Context, _ netip.AddrPort, network, addr string) (net.Conn, error) {
 				dialled.Store(network + " " + addr)
 				a, b := net.Pipe()

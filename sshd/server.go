@@ -11,8 +11,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/fairlead-net/fairlead/internal/sshchan"
 )
 
 // A Server serves SSH clients. It is made with New.
@@ -20,6 +18,7 @@ type Server struct {
 	o      Options
 	limits *limits
 	claims *claims
+	loops  loops
 	quiet  throttle // of what strangers cause
 
 	mu      sync.Mutex
@@ -55,6 +54,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	running.Go(func() { s.watch(ctx) })
 	<-ctx.Done()
 	running.Wait()
+	s.loops.end()
 	cancel(nil)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -96,8 +96,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, running *sync.WaitG
 
 // serve is the life of one connection.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
-	wire := sshchan.NewWire(conn)
-	defer wire.Close()
+	defer conn.Close()
 	from := addrPortOf(conn.RemoteAddr())
 	log := s.o.Log.With("client", from.String())
 	src := sourceOf(from.Addr())
@@ -110,7 +109,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer func() { s.limits.leave(src, wasIn, failed, time.Now()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { wire.Close() })
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
 	deadline := time.Now().Add(s.o.LoginGrace)
@@ -118,8 +117,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	if delay > 0 && !sleep(ctx, delay) {
 		return
 	}
-	l := &login{log: log, authorize: s.o.Authorize, from: from}
-	sc, channels, requests, who, err := l.handshake(wire, s.o.HostKeys, deadline)
+	l := &login{log: log, authorize: s.o.Authorize, from: from, hostKeys: s.o.HostKeys}
+	p, who, err := s.handshake(ctx, l, conn, deadline)
 	if err != nil {
 		failed = l.failures > 0
 		if failed || !errors.Is(err, io.EOF) {
@@ -127,19 +126,18 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		}
 		return
 	}
-	defer sc.Close()
+	defer p.Close()
 	if wasIn = s.limits.login(src); !wasIn {
 		log.Warn("SSH client refused", "why", "as many are logged in as may be", "key", who.name)
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	wire.LoggedIn()
-	log = log.With("user", sc.User(), "key", who.name)
-	log.Info("SSH client logged in", "version", string(sc.ClientVersion()))
-	c := newClient(s, wire, sc, log, from, who)
+	log = log.With("user", p.User(), "key", who.name)
+	log.Info("SSH client logged in", "version", string(p.ClientVersion()))
+	c := newClient(s, p, log, from, who)
 	s.add(c)
 	defer s.remove(c)
-	err = c.run(ctx, channels, requests)
+	err = c.run(ctx)
 	log.Info("SSH client left", "why", err)
 }
 

@@ -104,6 +104,7 @@ func (s *sshDaemon) serve(ctx context.Context, c *config.SSHD) error {
 		Dial: func(ctx context.Context, _ netip.AddrPort, network, addr string) (net.Conn, error) {
 			return s.host.Dial(ctx, network, addr)
 		},
+		Connect:  s.connect(),
 		Forwards: s.guests,
 	})
 	if err != nil {
@@ -133,6 +134,15 @@ func (s *sshDaemon) serve(ctx context.Context, c *config.SSHD) error {
 		return err
 	}
 	return nil
+}
+
+// connect is the way to dial without waiting, nil where the host has none.
+func (s *sshDaemon) connect() func(to netip.AddrPort) (int, error) {
+	host, ok := s.host.(node.SocketNode)
+	if !ok {
+		return nil
+	}
+	return func(to netip.AddrPort) (int, error) { return host.Connect(to, node.ConnectOptions{}) }
 }
 
 func (s *sshDaemon) hostKeys(c *config.SSHD) ([]ssh.Signer, error) {

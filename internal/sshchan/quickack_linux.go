@@ -2,6 +2,7 @@ package sshchan
 
 import (
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,8 +12,8 @@ import (
 // that is delayed by 40 ms delays each opening and closing of a channel as long. The kernel forgets the wish, so it is told again
 // after each read.
 func acknowledger(c net.Conn) func() {
-	s, ok := c.(*net.TCPConn)
-	if !ok {
+	s, ok := c.(syscall.Conn)
+	if _, tcp := c.RemoteAddr().(*net.TCPAddr); !ok || !tcp {
 		return nil
 	}
 	raw, err := s.SyscallConn()

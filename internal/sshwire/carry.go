@@ -18,7 +18,6 @@ const (
 	share     = 8                  // packets of one channel in a turn
 	drainTime = int64(time.Second) // a reset is held back for bytes that are on their way to the application
 	drainStep = int64(2 * time.Millisecond)
-	lastTime  = int64(30 * time.Second) // to write what has come before the SSH connection ended
 )
 
 // A Limit holds a direction to a rate. It has the methods of relay/engine's.
@@ -58,6 +57,7 @@ type Carried struct {
 	fd, place int32
 	o         CarryOptions
 	moved     [2]atomic.Uint64
+	held      atomic.Int64 // of pending
 	killed    atomic.Bool
 	timer     timer
 	last      int64 // when a byte moved
@@ -88,6 +88,9 @@ const (
 
 // Moved is how many bytes have gone one way. It may be asked for from anywhere.
 func (ca *Carried) Moved(direction int) uint64 { return ca.moved[direction].Load() }
+
+// Held is how many bytes have come that the socket has not taken yet. It may be asked for from anywhere.
+func (ca *Carried) Held() int { return int(ca.held.Load()) }
 
 // Kill resets the socket and closes the channel, soon. It may be called from anywhere.
 func (ca *Carried) Kill() {

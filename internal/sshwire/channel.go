@@ -38,6 +38,8 @@ type Channel struct {
 	gotEOF        bool
 	sentClose     bool
 	gotClose      bool
+	gone          bool
+	whenGone      []func()
 }
 
 var _ net.Conn = (*Channel)(nil)
@@ -102,6 +104,7 @@ func (ch *Channel) release() {
 	}
 	c.channels[ch.local] = nil
 	c.freeIDs = append(c.freeIDs, ch.local)
+	ch.depart()
 }
 
 // dataOf takes a data packet apart. A channel of nil is that nobody wants it.
@@ -220,6 +223,7 @@ func (ch *Channel) dropWaiting() {
 // lost is called when the connection has ended.
 func (ch *Channel) lost(err error) {
 	ch.dropWaiting()
+	defer ch.depart()
 	if o := ch.opening; o != nil {
 		ch.opening = nil
 		o.failed(err)

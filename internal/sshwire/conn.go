@@ -18,10 +18,14 @@ type Options struct {
 	Channel func(*Incoming)
 	Request func(*Request)
 
+	// Ended is told in the loop that the connection has ended. Run returns later if sockets still take what has come for them.
+	Ended func(error)
+
 	Keepalive    time.Duration // silence after which the peer is asked whether it lives; 0: never
 	KeepaliveMax int           // how often it is asked before it is given up; 0 is 3
 	RekeyBytes   uint64        // either way, after which keys are exchanged again; 0 is 1 GiB
 	RekeyAfter   time.Duration // 0 is an hour
+	Linger       time.Duration // for a carried socket to take some of what has come before the connection ended; 0 is 30 s
 	MaxChannels  int           // that the peer may have opened at a time; 0 is 16384
 }
 
@@ -162,6 +166,9 @@ func (o Options) complete() Options {
 	if o.RekeyAfter == 0 {
 		o.RekeyAfter = time.Hour
 	}
+	if o.Linger == 0 {
+		o.Linger = 30 * time.Second
+	}
 	if o.MaxChannels == 0 {
 		o.MaxChannels = 1 << 14
 	}
@@ -238,12 +245,16 @@ func (c *Conn) fail(err error) {
 
 // die ends the connection.
 func (c *Conn) die(err error) {
+	ours := errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)
 	if c.ended {
+		if ours {
+			c.stopLingering()
+		}
 		return
 	}
 	c.ended = true
 	c.finish(err)
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+	if ours {
 		c.disconnect(reasonByApplication, "closed")
 	}
 	c.flush()
@@ -265,14 +276,25 @@ func (c *Conn) die(err error) {
 	}
 	c.channels = nil
 	for ca := range c.lingering {
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
-			ca.end(true)
-		} else if ca.until == 0 {
+		if ca.until == 0 {
 			ca.hurry()
 			ca.reschedule()
 		}
 	}
+	if ours {
+		c.stopLingering()
+	}
+	if c.o.Ended != nil {
+		c.o.Ended(err)
+	}
 	c.settled()
+}
+
+// stopLingering waits for no application any longer.
+func (c *Conn) stopLingering() {
+	for ca := range c.lingering {
+		ca.end(true)
+	}
 }
 
 // settled closes done once nothing lingers any more.

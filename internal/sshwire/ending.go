@@ -50,7 +50,7 @@ func (ca *Carried) gone(err error) {
 }
 
 // hurry gives the application a limit to take what has come, each time that it takes some: the connection has ended.
-func (ca *Carried) hurry() { ca.until = ca.conn.loop.now + lastTime }
+func (ca *Carried) hurry() { ca.until = ca.conn.loop.now + int64(ca.conn.o.Linger) }
 
 // settle closes a socket whose channel is gone. A reset waits until the application has what was sent to it, or it would lose that.
 func (ca *Carried) settle() {
@@ -86,6 +86,7 @@ func (ca *Carried) end(reset bool) {
 		sysClose(ca.fd)
 	}
 	ca.pending = backlog{}
+	ca.held.Store(0)
 	if ch != nil && ch.side == side(ca) {
 		ch.sendClose()
 	}

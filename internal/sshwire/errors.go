@@ -25,6 +25,7 @@ var (
 type UnsupportedError struct {
 	What   string // as "cipher"
 	Theirs []string
+	Agreed bool // the algorithms are common: it is this system that has no loop
 
 	// Conn is the connection of a server, as if nothing had been read from it or written to it: it is to be given to
 	// ssh.NewServerConn with the same ServerVersion. It is nil for a client, who has to connect again.

@@ -5,13 +5,18 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
 // awaitHello looks at the client's KEXINIT before anything but our version has been said. If there is nothing in common the
 // error says so, and everything can still be left to another implementation.
 func (h *handshake) awaitHello() error {
-	_ = h.conn.SetReadDeadline(time.Now().Add(helloWait))
+	soon := time.Now().Add(helloWait)
+	if !h.until.IsZero() && h.until.Before(soon) {
+		soon = h.until
+	}
+	_ = h.conn.SetReadDeadline(soon)
 	p, err := h.next()
 	_ = h.conn.SetReadDeadline(h.until)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (h.until.IsZero() || time.Now().Before(h.until)) {
@@ -27,6 +32,9 @@ func (h *handshake) awaitHello() error {
 		}
 		if _, err := h.agree(h.proposal(), theirs); err != nil {
 			return err
+		}
+		if err := supported(); err != nil {
+			return &UnsupportedError{What: "anything on this system", Agreed: true}
 		}
 	}
 	h.seen = nil // there is no way back any more
@@ -50,6 +58,14 @@ func (c *replayed) Read(p []byte) (int, error) {
 		return c.read.Read(p)
 	}
 	return c.Conn.Read(p)
+}
+
+// SyscallConn is that of the connection below.
+func (c *replayed) SyscallConn() (syscall.RawConn, error) {
+	if raw, ok := c.Conn.(syscall.Conn); ok {
+		return raw.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // errOtherVersion is that the version is another one than the client has seen, so that the exchange would fail later.

@@ -92,9 +92,6 @@ func Server(conn Socket, config *ServerConfig) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := supported(); err != nil {
-		return nil, &UnsupportedError{What: "operating system", Conn: conn}
-	}
 	if config.PublicKeyCallback == nil || len(config.HostKeys) == 0 {
 		return nil, errors.New("an SSH server needs a PublicKeyCallback and host keys")
 	}

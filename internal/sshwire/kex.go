@@ -50,7 +50,7 @@ func (t *transport) proposal() *kexInit {
 		kex:          slices.Clone(t.wanted.KeyExchanges),
 		hostKeys:     t.hostKeys,
 		ciphers:      [2][]string{t.wanted.Ciphers, t.wanted.Ciphers},
-		macs:         [2][]string{macs, macs},
+		macs:         [2][]string{t.macs(), t.macs()},
 		compressions: [2][]string{{"none"}, {"none"}},
 	}
 	if t.session == nil {

@@ -41,7 +41,14 @@ func known(asked []string, have ...string) []string {
 }
 
 // macs are named although AES-GCM needs none, because some peers end the exchange when there is none in common.
-var macs = []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"}
+// A server names the good ones alone.
+func (t *transport) macs() []string {
+	good := []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"}
+	if t.client {
+		return append(good, "hmac-sha2-256", "hmac-sha2-512")
+	}
+	return good
+}
 
 // kexInit is the message by which each end says what it has (RFC 4253, section 7.1).
 type kexInit struct {

@@ -182,6 +182,7 @@ func (ca *Carried) take(parts [][]byte, size int) {
 	for _, p := range parts {
 		ca.pending.add(p)
 	}
+	ca.held.Store(int64(ca.pending.len()))
 	if ca.o.Limits[ToSocket] != nil {
 		ca.drain()
 	}
@@ -223,6 +224,7 @@ func (ca *Carried) died() {
 	ch := ca.ch
 	lost := ca.pending.len()
 	ca.pending = backlog{}
+	ca.held.Store(0)
 	ch.consumed(lost)
 	if ca.state != open || ch.sentEOF {
 		ca.end(true)
@@ -234,6 +236,7 @@ func (ca *Carried) died() {
 
 // drain writes what is pending.
 func (ca *Carried) drain() {
+	ca.held.Store(int64(ca.pending.len()))
 	limit := ca.o.Limits[ToSocket]
 	for ca.pending.len() > 0 && !ca.deaf {
 		p := ca.pending.bytes()
@@ -254,6 +257,7 @@ func (ca *Carried) drain() {
 			return
 		}
 		ca.pending.skip(n)
+		ca.held.Store(int64(ca.pending.len()))
 		ca.wrote(n)
 		if limit != nil && !ca.pay(ToSocket, n) {
 			return
