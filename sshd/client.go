@@ -96,7 +96,9 @@ func (c *client) serveOpening(ctx context.Context, in incoming) {
 		return
 	}
 	if !c.hold() {
-		c.quiet.log(c.log, slog.LevelWarn, "channel refused", "why", "the connection has as many as it may")
+		if leftOut, ok := c.quiet.may(); ok {
+			c.log.Warn("channel refused", "why", "the connection has as many as it may", leftOut)
+		}
 		in.reject(ssh.ResourceShortage, "too many channels in this connection")
 		return
 	}

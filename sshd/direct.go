@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -98,7 +97,9 @@ func (c *client) serveDirect(ctx context.Context, in incoming, to sshchan.Place,
 }
 
 func (c *client) noteRefusal(to sshchan.Place, err error) {
-	c.quiet.log(c.log, slog.LevelInfo, "channel refused", "to", to.String(), "error", err)
+	if leftOut, ok := c.quiet.may(); ok {
+		c.log.Info("channel refused", "to", to.String(), "error", err, leftOut)
+	}
 }
 
 // plainText is an error for the client's eyes: what happened, not to whom.

@@ -225,10 +225,9 @@ func (f *fakeForwards) Put(_ context.Context, key string, listen forward.Listen,
 		old.node, old.replaced = n, true
 		return name, old.listen, nil
 	}
-	network, addr := "tcp", net.JoinHostPort("", "0")
-	if listen.IsUnix() {
-		network, addr = "unix", listen.Path
-	} else {
+	network, addr := "unix", listen.Path
+	if !listen.IsUnix() {
+		network = "tcp"
 		host := ""
 		if listen.Addr.IsValid() {
 			host = listen.Addr.String()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -52,7 +51,9 @@ func (c *client) serveRequest(ctx context.Context, r *request) {
 		err = errors.ErrUnsupported // keepalives are happy with any answer
 	}
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.kind, "error", err)
+		if leftOut, ok := c.quiet.may(); ok {
+			c.log.Warn("request refused", "request", r.kind, "error", err, leftOut)
+		}
 	}
 	r.reply(err == nil, nil)
 }
@@ -63,7 +64,9 @@ func (c *client) servePlace(ctx context.Context, r *request) {
 	defer c.node.placing.Unlock()
 	answer, err := c.place(ctx, r)
 	if err != nil {
-		c.quiet.log(c.log, slog.LevelWarn, "request refused", "request", r.kind, "error", err)
+		if leftOut, ok := c.quiet.may(); ok {
+			c.log.Warn("request refused", "request", r.kind, "error", err, leftOut)
+		}
 	}
 	r.reply(err == nil, answer)
 }

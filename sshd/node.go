@@ -82,7 +82,7 @@ func (n *clientNode) DialFor(ctx context.Context, client netip.AddrPort, network
 	case err == nil:
 		f.begin(nil)
 		return conn, nil
-	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the client's answer
+	case ctx.Err() != nil && err == ctx.Err():
 		return nil, n.silent(err)
 	}
 	return nil, n.failed(err)

@@ -52,7 +52,7 @@ func (p *plainPeer) open(ctx context.Context, kind string, payload []byte, _ *fl
 	switch {
 	case err == nil:
 		return sshchan.New(opened, requests, sshchan.Ends{Local: e.local, Remote: e.remote, Wire: p.wire, Gone: e.gone}), nil
-	case ctx.Err() != nil && err == ctx.Err(): //nolint:errorlint // it is that, or the client's answer
+	case ctx.Err() != nil && err == ctx.Err():
 		return nil, err
 	}
 	e.gone()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -102,7 +101,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	src := sourceOf(from.Addr())
 	delay, refusal := s.limits.enter(src, time.Now())
 	if refusal != "" {
-		s.quiet.log(log, slog.LevelWarn, "SSH client refused", "why", refusal)
+		if leftOut, ok := s.quiet.may(); ok {
+			log.Warn("SSH client refused", "why", refusal, leftOut)
+		}
 		return
 	}
 	wasIn, failed := false, false
@@ -122,7 +123,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	if err != nil {
 		failed = l.failures > 0
 		if failed || !errors.Is(err, io.EOF) {
-			s.quiet.log(log, slog.LevelInfo, "SSH client did not log in", "error", cmp.Or(l.last, err))
+			if leftOut, ok := s.quiet.may(); ok {
+				log.Info("SSH client did not log in", "error", cmp.Or(l.last, err), leftOut)
+			}
 		}
 		return
 	}

@@ -1,7 +1,6 @@
 package sshd
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,17 +14,18 @@ type throttle struct {
 	skipped int
 }
 
-func (t *throttle) log(log *slog.Logger, level slog.Level, text string, args ...any) {
+// may reports whether a line may be logged now, and which attributes say what was left out.
+func (t *throttle) may() (leftOut slog.Attr, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	if now.Before(t.next) {
 		t.skipped++
-		return
+		return slog.Attr{}, false
 	}
 	if t.skipped > 0 {
-		args = append(args, "left_out", t.skipped)
+		leftOut = slog.Int("left_out", t.skipped)
 	}
 	t.next, t.skipped = now.Add(time.Second), 0
-	log.Log(context.Background(), level, text, args...)
+	return leftOut, true
 }

@@ -187,7 +187,7 @@ func (c *wireConn) explain(err error) error {
 	case err == nil || c.closed.Load() || errors.As(err, &timeout) && timeout.Timeout():
 		return err
 	case c.peer.Err() != nil:
-		return fmt.Errorf("%w: %v", sshchan.ErrLost, err) // not %w: it may be an ErrClosed, which is not this connection's
+		return fmt.Errorf("%w: %s", sshchan.ErrLost, err.Error()) // not %w: it may be an ErrClosed, which is not this connection's
 	}
 	return err
 }

@@ -82,7 +82,7 @@ func (s *sshDaemon) run(ctx context.Context) {
 		}
 		stop()
 		if ended != nil {
-			_ = <-ended // why it ended does not matter any more
+			<-ended //nolint:errcheck // why it ended does not matter any more
 		}
 	}
 }

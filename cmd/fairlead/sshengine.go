@@ -56,7 +56,7 @@ func (f *sshForwarding) stop() {
 	}
 	_ = f.engine.table.Down(context.Background())
 	f.end()
-	_ = <-f.ended
+	<-f.ended //nolint:errcheck // what went wrong was said
 }
 
 // put brings up one forwarding.

@@ -92,7 +92,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // only ended one direction is still there; one that is not may have gone with its connection, which is known in a moment.
 func (c *Conn) explain(err error) error {
 	if err != io.EOF {
-		return fmt.Errorf("%w: %v", ErrLost, err) // not %w: it may be an ErrClosed, which is not this Conn's
+		return fmt.Errorf("%w: %s", ErrLost, err.Error()) // not %w: it may be an ErrClosed, which is not this Conn's
 	}
 	wire := c.ends.Wire
 	if wire == nil {

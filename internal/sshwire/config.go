@@ -63,11 +63,22 @@ type Login struct {
 	local, remote net.Addr
 }
 
-func (l *Login) User() string          { return l.user }
-func (l *Login) SessionID() []byte     { return l.session }
+// User is the name that was logged in with.
+func (l *Login) User() string { return l.user }
+
+// SessionID is the hash of the first key exchange (RFC 4253, section 7.2).
+func (l *Login) SessionID() []byte { return l.session }
+
+// ClientVersion is how the client named itself.
 func (l *Login) ClientVersion() []byte { return l.versions[0] }
+
+// ServerVersion is how the server named itself.
 func (l *Login) ServerVersion() []byte { return l.versions[1] }
-func (l *Login) LocalAddr() net.Addr   { return l.local }
-func (l *Login) RemoteAddr() net.Addr  { return l.remote }
+
+// LocalAddr is our end of the connection.
+func (l *Login) LocalAddr() net.Addr { return l.local }
+
+// RemoteAddr is the other one.
+func (l *Login) RemoteAddr() net.Addr { return l.remote }
 
 var _ ssh.ConnMetadata = (*Login)(nil)

@@ -39,6 +39,7 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("no %s is common; the peer has %s", e.What, printable(strings.Join(e.Theirs, ", ")))
 }
 
+// Is is for errors.Is.
 func (e *UnsupportedError) Is(target error) bool { return target == ErrUnsupported }
 
 // An AuthError is that a server did not let the client in. It is ErrUnsupported if the server would take something else
@@ -63,6 +64,7 @@ func (e *AuthError) Error() string {
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
+// Is is for errors.Is.
 func (e *AuthError) Is(target error) bool {
 	other := func(method string) bool { return method != methodPublicKey }
 	return target == ErrUnsupported && (e.Partial || slices.ContainsFunc(e.Allowed, other))

@@ -30,7 +30,7 @@ func algorithmsOf(keyType string) []string {
 		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 	case ssh.CertAlgoRSAv01:
 		return []string{ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01}
-	case ssh.InsecureKeyAlgoDSA:
+	case ssh.InsecureKeyAlgoDSA: //nolint:staticcheck // to refuse it
 		return nil
 	}
 	return []string{keyType}
@@ -103,7 +103,7 @@ func verifiable(asked []string) []string {
 	}
 	return slices.DeleteFunc(slices.Clone(asked), func(name string) bool {
 		switch name {
-		case ssh.KeyAlgoRSA, ssh.CertAlgoRSAv01, ssh.InsecureKeyAlgoDSA, ssh.InsecureCertAlgoDSAv01:
+		case ssh.KeyAlgoRSA, ssh.CertAlgoRSAv01, ssh.InsecureKeyAlgoDSA, ssh.InsecureCertAlgoDSAv01: //nolint:staticcheck // to refuse them
 			return true
 		}
 		return false

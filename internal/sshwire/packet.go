@@ -121,15 +121,3 @@ func (d *direction) open(b []byte) (payload []byte, size int, err error) {
 	d.step(size)
 	return body[1 : len(body)-pad], size, nil
 }
-
-// wanted is how long the packet is that begins b, 0 if that is not known yet.
-func (d *direction) wanted(b []byte) int {
-	if len(b) < 4 {
-		return 0
-	}
-	n := 4 + int(binary.BigEndian.Uint32(b))
-	if d.aead != nil {
-		n += tagSize
-	}
-	return n
-}

@@ -134,15 +134,6 @@ func sysUnsent(fd int32) int {
 	return int(v)
 }
 
-// sysUnread is how many bytes there are to be read.
-func sysUnread(fd int32) int {
-	var v int32
-	if _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&v))); errno != 0 {
-		return 0
-	}
-	return int(v)
-}
-
 // sysRoundTrip is how long a packet takes to the peer and back, as the kernel has seen it.
 func sysRoundTrip(fd int32) time.Duration {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -197,8 +188,6 @@ func sysWatch(epoll, fd int32, slot, generation int32) error {
 	ev := unix.EpollEvent{Events: evAll, Fd: slot, Pad: generation}
 	return unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, int(fd), &ev)
 }
-
-func sysUnwatch(epoll, fd int32) { _ = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_DEL, int(fd), nil) }
 
 // sysPoll looks for events and does not wait.
 func sysPoll(epoll int32, events []event) int {
