@@ -93,13 +93,16 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 
 // leader is the node that dials for f, if it can lead clients of f by itself.
 func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
-	if len(f.To) != 1 || f.To[0].IsLocal() || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || len(f.Wake.MACs) > 0 ||
+	if len(f.To) != 1 || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || len(f.Wake.MACs) > 0 ||
 		f.Source == forward.SourceKeep || f.Check.Kind != forward.CheckNone || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
 		return nil
 	}
 	n, err := r.nodes(f.DialsFrom())
 	if err != nil {
 		return nil
+	}
+	if _, remote := n.(node.Remote); remote && f.To[0].IsLocal() {
+		return nil // it has two loopback addresses to try; a client of the SSH server knows its own listeners by their ports
 	}
 	leader, _ := n.(node.Leader)
 	return leader

@@ -97,7 +97,7 @@ func (c *client) serveOpening(ctx context.Context, in incoming) {
 	}
 	if !c.hold() {
 		if leftOut, ok := c.quiet.may(); ok {
-			c.log.Warn("channel refused", "why", "the connection has as many as it may", leftOut)
+			c.log.Warn("channel refused", "why", "the connection has as many as it may", keyLeftOut, leftOut)
 		}
 		in.reject(ssh.ResourceShortage, "too many channels in this connection")
 		return

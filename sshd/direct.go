@@ -98,7 +98,7 @@ func (c *client) serveDirect(ctx context.Context, in incoming, to sshchan.Place,
 
 func (c *client) noteRefusal(to sshchan.Place, err error) {
 	if leftOut, ok := c.quiet.may(); ok {
-		c.log.Info("channel refused", "to", to.String(), "error", err, leftOut)
+		c.log.Info("channel refused", "to", to.String(), "error", err, keyLeftOut, leftOut)
 	}
 }
 

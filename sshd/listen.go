@@ -52,7 +52,7 @@ func (c *client) serveRequest(ctx context.Context, r *request) {
 	}
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		if leftOut, ok := c.quiet.may(); ok {
-			c.log.Warn("request refused", "request", r.kind, "error", err, leftOut)
+			c.log.Warn("request refused", "request", r.kind, "error", err, keyLeftOut, leftOut)
 		}
 	}
 	r.reply(err == nil, nil)
@@ -65,7 +65,7 @@ func (c *client) servePlace(ctx context.Context, r *request) {
 	answer, err := c.place(ctx, r)
 	if err != nil {
 		if leftOut, ok := c.quiet.may(); ok {
-			c.log.Warn("request refused", "request", r.kind, "error", err, leftOut)
+			c.log.Warn("request refused", "request", r.kind, "error", err, keyLeftOut, leftOut)
 		}
 	}
 	r.reply(err == nil, answer)
@@ -160,14 +160,19 @@ func (c *client) giveBack(ctx context.Context) {
 	}
 }
 
+// ordinaryPorts begin here. Those below are for services of this host: a key has to name the one that it may have, as with
+// OpenSSH nobody but root gets them.
+const ordinaryPorts = 1024
+
 // mayListen is what the key says. Hosts are compared as the client wrote them; "localhost" is what clients say when they were
 // told none (sshd(8), permitlisten).
 func (r *Rights) mayListen(a sshchan.Place) bool {
+	low := a.Path == "" && 0 < a.Port && a.Port < ordinaryPorts
 	if !r.forwarding || r.listen == nil {
-		return r.forwarding
+		return r.forwarding && !low
 	}
 	return a.Path == "" && slices.ContainsFunc(r.listen, func(p place) bool {
-		return (p.port == 0 || p.port == a.Port) && matchPattern(strings.ToLower(a.Host), p.host)
+		return (p.port == 0 && !low || p.port == a.Port) && matchPattern(strings.ToLower(a.Host), p.host)
 	})
 }
 

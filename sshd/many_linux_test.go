@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -43,7 +45,7 @@ func TestManyAtOnce(t *testing.T) {
 			o.Ended = func(b node.Borne) { before(b); open.Add(-1) }
 			if _, ok := n.(node.Leader).Lead(fd, netip.AddrPort{}, "tcp", addr, o); !ok {
 				t.Error("not led")
-				resetSocket(fd)
+				_ = unix.Close(fd)
 			}
 		}
 	}()

@@ -102,7 +102,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	delay, refusal := s.limits.enter(src, time.Now())
 	if refusal != "" {
 		if leftOut, ok := s.quiet.may(); ok {
-			log.Warn("SSH client refused", "why", refusal, leftOut)
+			log.Warn("SSH client refused", "why", refusal, keyLeftOut, leftOut)
 		}
 		return
 	}
@@ -124,7 +124,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		failed = l.failures > 0
 		if failed || !errors.Is(err, io.EOF) {
 			if leftOut, ok := s.quiet.may(); ok {
-				log.Info("SSH client did not log in", "error", cmp.Or(l.last, err), leftOut)
+				log.Info("SSH client did not log in", "error", cmp.Or(l.last, err), keyLeftOut, leftOut)
 			}
 		}
 		return

@@ -9,5 +9,3 @@ import "net"
 func detach(net.Conn) (fd int, ok bool) { return -1, false }
 
 func keepAlive(int) {}
-
-func resetSocket(int) {}

@@ -1,10 +1,12 @@
 package sshd
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 )
+
+// keyLeftOut is the key of a log attribute.
+const keyLeftOut = "left_out"
 
 // A throttle keeps what strangers and clients can cause at will from filling the log: one line a second, which says how many
 // were left out.
@@ -14,18 +16,16 @@ type throttle struct {
 	skipped int
 }
 
-// may reports whether a line may be logged now, and which attributes say what was left out.
-func (t *throttle) may() (leftOut slog.Attr, ok bool) {
+// may reports whether a line may be logged now, and how many were left out before it.
+func (t *throttle) may() (leftOut int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	if now.Before(t.next) {
 		t.skipped++
-		return slog.Attr{}, false
+		return 0, false
 	}
-	if t.skipped > 0 {
-		leftOut = slog.Int("left_out", t.skipped)
-	}
+	leftOut = t.skipped
 	t.next, t.skipped = now.Add(time.Second), 0
 	return leftOut, true
 }

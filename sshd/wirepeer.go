@@ -3,10 +3,8 @@ package sshd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -85,19 +83,11 @@ func (p *wirePeer) open(ctx context.Context, kind string, payload []byte, f *flo
 	ch, err := p.OpenChannel(ctx, kind, payload, nil)
 	if err != nil {
 		e.gone()
-		return nil, plainRefusal(err)
+		return nil, sshchan.Refusal(err)
 	}
-	ch.WhenGone(e.gone)
-	return &wireConn{Channel: ch, peer: p, flow: f, ends: e}, nil
-}
-
-// plainRefusal has what the client said as x/crypto does.
-func plainRefusal(err error) error {
-	var refused *sshwire.OpenError
-	if errors.As(err, &refused) {
-		return &ssh.OpenChannelError{Reason: ssh.RejectionReason(refused.Reason), Message: refused.Text}
-	}
-	return err
+	return sshchan.NewFast(p.Conn, ch, sshchan.FastEnds{
+		Local: e.local, Remote: e.remote, Gone: e.gone, Carried: func(ca *sshwire.Carried) { f.begin(ca) },
+	}), nil
 }
 
 type wireIncoming struct{ *sshwire.Incoming }
@@ -150,44 +140,4 @@ func (ch wireChannel) complain(text string) { _, _ = ch.WriteStderr([]byte(text)
 
 func (ch wireChannel) tell(name string, payload []byte) {
 	_, _ = ch.SendRequest(context.Background(), name, false, payload) // does not wait
-}
-
-// A wireConn is a channel that was opened to the client.
-type wireConn struct {
-	*sshwire.Channel
-	peer   *wirePeer
-	flow   *flow
-	ends   ends
-	closed atomic.Bool
-}
-
-func (c *wireConn) LocalAddr() net.Addr { return c.ends.local }
-
-func (c *wireConn) RemoteAddr() net.Addr { return c.ends.remote }
-
-func (c *wireConn) Read(p []byte) (int, error) {
-	n, err := c.Channel.Read(p)
-	return n, c.explain(err)
-}
-
-func (c *wireConn) Write(p []byte) (int, error) {
-	n, err := c.Channel.Write(p)
-	return n, c.explain(err)
-}
-
-func (c *wireConn) Close() error {
-	c.closed.Store(true)
-	return c.Channel.Close()
-}
-
-// explain tells the end of the connection from that of the channel, as sshchan does.
-func (c *wireConn) explain(err error) error {
-	var timeout net.Error
-	switch {
-	case err == nil || c.closed.Load() || errors.As(err, &timeout) && timeout.Timeout():
-		return err
-	case c.peer.Err() != nil:
-		return fmt.Errorf("%w: %s", sshchan.ErrLost, err.Error()) // not %w: it may be an ErrClosed, which is not this connection's
-	}
-	return err
 }

@@ -82,11 +82,9 @@ func (ca *Carried) readPackets() (want, got int, again bool) {
 		packets = share
 	}
 	most := int(min(ch.room, int64(packets*size)))
-	limit := ca.o.Limits[FromSocket]
-	if limit != nil {
-		if slice := limit.Slice(); slice > 0 {
-			most = min(most, slice)
-		}
+	slice := ca.slice(FromSocket)
+	if slice > 0 {
+		most = min(most, slice)
 	}
 	step := headSize + size + c.out.padding(headSize-packetHead+size) + tagSize
 	out := c.space((most + size - 1) / size * step)
@@ -133,7 +131,7 @@ func (ca *Carried) readPackets() (want, got int, again bool) {
 	ca.moved[FromSocket].Add(uint64(got))
 	ca.last = l.now
 	ca.bulk = got >= size
-	if limit != nil {
+	if slice > 0 {
 		ca.pay(FromSocket, got)
 	}
 	return want, got, got == share*size
@@ -163,7 +161,8 @@ func (ca *Carried) take(parts [][]byte, size int) {
 		ca.ch.consumed(size)
 		return
 	}
-	if ca.pending.len() == 0 && ca.o.Limits[ToSocket] == nil {
+	limited := ca.slice(ToSocket) > 0
+	if ca.pending.len() == 0 && !limited {
 		n := ca.write(parts)
 		if n == size {
 			return
@@ -183,7 +182,7 @@ func (ca *Carried) take(parts [][]byte, size int) {
 		ca.pending.add(p)
 	}
 	ca.held.Store(int64(ca.pending.len()))
-	if ca.o.Limits[ToSocket] != nil {
+	if limited {
 		ca.drain()
 	}
 }
@@ -237,16 +236,14 @@ func (ca *Carried) died() {
 // drain writes what is pending.
 func (ca *Carried) drain() {
 	ca.held.Store(int64(ca.pending.len()))
-	limit := ca.o.Limits[ToSocket]
+	slice := ca.slice(ToSocket)
 	for ca.pending.len() > 0 && !ca.deaf {
 		p := ca.pending.bytes()
-		if limit != nil && ca.state == open {
+		if slice > 0 && ca.state == open {
 			if ca.resume[ToSocket] > ca.conn.loop.now {
 				return
 			}
-			if slice := limit.Slice(); slice > 0 {
-				p = p[:min(slice, len(p))]
-			}
+			p = p[:min(slice, len(p))]
 		}
 		n, errno := sysWrite(ca.fd, p)
 		switch {
@@ -259,7 +256,7 @@ func (ca *Carried) drain() {
 		ca.pending.skip(n)
 		ca.held.Store(int64(ca.pending.len()))
 		ca.wrote(n)
-		if limit != nil && !ca.pay(ToSocket, n) {
+		if slice > 0 && !ca.pay(ToSocket, n) {
 			return
 		}
 	}
@@ -282,6 +279,14 @@ func (ca *Carried) shutdown() {
 		ca.shut = true
 		sysShutdownWrite(ca.fd)
 	}
+}
+
+// slice is how many bytes may go one way in a turn; 0 is no limit, now at least: a Limit may get a rate and lose it.
+func (ca *Carried) slice(direction int) int {
+	if l := ca.o.Limits[direction]; l != nil {
+		return l.Slice()
+	}
+	return 0
 }
 
 // pay pays for bytes that have passed, and reports whether the direction may go on at once.

@@ -3,6 +3,7 @@ package sshnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -148,7 +149,7 @@ func (w *fastWire) arriving(in *sshwire.Incoming) arriving {
 			if err != nil {
 				return nil, err
 			}
-			return sshchan.NewFast(w.conn, ch, sshchan.Ends{Local: local, Remote: remote, Gone: gone}), nil
+			return sshchan.NewFast(w.conn, ch, sshchan.FastEnds{Local: local, Remote: remote, Gone: gone}), nil
 		},
 		reject: func(reason ssh.RejectionReason, text string) { in.Reject(uint32(reason), text) },
 	}
@@ -165,18 +166,9 @@ func (w *fastWire) open(ctx context.Context, o opening, gone func()) (net.Conn, 
 			gone()
 			return nil, ctx.Err()
 		}
-		return nil, openError(err)
+		return nil, sshchan.Refusal(err)
 	}
-	return sshchan.NewFast(w.conn, ch, sshchan.Ends{Local: localAddr(o.remote), Remote: o.remote, Gone: gone}), nil
-}
-
-// openError is what the server says against a channel, in the library's words.
-func openError(err error) error {
-	var refused *sshwire.OpenError
-	if errors.As(err, &refused) {
-		return &ssh.OpenChannelError{Reason: ssh.RejectionReason(refused.Reason), Message: refused.Text}
-	}
-	return err
+	return sshchan.NewFast(w.conn, ch, sshchan.FastEnds{Local: localAddr(o.remote), Remote: o.remote, Gone: gone}), nil
 }
 
 func (w *fastWire) server() string { return string(w.conn.Login().ServerVersion()) }
@@ -210,6 +202,11 @@ func (n *Node) Lead(fd int, client netip.AddrPort, network, addr string, o node.
 		l.release()
 		return nil, false
 	}
-	explain := func(err error) error { return channelError(open.what, openError(err)) }
-	return sshchan.Lead(w.conn, open.kind, open.payload, fd, o, explain, l.release), true
+	explain := func(err error) error {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%s: %w", open.what, err)
+		}
+		return channelError(open.what, err)
+	}
+	return sshchan.Lead(w.conn, open.kind, open.payload, fd, o, explain, sshchan.FastEnds{Gone: l.release}), true
 }
