@@ -31,13 +31,14 @@ var mayImport = map[string][]string{
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake",
 		"internal/sshchan",
 	},
-	"internal/netlab":  {},
-	"internal/sshchan": {"node", "internal/sshwire"},
-	"internal/sshwire": {},
+	"internal/netlab":   {},
+	"internal/sshchan":  {"node", "internal/sshwire"},
+	"internal/sshwire":  {},
+	"internal/testport": {},
 }
 
 // onlyForTests are rooms that bench and e2e may import as a whole and every other room in its tests only.
-var onlyForTests = []string{"internal/netlab", "node/nodetest", "relay/head/headtest"}
+var onlyForTests = []string{"internal/netlab", "internal/testport", "node/nodetest", "relay/head/headtest"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	seen := map[string]bool{}

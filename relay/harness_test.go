@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/host"
 )
@@ -134,21 +135,11 @@ func apply(t *testing.T, r *Relay, want ...*forward.Forward) {
 // freePort finds a port that is free for both protocols on every address.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", ":"+strconv.Itoa(port))
-		l.Close()
-		if err == nil {
-			u.Close()
-			return strconv.Itoa(port)
-		}
+	port, err := testport.Free()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return port
 }
 
 // serve accepts on network and addr and hands every connection to handle, which need not close it.

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/node/host"
 )
@@ -413,12 +414,10 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func(), output *logBuffer) {
 // freePort is a port of 127.0.0.1 that nobody had a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testport.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
 }
 

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fairlead-net/fairlead/internal/testport"
 )
 
 func TestMain(m *testing.M) {
@@ -68,10 +70,7 @@ func TestScripts(t *testing.T) {
 // freeport VAR...: ports of 127.0.0.1 that nobody listens on. All stay taken until each is found, so that they differ.
 func scriptFreePort(ts *testscript.TestScript, _ bool, names []string) {
 	for _, name := range names {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer ln.Close()
-		_, port, err := net.SplitHostPort(ln.Addr().String())
+		port, err := testport.Free()
 		ts.Check(err)
 		ts.Setenv(name, port)
 	}

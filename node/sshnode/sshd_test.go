@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/node"
 )
 
@@ -70,12 +71,11 @@ func startSSHD(t testing.TB, lines ...string) *openSSH {
 		t.Skip("sshd needs root to log root in")
 	}
 	_ = os.MkdirAll("/run/sshd", 0o755)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testport.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &openSSH{t: t, dir: t.TempDir(), addr: l.Addr().String(), lines: lines}
-	_ = l.Close()
+	s := &openSSH{t: t, dir: t.TempDir(), addr: "127.0.0.1:" + port, lines: lines}
 	// sshd refuses keys in directories that others can write to; those of tests are deep enough in /tmp.
 	for _, name := range []string{"host_ed25519", "id_ed25519"} {
 		s.write(name+".pub", string(ssh.MarshalAuthorizedKey(writeKey(t, s.path(name)))))
