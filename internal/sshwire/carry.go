@@ -18,6 +18,8 @@ const (
 	share     = 8                  // packets of one channel in a turn
 	drainTime = int64(time.Second) // a reset is held back for bytes that are on their way to the application
 	drainStep = int64(2 * time.Millisecond)
+	// takeOverStep is how often is looked whether what a goroutine has written is gone, before a socket takes the channel over.
+	takeOverStep = time.Millisecond
 )
 
 // A Limit holds a direction to a rate. It has the methods of relay/engine's.
@@ -59,6 +61,7 @@ type Carried struct {
 	moved     [2]atomic.Uint64
 	held      atomic.Int64 // of pending
 	killed    atomic.Bool
+	owed      int // of pending, in the connection's budget after the channel is gone
 	timer     timer
 	last      int64 // when a byte moved
 	until     int64 // while connecting or draining: when to stop waiting
@@ -262,6 +265,11 @@ func (ca *Carried) fail(err error) {
 func (ca *Carried) takeOver() {
 	ch := ca.ch
 	s, ok := ch.side.(*stream)
+	if ca.killed.Load() {
+		ca.end(true)
+		ch.sendClose()
+		return
+	}
 	if !ok || ch.conn.ended || ch.sentClose && !ch.gotClose {
 		ca.end(true)
 		return
@@ -278,9 +286,15 @@ func (ca *Carried) takeOver() {
 		s.credit = credit
 		s.mu.Unlock()
 		s.fill()
-		if ch.conn.ended || !ca.conn.loop.post(ca.takeOver) {
+		if ch.conn.ended {
 			ca.end(true)
+			return
 		}
+		time.AfterFunc(takeOverStep, func() {
+			if !ca.conn.loop.post(ca.takeOver) {
+				ca.late()
+			}
+		})
 		return
 	}
 	ch.side = ca

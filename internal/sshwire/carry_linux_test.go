@@ -333,6 +333,16 @@ func TestSoak(t *testing.T) {
 	if moved := <-keys; moved > 6<<20 {
 		t.Errorf("%d bytes with the same keys", moved)
 	}
+	// What channels were granted comes back, once: else the budget would mean nothing after a while.
+	granted := -1
+	for end := time.Now().Add(patience); granted != 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		sums := make(chan int)
+		c.loop.post(func() { sums <- c.granted })
+		granted = <-sums
+	}
+	if granted != 0 {
+		t.Errorf("%d bytes of windows are granted, and there is no channel", granted)
+	}
 }
 
 // TestWindowGrows has a far peer and a near one send as fast as they may.

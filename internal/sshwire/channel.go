@@ -90,17 +90,17 @@ func (c *Conn) channel(id uint32) *Channel {
 	return c.channels[id]
 }
 
-// release frees the number of a channel.
+// release frees the number of a channel, once.
 func (ch *Channel) release() {
 	c := ch.conn
+	if c.ended || c.channel(ch.local) != ch {
+		return
+	}
 	c.granted -= ch.window
 	c.unanswered -= len(ch.replies)
 	ch.replies = nil
 	if ch.foreign {
 		c.theirs--
-	}
-	if c.ended || c.channel(ch.local) != ch {
-		return
 	}
 	c.channels[ch.local] = nil
 	c.freeIDs = append(c.freeIDs, ch.local)
@@ -191,11 +191,12 @@ func (ch *Channel) receive(message byte, r *reader) error {
 		}
 		ch.gotClose = true
 		ch.dropWaiting()
+		closed := ch.sentClose
 		ch.side.gone(nil)
-		if !ch.sentClose {
-			ch.sendClose()
-		} else {
+		if closed {
 			ch.release()
+		} else {
+			ch.sendClose()
 		}
 	case msgChannelRequest:
 		return ch.receiveRequest(r)

@@ -150,6 +150,8 @@ func (c *Conn) Run(ctx context.Context, o Options) error {
 	} else if !c.loop.post(c.start) {
 		sysClose(c.fd)
 		c.finish(ErrClosed)
+		c.ended = true
+		c.runEarly()
 		close(c.done)
 	}
 	<-c.done
@@ -192,6 +194,10 @@ func (c *Conn) post(do func()) bool {
 func (c *Conn) start() {
 	var err error
 	l := c.loop
+	if c.ended { // closed before it began
+		c.runEarly()
+		return
+	}
 	l.now = clock()
 	c.heard, c.keyed = l.now, l.now
 	c.buffers = &l.buffers
@@ -208,17 +214,22 @@ func (c *Conn) start() {
 	if err := c.packets(rest); err != nil {
 		c.fail(err)
 	}
+	c.runEarly()
+	if !c.ended {
+		c.in = true
+		c.look()
+		c.mark()
+	}
+}
+
+// runEarly does what was asked for before Run. After the end of the connection it finds that.
+func (c *Conn) runEarly() {
 	c.mu.Lock()
 	early := c.early
 	c.early = nil
 	c.mu.Unlock()
 	for _, do := range early {
 		do()
-	}
-	if !c.ended {
-		c.in = true
-		c.look()
-		c.mark()
 	}
 }
 

@@ -44,6 +44,8 @@ func (ca *Carried) gone(err error) {
 		}
 	}
 	ch.conn.lingering[ca] = struct{}{}
+	ca.owed = ca.pending.len() // the window was given back, and the memory is still taken
+	ch.conn.granted += ca.owed
 	if !ca.settling {
 		ca.reschedule()
 	}
@@ -92,6 +94,7 @@ func (ca *Carried) end(reset bool) {
 	}
 	if _, ok := c.lingering[ca]; ok {
 		delete(c.lingering, ca)
+		c.granted -= ca.owed
 		defer c.settled()
 	}
 	if ca.o.Ended != nil {

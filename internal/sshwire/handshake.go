@@ -244,7 +244,10 @@ func (h *handshake) next() ([]byte, error) {
 		h.peeked = false
 		return h.peek, nil
 	}
-	h.in = h.in[:copy(h.in, h.in[h.taken:])]
+	if len(h.held) > heldMost {
+		return nil, broken("it asks for ever more while keys are exchanged")
+	}
+	h.in = h.in[h.taken:]
 	h.taken = 0
 	for {
 		p, size, err := h.transport.in.open(h.in)

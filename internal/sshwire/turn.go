@@ -152,6 +152,7 @@ func (c *Conn) packets(b []byte) error {
 	for {
 		p, size, err := c.transport.in.open(b)
 		if err != nil {
+			c.deliver() // what came before was authentic, and the run is the loop's: nothing of it may be left for others
 			return err
 		}
 		if size == 0 {
@@ -161,6 +162,7 @@ func (c *Conn) packets(b []byte) error {
 		if p[0] == msgChannelData && c.exchange == nil {
 			ch, data, err := c.dataOf(p)
 			if err != nil {
+				c.deliver()
 				return err
 			}
 			if ch == nil {
