@@ -32,8 +32,9 @@ var mayImport = map[string][]string{
 		"internal/sshchan",
 	},
 	"internal/netlab":   {},
-	"internal/sshchan":  {"node", "internal/sshwire"},
-	"internal/sshwire":  {},
+	"internal/sshchan":  {"node", "internal/deadline", "internal/sshwire"},
+	"internal/sshwire":  {"internal/deadline"},
+	"internal/deadline": {},
 	"internal/testport": {},
 }
 

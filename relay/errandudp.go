@@ -76,7 +76,7 @@ func (p *packetErrand) Receive(buffer []byte) (int, net.Addr, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		addr := udpAddrPort(from)
+		addr := head.AddrPort(from)
 		p.mu.Lock()
 		known := p.known[addr]
 		p.mu.Unlock()
@@ -87,12 +87,5 @@ func (p *packetErrand) Receive(buffer []byte) (int, net.Addr, error) {
 }
 
 func (p *packetErrand) Close() error { return p.conn.Close() }
-
-func udpAddrPort(a net.Addr) netip.AddrPort {
-	if u, ok := a.(*net.UDPAddr); ok {
-		return unmap(u.AddrPort())
-	}
-	return netip.AddrPort{}
-}
 
 var _ head.PacketTarget = (*packetErrand)(nil)

@@ -211,7 +211,8 @@ func (s *stream) bytes() (in, out uint64) {
 	handed := s.handed
 	s.mu.Unlock()
 	if handed != nil {
-		return handed.bytes()
+		in, out = handed.bytes()
+		return in + s.in.Load(), out + s.out.Load() // a head may have moved some before
 	}
 	return s.in.Load(), s.out.Load()
 }

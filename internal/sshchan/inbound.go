@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"sync"
+
+	"github.com/fairlead-net/fairlead/internal/deadline"
 )
 
 // inbound is what comes from the far end. A goroutine reads ahead, so that a Read can be given up: it fills one buffer while
@@ -12,7 +14,7 @@ import (
 type inbound struct {
 	source   io.Reader
 	explain  func(error) error // of the source's errors
-	deadline deadline
+	deadline deadline.Deadline
 	turn     chan struct{} // held by the one who reads
 	start    sync.Once
 	chunks   chan chunk // closed after the last
@@ -29,12 +31,12 @@ type chunk struct {
 }
 
 func (b *inbound) init(source io.Reader, explain func(error) error) {
-	b.source, b.explain, b.deadline = source, explain, newDeadline()
+	b.source, b.explain, b.deadline = source, explain, deadline.New()
 	b.turn, b.chunks, b.ended = make(chan struct{}, 1), make(chan chunk), net.ErrClosed
 }
 
 func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
-	passed, err := b.deadline.begin(closed)
+	passed, err := begin(&b.deadline, closed)
 	if err != nil || len(p) == 0 {
 		return 0, err
 	}
@@ -50,7 +52,7 @@ func (b *inbound) read(p []byte, closed <-chan struct{}) (int, error) {
 			return 0, net.ErrClosed
 		case <-passed:
 		}
-		now := b.deadline.wait()
+		now := b.deadline.Wait()
 		if now == passed {
 			return 0, os.ErrDeadlineExceeded
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/deadline"
 )
 
 // outbound is what goes to the far end. A goroutine sends, so that a Write can be given up: it sends one buffer while the next
@@ -14,7 +16,7 @@ import (
 type outbound struct {
 	channel  ssh.Channel
 	explain  func(error) error // of the channel's errors
-	deadline deadline
+	deadline deadline.Deadline
 	turn     chan struct{} // held by the one who writes
 	room     chan struct{} // something left the buffer
 	work     chan struct{} // there is something to send, or an end
@@ -30,13 +32,13 @@ type outbound struct {
 }
 
 func (b *outbound) init(channel ssh.Channel, explain func(error) error) {
-	b.channel, b.explain, b.deadline = channel, explain, newDeadline()
+	b.channel, b.explain, b.deadline = channel, explain, deadline.New()
 	b.turn, b.room, b.work = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	b.over = make(chan struct{})
 }
 
 func (b *outbound) write(p []byte, closed <-chan struct{}) (int, error) {
-	passed, err := b.deadline.begin(closed)
+	passed, err := begin(&b.deadline, closed)
 	if err != nil {
 		return 0, err
 	}
@@ -68,7 +70,7 @@ func (b *outbound) write(p []byte, closed <-chan struct{}) (int, error) {
 			return written, net.ErrClosed
 		case <-passed:
 		}
-		now := b.deadline.wait()
+		now := b.deadline.Wait()
 		if now == passed {
 			if mine {
 				<-b.turn

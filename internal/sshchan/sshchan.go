@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fairlead-net/fairlead/internal/deadline"
 )
 
 var (
@@ -125,8 +127,8 @@ func (c *Conn) Close() error {
 	c.close.Do(func() {
 		close(c.closed)
 		c.out.end(true)
-		c.in.deadline.set(time.Time{})
-		c.out.deadline.set(time.Time{})
+		c.in.deadline.Set(time.Time{})
+		c.out.deadline.Set(time.Time{})
 		time.AfterFunc(linger, c.giveUp)
 		err = nil
 	})
@@ -160,11 +162,11 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadline(&c.in.d
 // SetWriteDeadline is that of net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.out.deadline, t) }
 
-func (c *Conn) setDeadline(d *deadline, t time.Time) error {
+func (c *Conn) setDeadline(d *deadline.Deadline, t time.Time) error {
 	if isClosed(c.closed) {
 		return c.failed("set", net.ErrClosed)
 	}
-	d.set(t)
+	d.Set(t)
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/fairlead-net/fairlead/internal/deadline"
 )
 
 const (
@@ -21,7 +23,7 @@ type stream struct {
 	closed chan struct{}
 
 	writeLock             sync.Mutex // one writer at a time
-	readLimit, writeLimit deadline
+	readLimit, writeLimit deadline.Deadline
 	writable              chan struct{} // holds one: something has changed
 
 	mu       sync.Mutex
@@ -75,7 +77,7 @@ func (q *backlog) bytes() []byte { return q.b[q.off:] }
 
 func newStream(ch *Channel) *stream {
 	return &stream{
-		ch: ch, closed: make(chan struct{}), readLimit: newDeadline(), writeLimit: newDeadline(),
+		ch: ch, closed: make(chan struct{}), readLimit: deadline.New(), writeLimit: deadline.New(),
 		in: inlet{readable: make(chan struct{}, 1)}, stderr: inlet{readable: make(chan struct{}, 1)},
 		writable: make(chan struct{}, 1),
 	}
@@ -95,7 +97,7 @@ func (s *stream) read(p []byte, from *inlet) (int, error) {
 	from.lock.Lock()
 	defer from.lock.Unlock()
 	for {
-		limit := s.readLimit.wait()
+		limit := s.readLimit.Wait()
 		select {
 		case <-s.closed:
 			return 0, net.ErrClosed
@@ -126,7 +128,7 @@ func (s *stream) read(p []byte, from *inlet) (int, error) {
 		select {
 		case <-from.readable:
 		case <-limit:
-			if s.readLimit.wait() == limit { // and was not moved
+			if s.readLimit.Wait() == limit { // and was not moved
 				return 0, os.ErrDeadlineExceeded
 			}
 		case <-s.closed:
@@ -145,7 +147,7 @@ func (s *stream) write(p []byte, to *backlog) (int, error) {
 	defer s.writeLock.Unlock()
 	total := 0
 	for {
-		limit := s.writeLimit.wait()
+		limit := s.writeLimit.Wait()
 		select {
 		case <-s.closed:
 			return total, net.ErrClosed
@@ -173,7 +175,7 @@ func (s *stream) write(p []byte, to *backlog) (int, error) {
 		select {
 		case <-s.writable:
 		case <-limit:
-			if s.writeLimit.wait() == limit {
+			if s.writeLimit.Wait() == limit {
 				return total, os.ErrDeadlineExceeded
 			}
 		case <-s.closed:
@@ -241,18 +243,18 @@ func (s *stream) LocalAddr() net.Addr  { return s.ch.conn.login.local }
 func (s *stream) RemoteAddr() net.Addr { return s.ch.conn.login.remote }
 
 func (s *stream) SetDeadline(t time.Time) error {
-	s.readLimit.set(t)
-	s.writeLimit.set(t)
+	s.readLimit.Set(t)
+	s.writeLimit.Set(t)
 	return nil
 }
 
 func (s *stream) SetReadDeadline(t time.Time) error {
-	s.readLimit.set(t)
+	s.readLimit.Set(t)
 	return nil
 }
 
 func (s *stream) SetWriteDeadline(t time.Time) error {
-	s.writeLimit.set(t)
+	s.writeLimit.Set(t)
 	return nil
 }
 
