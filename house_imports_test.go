@@ -22,20 +22,21 @@ var mayImport = map[string][]string{
 	"node/nodetest":       {"forward", "node"},
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
-	"relay":               {"forward", "node", "wake"},
+	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
-	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire"},
+	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire", "internal/processors"},
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake",
 		"internal/sshchan",
 	},
-	"internal/netlab":   {},
-	"internal/sshchan":  {"node", "internal/deadline", "internal/sshwire"},
-	"internal/sshwire":  {"internal/deadline"},
-	"internal/deadline": {},
-	"internal/testport": {},
+	"internal/netlab":     {},
+	"internal/sshchan":    {"node", "internal/deadline", "internal/sshwire"},
+	"internal/sshwire":    {"internal/deadline"},
+	"internal/deadline":   {},
+	"internal/testport":   {},
+	"internal/processors": {},
 }
 
 // onlyForTests are rooms that bench and e2e may import as a whole and every other room in its tests only.

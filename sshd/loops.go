@@ -2,9 +2,9 @@ package sshd
 
 import (
 	"context"
-	"runtime"
 	"sync"
 
+	"github.com/fairlead-net/fairlead/internal/processors"
 	"github.com/fairlead-net/fairlead/internal/sshwire"
 )
 
@@ -35,7 +35,7 @@ func (l *loops) join(ctx context.Context) (*sshwire.Loop, func(), error) {
 			best = one
 		}
 	}
-	if best == nil || best.clients > 0 && len(l.list) < min(maxLoops, runtime.GOMAXPROCS(0)) {
+	if best == nil || best.clients > 0 && len(l.list) < min(maxLoops, processors.Count()) {
 		fresh, err := sshwire.NewLoop()
 		if err == nil {
 			best = l.start(ctx, fresh)

@@ -1,9 +1,10 @@
 package engine
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/internal/processors"
 )
 
 // maxLoops bounds the loops: a relay on a large machine shares it with what it relays to.
@@ -20,7 +21,7 @@ type Engine struct {
 // New starts an engine; Close ends it.
 func New() (*Engine, error) {
 	e := &Engine{}
-	for range min(runtime.GOMAXPROCS(0), maxLoops) {
+	for range min(processors.Count(), maxLoops) {
 		l, err := newLoop(pipes{open: &e.pipes})
 		if err != nil {
 			for _, l := range e.loops {
@@ -30,7 +31,7 @@ func New() (*Engine, error) {
 		}
 		e.loops = append(e.loops, l)
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + len(e.loops)) // see lightSleep
+	processors.Extra(len(e.loops)) // see lightSleep
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
 	}
@@ -44,7 +45,7 @@ func (e *Engine) Close() {
 		l.Post(func() { l.ending.Store(true) })
 	}
 	e.wg.Wait()
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.loops))
+	processors.Extra(-len(e.loops))
 	for _, l := range e.loops {
 		l.close()
 	}
