@@ -13,7 +13,7 @@ import (
 // .golangci.yml says the same to an editor; this is the list that must be right.
 var mayImport = map[string][]string{
 	"forward":             {},
-	"config":              {"forward", "node", "password"},
+	"config":              {"forward", "node", "password", "portmap"},
 	"kernel":              {"forward"},
 	"store":               {"forward"},
 	"wake":                {"forward"},
@@ -22,13 +22,15 @@ var mayImport = map[string][]string{
 	"node/nodetest":       {"forward", "node"},
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
+	"portmap":             {"forward"},
+	"firewall":            {"forward"},
 	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
 	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire", "internal/processors"},
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
 	"cmd": {
-		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake",
+		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "firewall",
 		"internal/sshchan",
 	},
 	"internal/netlab":     {},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	nodes "github.com/fairlead-net/fairlead/node" // a node in this package is one of the tree
+	"github.com/fairlead-net/fairlead/portmap"
 )
 
 // Settings is everything in a configuration that is not a forward.
@@ -13,7 +14,20 @@ type Settings struct {
 	Nodes []nodes.Spec   // sorted by name
 	Users []forward.User // sorted by name
 	SSHD  *SSHD          // nil: no SSH server
+
+	Gateway *forward.Gateway // nil: this host is nobody's router
+	Portmap *portmap.Spec    // nil: no program of the LAN is given ports
+	Coexist Coexist
 }
+
+// Coexist is what is done about other programs' firewalls that would drop what a forward lets in.
+type Coexist uint8
+
+// What is done: they are always looked at, and named.
+const (
+	CoexistReport Coexist = iota // no more than that
+	CoexistAuto                  // where such a firewall has a place for it, the forward's traffic is accepted there
+)
 
 // An SSHD is the [sshd] table: the SSH server whose clients forward ports and nothing else.
 type SSHD struct {
@@ -44,5 +58,6 @@ func (s *SSHD) Equal(t *SSHD) bool {
 
 // Equal reports whether s and t are the same settings.
 func (s Settings) Equal(t Settings) bool {
-	return slices.EqualFunc(s.Nodes, t.Nodes, nodes.Spec.Equal) && slices.EqualFunc(s.Users, t.Users, forward.User.Equal) && s.SSHD.Equal(t.SSHD)
+	return slices.EqualFunc(s.Nodes, t.Nodes, nodes.Spec.Equal) && slices.EqualFunc(s.Users, t.Users, forward.User.Equal) &&
+		s.SSHD.Equal(t.SSHD) && s.Gateway.Equal(t.Gateway) && s.Portmap.Equal(t.Portmap) && s.Coexist == t.Coexist
 }

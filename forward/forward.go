@@ -62,6 +62,12 @@ type Forward struct {
 	Anyone bool     // nobody logs in, wherever clients come from: no file says so, only who starts it by hand and sees it run
 	Policy Policy   // where its clients may go
 	PAC    PAC
+
+	Helper       Helper  // reads the protocol for further connections that it negotiates
+	PassivePorts Range   // of helper = "ftp" in the relay: where data connections are offered; zero: any port
+	Publish      Publish // what gateways upstream are asked for
+	Lease        *Lease  // who of the LAN asked for it; nil: nobody
+	Outbound     bool    // on a gateway: what the target sends from its port by itself leaves from the port of Listen
 }
 
 // Equal reports whether f and g ask for the same thing, so that replacing one by the other need not touch a session.
@@ -76,7 +82,8 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
-		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g)
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g) &&
+		f.Helper == g.Helper && f.PassivePorts == g.PassivePorts && f.Publish == g.Publish && f.Lease.Equal(g.Lease) && f.Outbound == g.Outbound
 }
 
 // sameProxy is Equal for what a dynamic forward has.

@@ -40,6 +40,12 @@ func TestEqualNoticesEveryField(t *testing.T) {
 			value.Set(reflect.ValueOf(forward.Policy{Deny: rules(t, "*")}))
 		case forward.PAC:
 			value.Set(reflect.ValueOf(forward.PAC{Serve: true}))
+		case forward.Range:
+			value.Set(reflect.ValueOf(forward.Range{First: 1, Last: 2}))
+		case forward.Publish:
+			value.Set(reflect.ValueOf(forward.Publish{On: true}))
+		case *forward.Lease:
+			value.Set(reflect.ValueOf(&forward.Lease{Description: "x"}))
 		case bool:
 			value.SetBool(true)
 		default:
