@@ -201,6 +201,7 @@ func (f *Forward) Validate() error {
 	f.validateWake(bad)
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
+	f.validatePublish(bad)
 	return errors.Join(errs...)
 }
 
