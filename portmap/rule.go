@@ -3,6 +3,7 @@ package portmap
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"strings"
@@ -10,101 +11,145 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 )
 
-// ParseRule reads "CLIENT [[tcp/|udp/|tcp+udp/]PORTS] [DESCRIPTION]". The client is an address, a network, a MAC address or *, the
-// ports are external ones or *, and the description is a pattern of path.Match, whatever the case.
+// maxPattern is the longest pattern of a Rule, in bytes.
+const maxPattern = 128
+
+// ParseRule reads "CLIENT [[tcp/|udp/]PORTS [DESCRIPTION]]". CLIENT is an address, a network, a hardware address or *; PORTS are
+// external ports, such as 80,1024-65535 or *; DESCRIPTION is a pattern in which * is any text, ? one character and [a-z] one of
+// several, and may have spaces. Capital letters and small ones are the same. What is left out fits everything.
 func ParseRule(s string) (Rule, error) {
-	words := strings.Fields(s)
-	if len(words) == 0 {
-		return Rule{}, errors.New("a rule needs a client, or * for all of them")
-	}
+	client, rest := word(s)
+	ports, describe := word(rest)
 	var r Rule
-	if err := r.parseClient(words[0]); err != nil {
+	var err error
+	switch prefix, isAddr := parseClient(client); {
+	case client == "":
+		return Rule{}, errors.New("a rule begins with a client: an address, a network, a hardware address or *")
+	case client == "*":
+	case isAddr:
+		r.Client = prefix
+	default:
+		if r.MAC, err = parseMAC(client); err != nil {
+			return Rule{}, err
+		}
+	}
+	if r.Networks, r.Ports, err = parseRulePorts(ports); err != nil {
 		return Rule{}, err
 	}
-	if words = words[1:]; len(words) == 0 {
-		return r, nil
-	}
-	if err := r.parsePorts(words[0]); err != nil {
-		return Rule{}, err
-	}
-	if r.Describe = strings.ToLower(strings.Join(words[1:], " ")); r.Describe == "*" {
-		r.Describe = ""
-	}
-	if _, err := path.Match(r.Describe, ""); err != nil {
-		return Rule{}, fmt.Errorf("%q is no pattern; * is any text, ? one letter, [a-z] one of these", r.Describe)
+	describe = strings.ToLower(strings.TrimSpace(describe))
+	switch _, err := path.Match(describe, ""); {
+	case len(describe) > maxPattern:
+		return Rule{}, fmt.Errorf("the description has %d bytes; %d is the most", len(describe), maxPattern)
+	case !printable(describe):
+		return Rule{}, fmt.Errorf("the description %q has characters that cannot be seen", describe)
+	case err != nil:
+		return Rule{}, fmt.Errorf("%q is no pattern: a [ has no ], or nothing follows a \\", describe)
+	case strings.Trim(describe, "*") != "":
+		r.Describe = describe
 	}
 	return r, nil
 }
 
-func (r *Rule) parseClient(s string) error {
-	if s == "*" {
-		return nil
+// word cuts s after its first word.
+func word(s string) (first, rest string) {
+	s = strings.TrimLeft(s, " \t")
+	if at := strings.IndexAny(s, " \t"); at >= 0 {
+		return s[:at], s[at:]
 	}
+	return s, ""
+}
+
+func parseClient(s string) (netip.Prefix, bool) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
-		r.Client = netip.PrefixFrom(addr, addr.BitLen())
-		return nil
+		return netip.PrefixFrom(addr, addr.BitLen()), true
 	}
 	if p, err := netip.ParsePrefix(s); err == nil && !p.Addr().Is4In6() {
-		if p != p.Masked() {
-			return fmt.Errorf("%s is an address within a network, not the network; write %s", s, p.Masked())
-		}
-		r.Client = p
-		return nil
+		return p.Masked(), true
 	}
-	mac, err := forward.ParseMAC(s)
-	if err != nil {
-		return fmt.Errorf("%q is no address, network or MAC address, and not *", s)
-	}
-	r.MAC = mac.String()
-	return nil
+	return netip.Prefix{}, false
 }
 
-func (r *Rule) parsePorts(s string) error {
-	if protocol, ports, found := strings.Cut(s, "/"); found {
-		switch protocol {
+func parseMAC(s string) (string, error) {
+	mac, err := net.ParseMAC(s)
+	if err != nil || len(mac) != 6 {
+		return "", fmt.Errorf("%q is no client; write an address, a network such as 192.168.1.0/24, a hardware address such as 02:00:5e:10:00:01, or *", s)
+	}
+	return mac.String(), nil
+}
+
+func parseRulePorts(s string) (forward.Networks, forward.Ports, error) {
+	var networks forward.Networks
+	if network, after, ok := strings.Cut(s, "/"); ok {
+		switch network {
 		case "tcp":
-			r.Networks = forward.TCP
+			networks = forward.TCP
 		case "udp":
-			r.Networks = forward.UDP
-		case "tcp+udp":
+			networks = forward.UDP
 		default:
-			return fmt.Errorf("%q is neither tcp nor udp", protocol)
+			return 0, forward.Ports{}, fmt.Errorf("%q is no protocol; write tcp/ or udp/ before the ports, or neither for both", network)
 		}
-		s = ports
+		s = after
+	}
+	if s == "*" || s == "" && networks == 0 {
+		return networks, forward.Ports{}, nil
 	}
 	ports, err := forward.ParsePorts(s)
-	if err == nil && !ports.All {
-		r.Ports = ports
-	}
-	return err
+	return networks, ports, err
 }
 
-// String writes r the way ParseRule reads it.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) < 0
+}
+
+// String is r the way ParseRule reads it.
 func (r Rule) String() string {
-	words := []string{"*"}
+	s := "*"
 	switch {
 	case r.MAC != "":
-		words[0] = r.MAC
-	case r.Client.IsSingleIP():
-		words[0] = r.Client.Addr().String()
+		s = r.MAC
+	case r.Client.IsValid() && r.Client.IsSingleIP():
+		s = r.Client.Addr().String()
 	case r.Client.IsValid():
-		words[0] = r.Client.String()
+		s = r.Client.String()
 	}
 	ports := ""
-	if r.Networks != 0 {
+	if r.Networks == forward.TCP || r.Networks == forward.UDP {
 		ports = r.Networks.String() + "/"
 	}
-	if len(r.Ports.Ranges) > 0 {
+	if isAll := r.Ports.All || len(r.Ports.Ranges) == 0; !isAll {
 		ports += r.Ports.String()
 	} else if ports != "" || r.Describe != "" {
 		ports += "*"
 	}
 	if ports != "" {
-		words = append(words, ports)
+		s += " " + ports
 	}
 	if r.Describe != "" {
-		words = append(words, r.Describe)
+		s += " " + r.Describe
 	}
-	return strings.Join(words, " ")
+	return s
+}
+
+// A Client is who a mapping is for, as far as rules look at it.
+type Client struct {
+	Addr     netip.Addr
+	MAC      string // as net.HardwareAddr writes it; "" where it is not known, and then no rule with one fits
+	Describe string // what the client says that the mapping is for
+}
+
+// Fits reports whether r is about c's mappings of a transport. Which ports it is about is left to Ports.
+func (r Rule) Fits(c Client, network forward.Networks) bool {
+	switch {
+	case r.Client.IsValid() && !r.Client.Contains(c.Addr.Unmap().WithZone("")),
+		r.MAC != "" && r.MAC != c.MAC,
+		r.Networks != 0 && r.Networks&network == 0:
+		return false
+	case r.Describe == "":
+		return true
+	}
+	// A '/' is no separator in a description, but would be one in a path.
+	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x1f") }
+	ok, err := path.Match(flat(r.Describe), flat(strings.ToLower(c.Describe)))
+	return ok && err == nil
 }
