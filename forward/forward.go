@@ -203,6 +203,7 @@ func (f *Forward) Validate() error {
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
 	f.validatePublish(bad)
+	f.validateHelper(bad)
 	return errors.Join(errs...)
 }
 

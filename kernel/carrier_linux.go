@@ -188,6 +188,9 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	}
 	if errors.As(err, &refused) {
 		culprit = b.owners[refused.seq]
+		if o, ok := b.helpers[refused.seq]; ok && errors.Is(err, unix.ENOENT) {
+			err = &HelperError{o.helper, o.network, err}
+		}
 	}
 	return culprit, err
 }

@@ -51,7 +51,9 @@ const sameInterfaces = "same_interface"
 //	prerouting ─► local ─► translate                  a client from outside
 //	output ─► own ─► loopback                         this host is the client
 //	postrouting ─► source ─► hairpin                  whose address the target sees
-//	forward, input, output ─► count                   bytes, each way: a packet passes one of the three, once
+//	forward, input, output ─► counting                bytes, each way: a packet passes one of the three, once
+//
+// No chain may be called "count": nft(8) 1.0.6 takes that for a keyword in a list with "ct helper set" in it.
 func chains(sets []setID) []chain {
 	opening := rule{ifMidstream(), accept()}
 	toAddr := packetRules(sets, func(id setID) bool { return id.ByAddr })
@@ -74,11 +76,11 @@ func chains(sets []setID) []chain {
 		baseChain("output", "nat", hookOutput, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "own")}}, toOwnAddr...)...),
 		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, leavingRules(sets)...),
-		{name: "count", rules: countRules(sets)},
-		baseChain("count_forward", "filter", hookForward, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
+		{name: "counting", rules: countRules(sets)},
+		baseChain("count_forward", "filter", hookForward, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "counting")}),
 		baseChain("count_input", "filter", hookInput, priorityCount,
-			rule{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "count")}),
-		baseChain("count_output", "filter", hookOutput, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
+			rule{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "counting")}),
+		baseChain("count_output", "filter", hookOutput, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "counting")}),
 	}
 	return append(spareChains(sets), out...)
 }
@@ -111,8 +113,11 @@ func packetRule(id setID) rule {
 	if id.role == roleHold {
 		return append(r, ifMember(id, metaIIFName), accept())
 	}
-	if id.spread.counts() {
+	if id.hasMembers() {
 		r = append(r, ifMember(id.members(), metaIIFName))
+	}
+	if o, ok := id.object(); ok {
+		r = append(r, o.attach())
 	}
 	return append(r, translate(id))
 }

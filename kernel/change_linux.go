@@ -23,7 +23,7 @@ type change struct {
 
 	setsNew                       []setID
 	setsGone                      []string
-	chainsThere                   []string
+	chainsThere, helpersThere     []string
 	interfaces                    []string // afterwards
 	interfacesNew, interfacesGone []string
 
@@ -238,8 +238,7 @@ func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {
 		}
 	}
 	ch.rules = true
-	ch.chainsThere, err = chainNames(s, c.table)
-	return err
+	return ch.readStructure(s, c.table)
 }
 
 func (ch *change) compareSet(id setID, has []found, wanted []element) {
@@ -312,8 +311,15 @@ func (ch *change) setStructure(s *nlSocket, table string, now map[setID]int) err
 	if ch.rules = ch.fresh || len(ch.setsNew)+len(ch.setsGone) > 0; !ch.rules || ch.fresh {
 		return nil
 	}
-	var err error
-	ch.chainsThere, err = chainNames(s, table)
+	return ch.readStructure(s, table)
+}
+
+// readStructure reads what writeStructure has to know of the table that is there.
+func (ch *change) readStructure(s *nlSocket, table string) (err error) {
+	if ch.chainsThere, err = chainNames(s, table); err != nil {
+		return err
+	}
+	ch.helpersThere, err = helperNames(s, table)
 	return err
 }
 

@@ -147,11 +147,14 @@ func (p *purger) stale(s session) bool {
 	if was := owner(&p.before, p.former, s, p.here); was != nil {
 		now := p.now[was.Name]
 		switch {
-		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
+		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.startedBy().Addr()):
 			return true
 		case s.network == forward.UDP:
 			return !leadsTo(now, s)
 		}
+		return false
+	}
+	if s.related() {
 		return false
 	}
 	packet := s.first(p.here)

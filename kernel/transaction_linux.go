@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +60,17 @@ func (b *batch) writeStructure(ch structure) {
 	for _, name := range ch.chainsThere {
 		if !keep[name] {
 			b.deleteChain(name)
+		}
+	}
+	helpers := helperObjects(ch.sets)
+	for _, name := range ch.helpersThere {
+		if !slices.ContainsFunc(helpers, func(o helperObject) bool { return o.name() == name }) {
+			b.deleteHelper(name)
+		}
+	}
+	for _, o := range helpers {
+		if !slices.Contains(ch.helpersThere, o.name()) {
+			b.addHelper(o, o.user(ch.want))
 		}
 	}
 	for _, id := range ch.setsNew {

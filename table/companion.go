@@ -98,6 +98,7 @@ func compareName(f *forward.Forward, name string) int { return strings.Compare(f
 func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 	switch {
 	case f.Carry != forward.CarryKernel || f.Listen.Addr.IsValid() || f.Interface != "" || f.Source == forward.SourceKeep,
+		f.Helper != forward.HelperNone && !f.Helper.InRelay(),
 		f.Listen.Ports.All || f.Listen.Ports.Count() > maxCompanionPorts,
 		!slices.ContainsFunc(f.To, func(t forward.Target) bool { return !t.IsLocal() && !facts.IsLocal(t.Addr) }): // the kernel redirects those itself
 		return nil
@@ -118,7 +119,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 			continue
 		}
 		list = append(list, &forward.Forward{
-			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except,
+			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except, Helper: f.Helper,
 			Listen: forward.Listen{Networks: f.Listen.Networks, Addr: addr, Ports: f.Listen.Ports},
 		})
 	}

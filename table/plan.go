@@ -67,6 +67,8 @@ func needsKernel(f *forward.Forward) string {
 		return `listen = "*"`
 	case f.Carry == forward.CarryKernel:
 		return `carry = "kernel"`
+	case f.Helper != forward.HelperNone && !f.Helper.InRelay():
+		return fmt.Sprintf("helper = %q", f.Helper)
 	}
 	return ""
 }
