@@ -114,6 +114,7 @@ func dial(t testing.TB, network, from, to string, port uint16) host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	_ = conn.(*net.UDPConn).SetReadBuffer(1 << 20)
 	return host{t, conn}
 }
 
