@@ -20,6 +20,8 @@ type gatewayChange struct {
 
 	setsNew               []setID
 	setsGone, chainsThere []string
+	helpers               []helperObject
+	helpersThere          []string
 }
 
 func (ch *gatewayChange) touches() bool {
@@ -83,7 +85,9 @@ func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward)
 		return ch, nil
 	}
 	var err error
-	ch.chainsThere, err = chainNames(s, g.table)
+	if ch.chainsThere, err = chainNames(s, g.table); err == nil {
+		ch.helpersThere, err = helperNames(s, g.table)
+	}
 	return ch, err
 }
 
@@ -112,6 +116,9 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 		if ch.chainsThere, err = chainNames(s, g.table); err != nil {
 			return nil, err
 		}
+		if ch.helpersThere, err = helperNames(s, g.table); err != nil {
+			return nil, err
+		}
 	}
 	for id, wanted := range by {
 		if !slices.Contains(there, id.name()) {
@@ -130,7 +137,7 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 	ch.arrange(plan, now)
 	ch.rules = true
 	sets := plan.sets(keysOf(ch.counts))
-	ch.wanted = plan.chains(sets)
+	ch.wanted, ch.helpers = plan.chains(sets), plan.helpers()
 	ch.setsNew = slices.DeleteFunc(sets, func(id setID) bool { return slices.Contains(there, id.name()) })
 	ch.setsGone = slices.DeleteFunc(there, func(name string) bool {
 		return slices.ContainsFunc(plan.sets(keysOf(ch.counts)), func(id setID) bool { return id.name() == name })
@@ -161,7 +168,7 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return ch.counts[e.set] == 0 }) // they go with their set
 	if ch.rules = len(ch.setsNew)+len(ch.setsGone) > 0; ch.rules {
 		slices.SortFunc(ch.setsNew, setID.compare)
-		ch.wanted = plan.chains(plan.sets(keysOf(ch.counts)))
+		ch.wanted, ch.helpers = plan.chains(plan.sets(keysOf(ch.counts))), plan.helpers()
 	}
 }
 
@@ -176,7 +183,8 @@ func (ch *gatewayChange) batch(table string) *batch {
 		b.addTableCalled(gatewayLayout)
 	}
 	if ch.rules {
-		b.writeStructure(structure{wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew})
+		b.writeStructure(structure{wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew,
+			helpers: ch.helpers, helpersThere: ch.helpersThere, helperUser: func(helperObject) string { return "" }})
 	}
 	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, chunk) })
 	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, chunk) })

@@ -33,7 +33,7 @@ func gatewayHelpers(helpers []forward.Helper, interfaces []string) ([]helperObje
 	}
 	from := baseChain(chainHelpersFrom, "filter", hookPrerouting, priorityMangle)
 	for _, name := range interfaces {
-		from.rules = append(from.rules, rule{ifSessionBegins(), ifEntersBy(name), toChain(verdictGoto, chainHelpers)})
+		from.rules = append(from.rules, rule{ifSessionBegins(), ifInterface(metaIIFName, name), toChain(verdictGoto, chainHelpers)})
 	}
 	return objects, []chain{{name: chainHelpers, rules: rules}, from}
 }
@@ -42,13 +42,6 @@ func gatewayHelpers(helpers []forward.Helper, interfaces []string) ([]helperObje
 func ifSessionBegins() statement {
 	const state, opening = 0, 8 // NFT_CT_STATE and its bit
 	return statement{"ct state new", concat(ct(state, -1, reg32), bitwise(reg32, native32(opening)), compare(reg32, cmpNeq, native32(0)))}
-}
-
-// ifEntersBy matches packets that come in by an interface.
-func ifEntersBy(name string) statement {
-	padded := make([]byte, 16)
-	copy(padded, name)
-	return statement{fmt.Sprintf("iifname %q", name), concat(meta(metaIIFName, reg32), compare(reg32, cmpEq, padded))}
 }
 
 // ifToPort matches packets to a port.
