@@ -3,6 +3,7 @@ package forward
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -68,6 +69,7 @@ type Lease struct {
 	Hostname    string     // of Client; ""
 	Description string     // what the client said that it is for; printable
 	Asking      bool       // it waits to be approved, and leads nowhere
+	Off         bool       // the client wants it to lead nowhere for now (UPnP's NewEnabled = 0), approved or not
 	Lifetime    time.Duration
 	Nonce       string // of PCP, in hexadecimal; ""
 }
@@ -79,3 +81,35 @@ func (l *Lease) Equal(m *Lease) bool {
 	}
 	return *l == *m
 }
+
+// maxPublished is how many ports of one forward are asked for: gateways have a mapping for each.
+const maxPublished = 64
+
+func (f *Forward) validatePublish(bad func(field, format string, args ...any)) {
+	l := f.Listen
+	switch {
+	case !f.Publish.On:
+	case f.ListensAt() != Host:
+		bad("publish", "it listens at node %s, whose gateway is not this host's to ask; leave publish out", f.At)
+	case l.IsUnix(), l.Addr.IsValid() && l.Addr.IsLoopback():
+		bad("publish", "it listens at %s, which no gateway leads to; listen on a port of all addresses, such as \"8080\"", l)
+	case l.Ports.All, l.Ports.Count() > maxPublished:
+		bad("publish", "gateways have a mapping for each port, and %d is the most that are asked for", maxPublished)
+	case f.Publish.Port != 0 && l.Ports.Count() > 1:
+		bad("publish", "one external port cannot lead to %d ports; write publish = true for the same ones", l.Ports.Count())
+	}
+}
+
+// IsPinhole reports whether f translates nothing: what comes for an IPv6 address of somebody else is let through to it. It
+// leads to where it listens, which for any other forward would be a circle.
+func (f *Forward) IsPinhole() bool {
+	l := f.Listen
+	if !l.Addr.Is6() || !l.Addr.IsGlobalUnicast() || l.IsUnix() || len(f.To) != 1 || f.ListensAt() != Host || f.DialsFrom() != Host {
+		return false
+	}
+	t := f.To[0]
+	return t.Addr == l.Addr && (t.Ports.IsZero() || len(l.Ports.Ranges) == 1 && l.Ports.Ranges[0] == t.Ports)
+}
+
+// IsLease reports whether a program of the LAN asked for it.
+func (o Origin) IsLease() bool { return strings.HasPrefix(string(o), "lease:") }
