@@ -93,7 +93,7 @@ func (m *igdMapper) pick(ctx context.Context, list []*control) *control {
 		if len(list) == 1 {
 			break
 		}
-		args, err := c.call(ctx, "GetStatusInfo")
+		args, err := c.call(ctx, upnp.GetStatusInfo)
 		if err == nil && strings.EqualFold(args.Of("NewConnectionStatus"), "Connected") {
 			return c
 		}
@@ -107,7 +107,7 @@ func (m *igdMapper) external(ctx context.Context) (netip.Addr, error) {
 	if m.conn == nil {
 		return netip.Addr{}, &refusal{kind: KindNoExternal, protocol: portmap.UPnP, text: "it does nothing for IPv4"}
 	}
-	args, err := m.conn.call(ctx, "GetExternalIPAddress")
+	args, err := m.conn.call(ctx, upnp.GetExternalIPAddress)
 	if err != nil {
 		r := m.refused(err)
 		if r.code == upnp.ActionFailed {
@@ -167,10 +167,10 @@ func (m *igdMapper) add(ctx context.Context, a ask, before *grant) (grant, error
 
 // addPort maps one port, by what the gateway can: the port that it picks in version 2, for as long as it takes.
 func (m *igdMapper) addPort(ctx context.Context, a ask, port uint16) (grant, error) {
-	action := "AddPortMapping"
+	action := upnp.AddPortMapping
 	if strings.HasSuffix(m.conn.service, "WANIPConnection:2") {
-		action = "AddAnyPortMapping"
-	} else if held, err := m.entry(ctx, a.network, port); err == nil && held.Of("NewInternalClient") != a.client.String() {
+		action = upnp.AddAnyPortMapping
+	} else if held, err := m.entry(ctx, a.network, port); err == nil && held.InternalClient != a.client.String() {
 		// Not every gateway refuses: some give the port to whoever comes last.
 		return grant{}, &refusal{kind: KindConflict, protocol: portmap.UPnP, code: upnp.Conflict, text: "the port is taken"}
 	}
@@ -178,7 +178,7 @@ func (m *igdMapper) addPort(ctx context.Context, a ask, port uint16) (grant, err
 	for {
 		args, err := m.conn.call(ctx, action, m.arguments(a, port, lifetime)...)
 		if err == nil {
-			if reserved, err := strconv.ParseUint(args.Of("NewReservedPort"), 10, 16); err == nil && reserved != 0 && action == "AddAnyPortMapping" {
+			if reserved, err := strconv.ParseUint(args.Of("NewReservedPort"), 10, 16); err == nil && reserved != 0 && action == upnp.AddAnyPortMapping {
 				port = uint16(reserved)
 			}
 			return grant{public: netip.AddrPortFrom(netip.Addr{}, port), lifetime: lifetime}, nil
@@ -187,8 +187,8 @@ func (m *igdMapper) addPort(ctx context.Context, a ask, port uint16) (grant, err
 		switch {
 		case lifetime != 0 && (r.code == upnp.OnlyPermanent || r.code == upnp.InvalidArgs || r.code == upnp.ActionFailed || r.code == upnp.ValueOutOfRange):
 			lifetime = 0 // those without leases say so in several ways
-		case action == "AddAnyPortMapping" && (r.code == upnp.InvalidAction || r.code == upnp.NotImplemented):
-			action, lifetime = "AddPortMapping", a.lifetime
+		case action == upnp.AddAnyPortMapping && (r.code == upnp.InvalidAction || r.code == upnp.NotImplemented):
+			action, lifetime = upnp.AddPortMapping, a.lifetime
 		case r.code == upnp.SamePortRequired && port != a.internal:
 			port = a.internal
 		default:
@@ -197,30 +197,28 @@ func (m *igdMapper) addPort(ctx context.Context, a ask, port uint16) (grant, err
 	}
 }
 
-func (m *igdMapper) arguments(a ask, port uint16, lifetime time.Duration) []upnp.Arg {
-	return []upnp.Arg{
-		{Name: "NewRemoteHost"},
-		{Name: "NewExternalPort", Value: decimal(port)},
-		{Name: "NewProtocol", Value: upper(a.network)},
-		{Name: "NewInternalPort", Value: decimal(a.internal)},
-		{Name: "NewInternalClient", Value: a.client.String()},
-		{Name: "NewEnabled", Value: "1"},
-		{Name: "NewPortMappingDescription", Value: clean(a.describe, 64)},
-		{Name: "NewLeaseDuration", Value: strconv.Itoa(int(lifetime / time.Second))},
-	}
+func (m *igdMapper) arguments(a ask, port uint16, lifetime time.Duration) upnp.Args {
+	return (&upnp.PortMapping{
+		External: port, Network: a.network, InternalPort: a.internal, InternalClient: a.client.String(), Enabled: true,
+		Description: clean(a.describe, 64), Lease: seconds(lifetime),
+	}).Args()
 }
 
 // entry is what stands at an external port.
-func (m *igdMapper) entry(ctx context.Context, n forward.Networks, port uint16) (upnp.Args, error) {
-	return m.conn.call(ctx, "GetSpecificPortMappingEntry",
-		upnp.Arg{Name: "NewRemoteHost"}, upnp.Arg{Name: "NewExternalPort", Value: decimal(port)}, upnp.Arg{Name: "NewProtocol", Value: upper(n)})
+func (m *igdMapper) entry(ctx context.Context, n forward.Networks, port uint16) (upnp.PortMapping, error) {
+	e := upnp.PortMapping{Network: n, External: port}
+	args, err := m.conn.call(ctx, upnp.GetSpecificPortMappingEntry, e.NameArgs()...)
+	if err != nil {
+		return e, err
+	}
+	return e, args.Entry(&e)
 }
 
 func (m *igdMapper) holds(ctx context.Context, a ask, g grant) (bool, error) {
 	if a.client.Is6() {
 		return m.pinholeHolds(ctx, g)
 	}
-	args, err := m.entry(ctx, a.network, g.public.Port())
+	e, err := m.entry(ctx, a.network, g.public.Port())
 	if err != nil {
 		r := m.refused(err)
 		if r.code == upnp.NoSuchEntry || r.code == upnp.InvalidIndex {
@@ -228,17 +226,16 @@ func (m *igdMapper) holds(ctx context.Context, a ask, g grant) (bool, error) {
 		}
 		return false, r
 	}
-	enabled := args.Of("NewEnabled")
-	return args.Of("NewInternalClient") == a.client.String() && args.Of("NewInternalPort") == decimal(a.internal) && enabled != "0" && !strings.EqualFold(enabled, "false"), nil
+	return e.InternalClient == a.client.String() && e.InternalPort == a.internal && e.Enabled, nil
 }
 
 func (m *igdMapper) remove(ctx context.Context, a ask, g grant) error {
 	if a.client.Is6() {
-		_, err := m.firewall.call(ctx, "DeletePinhole", upnp.Arg{Name: "UniqueID", Value: strconv.Itoa(g.id)})
+		_, err := m.firewall.call(ctx, upnp.DeletePinhole, idArg(g.id))
 		return m.gone(err)
 	}
-	_, err := m.conn.call(ctx, "DeletePortMapping",
-		upnp.Arg{Name: "NewRemoteHost"}, upnp.Arg{Name: "NewExternalPort", Value: decimal(g.public.Port())}, upnp.Arg{Name: "NewProtocol", Value: upper(a.network)})
+	e := upnp.PortMapping{Network: a.network, External: g.public.Port()}
+	_, err := m.conn.call(ctx, upnp.DeletePortMapping, e.NameArgs()...)
 	return m.gone(err)
 }
 
@@ -247,7 +244,7 @@ func (m *igdMapper) gone(err error) error {
 	if err == nil {
 		return nil
 	}
-	if r := m.refused(err); r.code != upnp.NoSuchEntry && r.code != noSuchPinhole {
+	if r := m.refused(err); r.code != upnp.NoSuchEntry && r.code != upnp.NoSuchPinhole {
 		return r
 	}
 	return nil
@@ -276,10 +273,6 @@ func (m *igdMapper) refused(err error) *refusal {
 	}
 	return r
 }
-
-func decimal(port uint16) string { return strconv.Itoa(int(port)) }
-
-func upper(n forward.Networks) string { return strings.ToUpper(n.String()) }
 
 // clean is a text from elsewhere, cut and without control characters.
 func clean(s string, most int) string {

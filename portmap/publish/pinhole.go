@@ -10,24 +10,16 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/upnp"
 )
 
-// The codes of WANIPv6FirewallControl 1, section 2.5.
-const (
-	noPinholeSpace     = 701
-	firewallDisabled   = 702
-	pinholesNotAllowed = 703
-	noSuchPinhole      = 704
-)
-
-// maxPinhole is the longest lease of a pinhole (WANIPv6FirewallControl 1, section 2.3.8).
-const maxPinhole = 24 * time.Hour
+// idArg names a pinhole.
+func idArg(id int) upnp.Arg { return upnp.Arg{Name: "UniqueID", Value: strconv.Itoa(id)} }
 
 // pinhole opens the firewall for an address and port of this host. There is no translation, so the port is never another one.
 func (m *igdMapper) pinhole(ctx context.Context, a ask, before *grant) (grant, error) {
-	lease := strconv.Itoa(int(min(a.lifetime, maxPinhole) / time.Second))
-	g := grant{public: netip.AddrPortFrom(a.client, a.internal), lifetime: min(a.lifetime, maxPinhole)}
+	p := upnp.Pinhole{InternalClient: a.client.String(), InternalPort: a.internal, Protocol: uint16(ianaOf(a.network)), Lease: min(seconds(a.lifetime), upnp.MaxPinhole)}
+	g := grant{public: netip.AddrPortFrom(a.client, a.internal), lifetime: time.Duration(p.Lease) * time.Second}
 	if before != nil && before.id != 0 {
 		g.id = before.id
-		_, err := m.firewall.call(ctx, "UpdatePinhole", upnp.Arg{Name: "UniqueID", Value: strconv.Itoa(g.id)}, upnp.Arg{Name: "NewLeaseTime", Value: lease})
+		_, err := m.firewall.call(ctx, upnp.UpdatePinhole, idArg(g.id), upnp.Arg{Name: "NewLeaseTime", Value: strconv.Itoa(int(p.Lease))})
 		if err == nil {
 			return g, nil
 		}
@@ -35,13 +27,10 @@ func (m *igdMapper) pinhole(ctx context.Context, a ask, before *grant) (grant, e
 			return g, r
 		}
 	}
-	args, err := m.firewall.call(ctx, "AddPinhole",
-		upnp.Arg{Name: "RemoteHost"}, upnp.Arg{Name: "RemotePort", Value: "0"},
-		upnp.Arg{Name: "InternalClient", Value: a.client.String()}, upnp.Arg{Name: "InternalPort", Value: decimal(a.internal)},
-		upnp.Arg{Name: "Protocol", Value: strconv.Itoa(int(ianaOf(a.network)))}, upnp.Arg{Name: "LeaseTime", Value: lease})
+	args, err := m.firewall.call(ctx, upnp.AddPinhole, p.Args()...)
 	if err != nil {
 		r := m.refusedPinhole(err)
-		if r.code == firewallDisabled { // then everything comes in
+		if r.code == upnp.FirewallDisabled { // then everything comes in
 			return grant{public: g.public, lifetime: g.lifetime}, nil
 		}
 		return grant{}, r
@@ -55,11 +44,11 @@ func (m *igdMapper) pinhole(ctx context.Context, a ask, before *grant) (grant, e
 }
 
 func (m *igdMapper) pinholeHolds(ctx context.Context, g grant) (bool, error) {
-	_, err := m.firewall.call(ctx, "GetPinholePackets", upnp.Arg{Name: "UniqueID", Value: strconv.Itoa(g.id)})
+	_, err := m.firewall.call(ctx, upnp.GetPinholePackets, idArg(g.id))
 	if err == nil {
 		return true, nil
 	}
-	if r := m.refusedPinhole(err); r.code != noSuchPinhole {
+	if r := m.refusedPinhole(err); r.code != upnp.NoSuchPinhole {
 		return false, r
 	}
 	return false, nil
@@ -68,9 +57,9 @@ func (m *igdMapper) pinholeHolds(ctx context.Context, g grant) (bool, error) {
 func (m *igdMapper) refusedPinhole(err error) *refusal {
 	r := m.refused(err)
 	switch r.code {
-	case noPinholeSpace:
+	case upnp.PinholeSpaceExhausted:
 		r.kind, r.text = KindFull, "the gateway has no room for another pinhole"
-	case pinholesNotAllowed:
+	case upnp.PinholesNotAllowed:
 		r.kind, r.text = KindDisabled, "the gateway lets nobody open its IPv6 firewall"
 	}
 	return r
