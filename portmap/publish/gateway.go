@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-net/fairlead/portmap"
 )
@@ -23,15 +26,18 @@ type gateway struct {
 	level  int
 	main   bool // this host has a default route by it, or it is beyond such a one
 
-	busy   chan struct{}            // a slot for each question that may be under way
-	pmp    *memo[pmpAnswers]        // what answers at the port of NAT-PMP and PCP
-	search *memo[found]             // what answers to SSDP
-	igd    *memo[*igdMapper]        // nil: it has none
+	busy   chan struct{}                  // a slot for each question that may be under way
+	pmp    *memo[pmpAnswers]              // what answers at the port of NAT-PMP and PCP
+	search *memo[found]                   // what answers to SSDP
+	igd    *memo[*igdMapper]              // nil: it has none
 	next   *memo[map[netip.Addr]*gateway] // by external address: the gateway beyond; nil: nobody answers there
 	epochs epochs
 
+	generation atomic.Uint64 // counts how often it lost its mappings
+
 	mu       sync.Mutex
-	external netip.Addr // as it said last; invalid: not known
+	external map[portmap.Protocol]netip.Addr // as it said last
+	lostAt   time.Time
 }
 
 // tools is what every gateway of a Publisher works with.
@@ -92,23 +98,43 @@ func (g *gateway) forget() {
 	g.next.forget()
 }
 
-// learn takes down the external address, and reports whether it was another one before.
-func (g *gateway) learn(external netip.Addr) (changed bool) {
+// forgetSilence is forget, for what was not there.
+func (g *gateway) forgetSilence(ctx context.Context) {
+	if pmp, ok := g.pmp.peek(ctx); ok && pmp == (pmpAnswers{}) {
+		g.pmp.forget()
+	}
+	if igd, ok := g.igd.peek(ctx); ok && igd == nil {
+		g.search.forget()
+		g.igd.forget()
+	}
+	if all, ok := g.next.peek(ctx); ok {
+		g.mu.Lock()
+		maps.DeleteFunc(all, func(_ netip.Addr, n *gateway) bool { return n == nil })
+		g.mu.Unlock()
+	}
+}
+
+// learn takes down the external address, and reports whether it was another one before. Protocols are not compared with each other:
+// with several connections to the outside they may speak of different ones.
+func (g *gateway) learn(p portmap.Protocol, external netip.Addr) (changed bool) {
 	if !external.IsValid() || external.Is6() {
 		return false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	changed = g.external.IsValid() && g.external != external
-	g.external = external
-	return changed
+	before, known := g.external[p]
+	if g.external == nil {
+		g.external = map[portmap.Protocol]netip.Addr{}
+	}
+	g.external[p] = external
+	return known && before != external
 }
 
-// known is the external address that was said last.
-func (g *gateway) known() netip.Addr {
+// known is the external address that was said last, by a protocol.
+func (g *gateway) known(p portmap.Protocol) netip.Addr {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.external
+	return g.external[p]
 }
 
 // The bounds of chains of gateways.
@@ -205,7 +231,7 @@ func (e *overlapError) Error() string {
 	return fmt.Sprintf("the network between them has the same addresses as that of this host (%s)", e.external)
 }
 
-// use is which protocols of the gateway are known to answer, without asking.
+// spoken is which protocols of the gateway are known to answer, without asking.
 func (g *gateway) spoken(ctx context.Context) []portmap.Protocol {
 	var list []portmap.Protocol
 	if pmp, ok := g.pmp.peek(ctx); ok {

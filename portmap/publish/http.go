@@ -51,7 +51,9 @@ func (g *gateway) fetch(ctx context.Context, method, rawURL string, header map[s
 	req.Header.Set("User-Agent", "fairlead UPnP/1.1")
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return g.net.Dial(ctx, "tcp", g.local.Addr(), at) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return g.net.Dial(ctx, "tcp", g.local.Addr(), at)
+		},
 	}
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)

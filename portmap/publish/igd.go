@@ -119,7 +119,7 @@ func (m *igdMapper) external(ctx context.Context) (netip.Addr, error) {
 	if err != nil || addr.IsUnspecified() || !addr.Is4() {
 		return netip.Addr{}, &refusal{kind: KindNoExternal, protocol: portmap.UPnP, text: "the gateway has no external address"}
 	}
-	if m.g.learn(addr) {
+	if m.g.learn(portmap.UPnP, addr) {
 		m.g.lost(m.g, "its external address is another")
 	}
 	return addr, nil

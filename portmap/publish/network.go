@@ -53,7 +53,7 @@ type Datagram struct {
 // The bounds of what is looked at, whatever the system or the network say.
 const (
 	maxRoutes    = 8
-	maxAddresses = 8 // of one interface that mappings are made for
+	maxAddresses = 4 // of one interface that mappings are made for
 	maxDatagram  = 2048
 )
 
@@ -94,11 +94,11 @@ func near(addrs []Address, r Route) (Address, bool) {
 	return best, found
 }
 
-// globals is the IPv6 addresses of an interface that pinholes are made for: those that stay, else the temporary ones.
+// globals is the public IPv6 addresses of an interface, which pinholes are made for: those that stay, else the temporary ones.
 func globals(addrs []Address, iface string) []Address {
 	var stay, all []Address
 	for _, a := range addrs {
-		if a.Interface == iface && a.Addr().Is6() && ReachOf(a.Addr()) != Local {
+		if a.Interface == iface && a.Addr().Is6() && ReachOf(a.Addr()) == Public {
 			all = append(all, a)
 			if !a.Temporary {
 				stay = append(stay, a)
@@ -108,6 +108,5 @@ func globals(addrs []Address, iface string) []Address {
 	if len(stay) == 0 {
 		stay = all
 	}
-	slices.SortStableFunc(stay, func(a, b Address) int { return int(ReachOf(a.Addr())) - int(ReachOf(b.Addr())) })
 	return stay[:min(len(stay), maxAddresses)]
 }

@@ -20,7 +20,7 @@ func (m *pcpMapper) protocol() portmap.Protocol { return portmap.PCP }
 
 // external is not known in PCP before something is mapped.
 func (m *pcpMapper) external(context.Context) (netip.Addr, error) {
-	if a := m.g.known(); a.IsValid() {
+	if a := m.g.known(portmap.PCP); a.IsValid() {
 		return a, nil
 	}
 	return netip.Addr{}, &refusal{kind: KindNoExternal, protocol: portmap.PCP, text: "the address is told only with a mapping"}
@@ -42,9 +42,7 @@ func (m *pcpMapper) add(ctx context.Context, a ask, before *grant) (grant, error
 	if g.public.Port() == 0 || g.lifetime == 0 || g.public.Addr().Is4() != a.client.Is4() {
 		return grant{}, &refusal{kind: KindFailed, protocol: portmap.PCP, text: "the answer grants nothing"}
 	}
-	if m.g.learn(g.public.Addr()) {
-		m.g.lost(m.g, "its external address is another")
-	}
+	m.g.learn(portmap.PCP, g.public.Addr()) // which another mapping need not have: translators with several addresses pick one for each
 	return g, nil
 }
 

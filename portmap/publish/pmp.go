@@ -120,7 +120,7 @@ func (g *gateway) probePMP(ctx context.Context) (pmpAnswers, error) {
 // heardNATPMP takes down what an address response says, asked for or not.
 func (g *gateway) heardNATPMP(r natpmp.Response) {
 	g.epoch(portmap.NATPMP, r.Epoch)
-	if r.Code == natpmp.Success && g.learn(r.Address) {
+	if r.Code == natpmp.Success && g.learn(portmap.NATPMP, r.Address) {
 		g.lost(g, "its external address is another")
 	}
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -82,6 +83,15 @@ func hintOf(k Kind) string {
 
 func noGateway() *Problem {
 	return &Problem{Kind: KindNoGateway, Text: "this host has no default route, so there is no gateway to ask", Hint: hintRoute}
+}
+
+// asProblem is err of an attempt at a gateway.
+func asProblem(g *gateway, err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	return ofRefusals(g.addr, []error{err})
 }
 
 // ofRefusals is the problem that the attempts at one gateway leave.

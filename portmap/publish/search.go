@@ -15,6 +15,7 @@ import (
 // found is who answered a search.
 type found struct {
 	own    []string // where the gateway says that its descriptions are
+	boot   uint32   // counts its starts; 0: it does not say
 	others []stranger
 }
 
@@ -51,6 +52,7 @@ func (g *gateway) probeSSDP(ctx context.Context) (found, error) {
 			return true
 		}
 		if h.From == g.addr {
+			f.boot = max(f.boot, m.Boot)
 			if len(f.own) < maxLocations && !slices.Contains(f.own, location) {
 				f.own = append(f.own, location)
 			}
