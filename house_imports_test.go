@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"relay/head/headtest": {"relay"}, // the contract of heads
 	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire", "internal/processors"},
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
-	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
+	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "firewall",
 		"internal/sshchan",
