@@ -112,6 +112,9 @@ func (c *claims) leasesUnder(f *forward.Forward) []string {
 	if l.Addr.IsValid() && !l.Addr.IsUnspecified() {
 		return c.leases[l.Addr].under(l, nil)
 	}
+	if l.Addr.Is6() {
+		return nil
+	}
 	var names []string
 	for addr, ports := range c.leases {
 		if addr.Is4() { // an address of this host; those of IPv6 are of the clients themselves

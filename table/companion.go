@@ -155,24 +155,24 @@ func listensOnLoopback(f *forward.Forward) bool {
 }
 
 // A portSet is a set of ports of each protocol.
-type portSet struct{ bits [2]*[65536 / 64]uint64 }
+type portSet struct{ bits [2]*PortBits }
 
 // add enters the ports of l. With onlyIfFree it enters all of them or, when one is there already, none, and says so.
 func (s *portSet) add(l forward.Listen, onlyIfFree bool) bool {
 	for network := range l.Networks.Each {
 		bits := &s.bits[network>>1]
 		if *bits == nil {
-			*bits = new([65536 / 64]uint64)
+			*bits = new(PortBits)
 		}
 		for port := range l.Ports.Each {
-			if onlyIfFree && (*bits)[port/64]&(1<<(port%64)) != 0 {
+			if onlyIfFree && (*bits).Has(port) {
 				return false
 			}
 		}
 	}
 	for network := range l.Networks.Each {
 		for port := range l.Ports.Each {
-			s.bits[network>>1][port/64] |= 1 << (port % 64)
+			s.bits[network>>1].Set(port)
 		}
 	}
 	return true

@@ -52,18 +52,22 @@ func (t *Table) saveLeases(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		t.flushLeases()
+		if err := t.SaveLeases(); err != nil {
+			t.log.Error("leases cannot be stored yet; a restart would lose them", keyErr, err)
+		}
 	}
 }
 
-// flushLeases stores what is unsaved now. What cannot be is tried again.
-func (t *Table) flushLeases() {
+// SaveLeases stores what is unsaved now, which otherwise is in half a second. What cannot be is tried again.
+func (t *Table) SaveLeases() error {
+	t.saving.Lock() // in the order of what happened
+	defer t.saving.Unlock()
 	t.mu.Lock()
 	unsaved := t.unsaved
 	t.unsaved = make(map[string]*forward.Forward, len(unsaved))
 	t.mu.Unlock()
 	if len(unsaved) == 0 {
-		return
+		return nil
 	}
 	err := t.store.Update(func(tx store.Tx) error {
 		for name, f := range unsaved {
@@ -84,9 +88,8 @@ func (t *Table) flushLeases() {
 		return nil
 	})
 	if err == nil {
-		return
+		return nil
 	}
-	t.log.Error("leases cannot be stored yet; a restart would lose them", keyErr, err, keyCount, len(unsaved))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, f := range unsaved {
@@ -95,6 +98,7 @@ func (t *Table) flushLeases() {
 		}
 	}
 	nudge(t.save)
+	return fmt.Errorf("%d leases: %w", len(unsaved), err)
 }
 
 func encodeLease(f *forward.Forward) ([]byte, error) {

@@ -44,7 +44,7 @@ func (o *operators) on(addr netip.Addr, ours bool) *portSet {
 	if set = new(portSet); ours {
 		for i, bits := range o.all.bits {
 			if bits != nil {
-				set.bits[i] = new([65536 / 64]uint64)
+				set.bits[i] = new(PortBits)
 				*set.bits[i] = *bits
 			}
 		}
@@ -58,15 +58,12 @@ func (o *operators) on(addr netip.Addr, ours bool) *portSet {
 	return set
 }
 
-// PortBits is a set of ports: port p is bit p%64 of word p/64.
-type PortBits [65536 / 64]uint64
-
 // Taken is the ports of an address of this host that forwards of others than leases ask for by number; nil is none. It must
 // not be changed.
 func (t *Table) Taken(addr netip.Addr, network forward.Networks) *PortBits {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return (*PortBits)(t.operatorsLocked().on(addr, true).bits[network>>1])
+	return t.operatorsLocked().on(addr, true).bits[network>>1]
 }
 
 // operatorsLocked is the operators as they are. The caller holds mu.
@@ -100,7 +97,7 @@ func (t *Table) ownerLocked(network forward.Networks, addr netip.Addr, port uint
 	for _, e := range t.entries {
 		l := e.f.Listen
 		if !e.f.Origin.IsLease() && !e.f.Disabled && l.Networks&network != 0 && !l.Ports.All && l.Ports.Contains(port) &&
-			(l.Addr == addr || !l.Addr.IsValid() || l.Addr.IsUnspecified()) {
+			(l.Addr == addr || !l.Addr.IsValid() || l.Addr == netip.IPv4Unspecified()) {
 			return e.f.Name
 		}
 	}
@@ -108,6 +105,5 @@ func (t *Table) ownerLocked(network forward.Networks, addr netip.Addr, port uint
 }
 
 func (s *portSet) has(network forward.Networks, port uint16) bool {
-	bits := s.bits[network>>1]
-	return bits != nil && bits[port/64]&(1<<(port%64)) != 0
+	return s.bits[network>>1].Has(port)
 }

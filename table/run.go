@@ -112,7 +112,9 @@ func (t *Table) end() {
 	t.phase = ended
 	t.mu.Unlock()
 	close(t.stopped)
-	t.flushLeases()
+	if err := t.SaveLeases(); err != nil {
+		t.log.Error("leases cannot be stored; they are lost", keyErr, err)
+	}
 	t.saveCounters()
 }
 

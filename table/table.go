@@ -85,6 +85,8 @@ type Table struct {
 	writing chan struct{} // capacity 1, a lock that can be waited for with a context
 	claims  claims        // guarded by writing
 
+	saving sync.Mutex // held while leases are stored
+
 	carrying   sync.Mutex
 	companions companions // guarded by carrying
 
