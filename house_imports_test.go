@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
 	"portmap":             {"forward"},
+	"portmap/grant":       {"forward", "portmap", "store", "table"}, // leases are in the table
 	"firewall":            {"forward"},
 	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads

@@ -14,6 +14,7 @@ import (
 type job struct {
 	entries []*entry           // those that it looks at, sorted by name
 	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
+	alone   []*forward.Forward // of kernel, what may have companions
 	relay   []*forward.Forward
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
@@ -32,7 +33,7 @@ func (t *Table) reconcile(ctx context.Context) {
 	j := t.assembleLocked(n, time.Now())
 	t.mu.Unlock()
 
-	with, ended := t.companions.update(j.kernel, j.relay, facts)
+	with, ended := t.companions.update(j.alone, j.relay, facts)
 	otherFamily := t.companions.otherFamily()
 	j.relay = add(j.relay, with)
 	j.leaving = append(j.leaving, ended...)
@@ -86,7 +87,7 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 	t.lists.done()
 	j.relay = t.lists.relay
 	if t.lists.carried > 0 {
-		j.kernel = t.lists.kernel
+		j.kernel, j.alone = t.lists.kernel, t.lists.alone
 	}
 	return j
 }
@@ -99,6 +100,7 @@ func (t *Table) todoLocked() []*entry {
 	todo := maps.Clone(t.touched)
 	maps.Copy(todo, t.clocked)
 	maps.Copy(todo, t.failing)
+	t.expiries.over(time.Now(), func(e *entry) { todo[e] = true })
 	return slices.SortedFunc(maps.Keys(todo), func(a, b *entry) int { return strings.Compare(a.f.Name, b.f.Name) })
 }
 

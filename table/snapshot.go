@@ -30,10 +30,9 @@ func (t *Table) Len() int {
 // Forwards is what is in the table, sorted by name; nobody is asked how it is doing. What was set aside is not among it.
 func (t *Table) Forwards() []*forward.Forward {
 	t.mu.RLock()
-	entries := t.entries
-	t.mu.RUnlock()
-	list := make([]*forward.Forward, len(entries))
-	for i, e := range entries {
+	defer t.mu.RUnlock()
+	list := make([]*forward.Forward, len(t.entries))
+	for i, e := range t.entries {
 		list[i] = e.f
 	}
 	return list

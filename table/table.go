@@ -41,13 +41,16 @@ type Loser interface{ Lost() bool }
 // A Clearer is a Carrier that leaves something in the system when it carries nothing. Down calls it last.
 type Clearer interface{ Clear() error }
 
-// Options is what a Table works with. All but Log and Settle is needed.
+// Options is what a Table works with. All but Log, Settle and Lease is needed.
 type Options struct {
 	Kernel, Relay Carrier
 	Facts         func() (kernel.Facts, error) // an error: nothing was found out, and what was known stands
 	Store         store.Store
 	Settle        func(config.Settings) // makes the settings of the file hold; it must not wait, nor call the table. nil: there are none
-	Log           *slog.Logger          // nil: none
+	// Lease is told of each lease that comes (before is nil), changes, or goes (now is nil), in order. It must not wait, nor call
+	// the table. nil: nobody wants to know.
+	Lease func(now, before *forward.Forward)
+	Log   *slog.Logger // nil: none
 }
 
 // The keys of log attributes.
@@ -70,15 +73,19 @@ type Table struct {
 	probe         func() (kernel.Facts, error)
 	store         store.Store
 	settle        func(config.Settings)
+	lease         func(now, before *forward.Forward)
 	log           *slog.Logger
 	counters      *counters
 
 	kick    chan struct{} // capacity 1: a cycle is asked for
+	save    chan struct{} // capacity 1: there is something unsaved
 	ready   chan struct{}
 	stopped chan struct{}
 
 	writing chan struct{} // capacity 1, a lock that can be waited for with a context
 	claims  claims        // guarded by writing
+
+	saving sync.Mutex // held while leases are stored
 
 	carrying   sync.Mutex
 	companions companions // guarded by carrying
@@ -90,9 +97,12 @@ type Table struct {
 	shelf        map[shelfKey]shelved
 	lists        lists
 	touched      map[*entry]bool // entries that the next cycle has to look at
-	clocked      map[*entry]bool // entries that time alone can change
-	failing      map[*entry]bool // entries that a carrier has refused
-	settings     config.Settings // of the file
+	clocked      map[*entry]bool // entries that time alone can change in other ways than to end them
+	expiries     expiries
+	operators    *operators                  // nil: to be found anew
+	unsaved      map[string]*forward.Forward // leases that the store does not have as they are; nil: does not have to forget yet
+	failing      map[*entry]bool             // entries that a carrier has refused
+	settings     config.Settings             // of the file
 	pending      *pending
 	cycle        *cycle // the next one, when somebody waits for it
 	cycles       uint64
@@ -127,11 +137,15 @@ func New(o Options) *Table {
 	if settle == nil {
 		settle = func(config.Settings) {}
 	}
+	lease := o.Lease
+	if lease == nil {
+		lease = func(_, _ *forward.Forward) {}
+	}
 	return &Table{
-		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, settle: settle, log: log, counters: newCounters(),
-		kick: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
+		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
+		kick: make(chan struct{}, 1), save: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
 		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
-		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{},
+		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{}, unsaved: map[string]*forward.Forward{},
 	}
 }
 
@@ -243,11 +257,16 @@ func (t *Table) joinLocked() *cycle {
 	if t.cycle == nil {
 		t.cycle = &cycle{done: make(chan struct{})}
 	}
+	nudge(t.kick)
+	return t.cycle
+}
+
+// nudge leaves a word in a channel that has room for one.
+func nudge(c chan struct{}) {
 	select {
-	case t.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
-	return t.cycle
 }
 
 // await waits until the carriers have answered in c.

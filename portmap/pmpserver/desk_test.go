@@ -13,6 +13,8 @@ import (
 
 // A fakeDesk grants what is asked for, keeps it in memory, and counts.
 type fakeDesk struct {
+	portmap.Desk // nil: what the rest of it is, neither protocol asks
+
 	mu       sync.Mutex
 	leases   map[portmap.Key]portmap.Mapping
 	ports    map[uint32]portmap.Key // by network and external port
