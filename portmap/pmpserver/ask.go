@@ -56,13 +56,14 @@ func (a *ask) request(before []netip.Prefix) (portmap.Request, error) {
 func filtered(before []netip.Prefix, options []pcp.Filter) ([]netip.Prefix, error) {
 	from := slices.Clip(before)
 	for _, f := range options {
+		prefix := f.Prefix.Masked()
 		switch {
-		case !f.Prefix.IsValid():
+		case !prefix.IsValid():
 			from = nil
 		case f.Port != 0: // a forward knows of its clients' addresses alone
 			return nil, pcp.ExcessiveRemotePeers
-		case !slices.Contains(from, f.Prefix):
-			if from = append(from, f.Prefix); len(from) > filters {
+		case !slices.Contains(from, prefix):
+			if from = append(from, prefix); len(from) > filters {
 				return nil, pcp.ExcessiveRemotePeers
 			}
 		}
@@ -80,11 +81,7 @@ func (a *ask) answer(b []byte, result portmap.Result, epoch uint32, outside neti
 		return natpmp.AppendResponse(b, &r)
 	}
 	r := pcp.Response{Opcode: pcp.Map, Code: pcpCode(result.Err), Epoch: epoch, Mapping: a.pcp.Mapping, Options: a.pcp.Options}
-	switch {
-	case r.Code != pcp.Success:
-		r.Lifetime = uint32(r.Code.Lifetime() / time.Second)
-	case a.errand == errandMap:
-		r.Lifetime = remaining(result.Expires, now)
+	if r.Code == pcp.Success && a.errand == errandMap {
 		addr := result.Public.Addr()
 		switch {
 		case a.key.Internal.Addr().Is6():
@@ -92,7 +89,14 @@ func (a *ask) answer(b []byte, result portmap.Result, epoch uint32, outside neti
 		case !addr.IsValid() || addr.IsUnspecified():
 			addr = outside
 		}
-		r.External = netip.AddrPortFrom(addr.Unmap(), result.Public.Port())
+		if addr.IsValid() {
+			r.Lifetime, r.External = remaining(result.Expires, now), netip.AddrPortFrom(addr.Unmap(), result.Public.Port())
+		} else { // it has just been lost
+			r.Code = pcp.NetworkFailure
+		}
+	}
+	if r.Code != pcp.Success {
+		r.Lifetime = uint32(r.Code.Lifetime() / time.Second)
 	}
 	return pcp.AppendResponse(b, &r)
 }

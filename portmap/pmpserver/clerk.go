@@ -45,7 +45,7 @@ func (c *clerk) serve(ctx context.Context, asks []*ask) {
 		if c.concerns(a) {
 			c.settle(ctx)
 		}
-		c.answer(a, portmap.Result{Err: c.unmap(ctx, a)})
+		c.answer(ctx, a, portmap.Result{Err: c.unmap(ctx, a)})
 	}
 	c.settle(ctx)
 	for _, o := range c.out {
@@ -79,7 +79,7 @@ func (c *clerk) add(ctx context.Context, a *ask) {
 	}
 	request, err := a.request(before)
 	if err != nil {
-		c.answer(a, portmap.Result{Err: err})
+		c.answer(ctx, a, portmap.Result{Err: err})
 		return
 	}
 	c.waiting[a.key] = len(c.requests)
@@ -97,7 +97,7 @@ func (c *clerk) settle(ctx context.Context) {
 		if i < len(results) {
 			result = results[i]
 		}
-		c.answer(a, result)
+		c.answer(ctx, a, result)
 	}
 	clear(c.requests)
 	clear(c.asks)
@@ -119,7 +119,11 @@ func (c *clerk) unmap(ctx context.Context, a *ask) error {
 	return c.o.Desk.Unmap(ctx, a.client(), a.key)
 }
 
-func (c *clerk) answer(a *ask, result portmap.Result) {
+// answer tells a client the result. What failed because the server is about to end is not told: the next one will be asked again.
+func (c *clerk) answer(ctx context.Context, a *ask, result portmap.Result) {
+	if result.Err != nil && ctx.Err() != nil {
+		return
+	}
 	o := c.out[a.door]
 	outside, _ := c.o.Desk.External()
 	o.put(&a.letter, a.answer(o.body(), result, c.o.Desk.Epoch(), outside, time.Now()))

@@ -112,6 +112,11 @@ func (d *fakeDesk) Unmap(_ context.Context, _ netip.Addr, key portmap.Key) error
 	return nil
 }
 
+func (d *fakeDesk) UnmapAt(ctx context.Context, client netip.Addr, network forward.Networks, external uint16) error {
+	m, _ := d.At(network, external)
+	return d.Unmap(ctx, client, m.Key)
+}
+
 func (d *fakeDesk) UnmapAll(_ context.Context, client netip.Addr, network forward.Networks, p portmap.Protocol) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -116,7 +116,7 @@ func TestClients(t *testing.T) {
 			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "02000004 00", "0281 0003" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "02000004 00000000"},
 			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "02000008 00000000", "0281 0006" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "02000008 00000000"},
 			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "01000010" + other, "0281 0005" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "01000010" + other},
-			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0078 0050" + other, "0281 000d" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0078 0050 00000000000000000000ffffc0a80100"},
+			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0078 0050" + other, "0281 000d" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0078 0050" + other},
 			{"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0040 0000 20010db8000000000000000000000000", "0281 0006" + long + epoch + rest + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0040 0000 20010db8000000000000000000000000"},
 		}},
 		{name: "THIRD_PARTY where it is allowed", third: true, pairs: []exchange{

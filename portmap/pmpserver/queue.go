@@ -135,3 +135,12 @@ func (q *queue) done(asks []*ask) {
 		delete(q.known, a.seal)
 	}
 }
+
+// clear forgets everything.
+func (q *queue) clear() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.lines)
+	clear(q.known)
+	q.turns, q.total = nil, 0
+}

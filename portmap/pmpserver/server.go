@@ -96,7 +96,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	defer stop()
-	return group.Wait()
+	err = group.Wait()
+	s.queue.clear() // what nobody will answer
+	return err
 }
 
 // place finds the one that an interface is of. Places are few.
