@@ -16,6 +16,7 @@ type job struct {
 	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
 	alone   []*forward.Forward // of kernel, what may have companions
 	relay   []*forward.Forward
+	here    []*forward.Forward // what this host listens for, whoever carries it
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
 }
@@ -35,7 +36,7 @@ func (t *Table) reconcile(ctx context.Context) {
 
 	with, ended := t.companions.update(j.alone, j.relay, facts)
 	otherFamily := t.companions.otherFamily()
-	j.relay = add(j.relay, with)
+	j.relay, j.here = add(j.relay, with), add(j.here, with)
 	j.leaving = append(j.leaving, ended...)
 	if len(j.leaving) > 0 { // the last chance to count what they had
 		t.counters.read(t.kernel, t.relay)
@@ -85,7 +86,7 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 	t.replan, t.lost = false, false
 	t.touched = map[*entry]bool{}
 	t.lists.done()
-	j.relay = t.lists.relay
+	j.relay, j.here = t.lists.relay, t.lists.kernel
 	if t.lists.carried > 0 {
 		j.kernel, j.alone = t.lists.kernel, t.lists.alone
 	}
@@ -122,6 +123,9 @@ func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[str
 	fromKernel = t.kernel.Apply(ctx, j.kernel)
 	if len(j.moving) > 0 {
 		fromRelay = t.relay.Apply(ctx, j.relay)
+	}
+	if t.beside != nil {
+		t.beside.Carried(ctx, j.here)
 	}
 	return fromKernel, fromRelay
 }

@@ -228,4 +228,3 @@ func publishSecret() []byte {
 	fmt.Fprintf(h, "fairlead publish %d", os.Geteuid())
 	return h.Sum(nil)
 }
-

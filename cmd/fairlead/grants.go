@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap"
+	"github.com/fairlead-net/fairlead/portmap/grant"
+	"github.com/fairlead-net/fairlead/portmap/pmpserver"
+)
+
+// grants gives the programs of the LAN the ports that they ask for.
+type grants struct {
+	*resident[*portmap.Spec]
+	desk   *grant.Desk
+	around *surroundings
+}
+
+func newGrants(desk *grant.Desk, around *surroundings, log *slog.Logger) *grants {
+	g := &grants{desk: desk, around: around}
+	g.resident = newResident("the port-mapping server", log, (*portmap.Spec).Equal, g.serve)
+	return g
+}
+
+// settle makes spec the policy.
+func (g *grants) settle(spec *portmap.Spec) {
+	g.desk.Configure(spec)
+	g.resident.settle(spec)
+}
+
+// serve answers until ctx ends.
+func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
+	if spec == nil {
+		return nil
+	}
+	servers, ctx := errgroup.WithContext(ctx)
+	if slices.Contains(spec.Protocols, portmap.PCP) || slices.Contains(spec.Protocols, portmap.NATPMP) {
+		s := pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log})
+		servers.Go(func() error { return s.Run(ctx) })
+	}
+	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
+	return servers.Wait()
+}
+
+// portInUse reports whether a program of this host has a port.
+func portInUse(network forward.Networks, at netip.AddrPort) bool {
+	if network == forward.UDP {
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return true
+		}
+		_ = c.Close()
+		return false
+	}
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return true
+	}
+	_ = l.Close()
+	return false
+}
