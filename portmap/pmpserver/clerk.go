@@ -29,7 +29,6 @@ func (s *Server) clerk(ctx context.Context, doors []*door) error {
 			return nil
 		}
 		c.serve(ctx, asks)
-		s.queue.done(asks)
 		clear(asks)
 	}
 }
@@ -121,6 +120,8 @@ func (c *clerk) unmap(ctx context.Context, a *ask) error {
 
 // answer tells a client the result. What failed because the server is about to end is not told: the next one will be asked again.
 func (c *clerk) answer(ctx context.Context, a *ask, result portmap.Result) {
+	// Before it has the answer: it may send the very same request as soon as that is there.
+	c.queue.done(a)
 	if result.Err != nil && ctx.Err() != nil {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
 
-// Announcements are sent ten times, a quarter of a second after the first one, and then after twice as long each time (RFC 6886, section
-// 3.2.1; RFC 6887, section 14.1.3, takes the same).
+// Announcements are sent ten times: again after a quarter of a second, and then after twice as long each time (RFC 6886, section 3.2.1;
+// RFC 6887, section 14.1.2).
 const (
 	announceTimes = 10
 	announcePause = 250 * time.Millisecond

@@ -90,7 +90,7 @@ func (q *queue) makeRoom(mine *line) bool {
 }
 
 // take appends up to askBatch requests to asks, and waits for the first. It returns nothing more when ctx ends. Their seals stay until
-// they are handed to done.
+// done.
 func (q *queue) take(ctx context.Context, asks []*ask) []*ask {
 	for {
 		if asks = q.drain(asks); len(asks) > 0 {
@@ -127,13 +127,11 @@ func (q *queue) drain(asks []*ask) []*ask {
 	return asks
 }
 
-// done forgets requests that were answered.
-func (q *queue) done(asks []*ask) {
+// done says that a request is answered. The same one is a new one then.
+func (q *queue) done(a *ask) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, a := range asks {
-		delete(q.known, a.seal)
-	}
+	delete(q.known, a.seal)
 }
 
 // clear forgets everything.

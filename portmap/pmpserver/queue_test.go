@@ -42,11 +42,15 @@ func TestQueueTakesTurns(t *testing.T) {
 	if len(first) != askBatch || of[2] != 2 {
 		t.Errorf("the first batch has %v", of)
 	}
-	q.done(first)
+	for _, a := range first {
+		q.done(a)
+	}
 	for n := len(first); n < queueClient+2; {
 		got := q.take(t.Context(), nil)
 		n += len(got)
-		q.done(got)
+		for _, a := range got {
+			q.done(a)
+		}
 	}
 	if len(q.lines) != 0 || len(q.turns) != 0 || len(q.known) != 0 || q.total != 0 {
 		t.Errorf("left are %d lines, %d turns, %d seals, %d in all", len(q.lines), len(q.turns), len(q.known), q.total)

@@ -17,7 +17,7 @@ import (
 // Options are what a server is made of.
 type Options struct {
 	Desk   portmap.Desk
-	Places func() []portmap.Place // the interfaces that are served just now. It is called for each batch, so it looks and does not ask
+	Places func() []portmap.Place // the interfaces that are served just now; called for each batch, from anywhere, so it is to be quick
 	Spec   portmap.Spec           // Protocols and ThirdParty are what matters here; the rest is the Desk's
 	Log    *slog.Logger           // nil: none
 	Port   uint16                 // 0: 5351

@@ -3,9 +3,11 @@ package pmpserver
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
@@ -187,6 +189,50 @@ func TestFaultsAreAnsweredSeldom(t *testing.T) {
 	eventually(t, "they are read", func() bool { return s.Stats().Requests >= 20*faultRate })
 	if got := s.Stats(); got.Limited < 5*faultRate {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestTheSameRequestAgain sends it as soon as the answer is there: that is no repetition.
+func TestTheSameRequestAgain(t *testing.T) {
+	_, port := running(t, Options{Desk: newDesk()})
+	h := dial(t, "udp4", "127.0.0.10", "127.0.0.1", port)
+	request := mapRequest(8080, nil)
+	h.ask([]byte{0, 0})
+	for i := range 2000 {
+		h.send(request)
+		if h.receive(patience) == nil {
+			t.Fatalf("no answer to the request %d", i)
+		}
+	}
+}
+
+// TestAnEndRefusesNobody stops a server whose Desk is busy, and starts it again.
+func TestAnEndRefusesNobody(t *testing.T) {
+	desk := newDesk()
+	desk.hold, desk.entered, desk.refuse = make(chan struct{}), make(chan struct{}, 1), portmap.ErrFailed
+	text, err := testport.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, _ := strconv.ParseUint(text, 10, 16)
+	lo := loopback(t)
+	s := New(Options{Desk: desk, Port: uint16(port), Places: func() []portmap.Place { return []portmap.Place{lo} }, Spec: portmap.Spec{Protocols: both}})
+	run := func(f func() error) error { return f() }
+	h := dial(t, "udp4", "127.0.0.10", "127.0.0.1", uint16(port))
+	stop := start(t, s, run)
+	h.ask([]byte{0, 0})
+	h.send(mapRequest(8080, nil))
+	<-desk.entered
+	h.send(mapRequest(8081, nil))
+	h.ask([]byte{0, 0})
+	stop()
+	if b := h.receive(silence); b != nil {
+		t.Errorf("the end is told by %x", b)
+	}
+	desk.set(func(d *fakeDesk) { d.hold, d.refuse = nil, nil })
+	start(t, s, run)
+	if r := parse(t, h.ask(mapRequest(8081, nil))); r.Code != pcp.Success {
+		t.Errorf("after the start: %v", r.Code)
 	}
 }
 

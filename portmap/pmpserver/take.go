@@ -16,6 +16,9 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
 
+// warnPause is how often a client that sends too much is logged, at most.
+const warnPause = time.Minute
+
 // A reader is what one door's messages go through.
 type reader struct {
 	*Server
@@ -32,7 +35,8 @@ type reader struct {
 	outside netip.Addr
 	epoch   uint32
 
-	place *portmap.Place // that the message at hand came in by
+	place  *portmap.Place // that the message at hand came in by
+	warned time.Duration  // when a client that sends too much was last logged, since started
 }
 
 // attend reads the messages of a door until ctx ends.
@@ -84,7 +88,7 @@ func (r *reader) take(m *ipv4.Message) {
 	client := l.client()
 	r.seen.requests.Add(1)
 	if !r.requests.may(client, r.now) {
-		r.seen.limited.Add(1)
+		r.limited(client)
 		return
 	}
 	b := m.Buffers[0][:m.N]
@@ -96,6 +100,15 @@ func (r *reader) take(m *ipv4.Message) {
 		r.natpmpRequest(&l, client, b)
 	case r.pcp:
 		r.pcpRequest(&l, client, b)
+	}
+}
+
+// limited counts a request that is dropped, and says so now and then.
+func (r *reader) limited(client netip.Addr) {
+	r.seen.limited.Add(1)
+	if r.warned == 0 || r.now-r.warned >= warnPause {
+		r.warned = max(r.now, 1)
+		r.o.Log.Warn("a client sends more port-mapping requests than are answered", "client", client.String(), "interface", r.place.Interface.Name)
 	}
 }
 
@@ -145,7 +158,7 @@ func (r *reader) natpmpRequest(l *letter, client netip.Addr, b []byte) {
 		return
 	case err != nil:
 		if !r.faults.may(client, r.now) {
-			r.seen.limited.Add(1)
+			r.limited(client)
 			return
 		}
 		errors.As(err, &answer.Code)
@@ -183,14 +196,14 @@ func (r *reader) pcpRequest(l *letter, client netip.Addr, b []byte) {
 		return
 	}
 	if q.Opcode == pcp.Peer && !errors.Is(err, pcp.UnsuppVersion) {
-		err = pcp.UnsuppOpcode // section 19.2 leaves PEER out: what a host starts is kept open by conntrack, not by us
+		err = pcp.UnsuppOpcode // a server need not have PEER: what a host starts is kept open by conntrack, not by leases
 	}
 	if err == nil {
 		err = r.pcpCheck(&q, client)
 	}
 	if err != nil {
 		if !r.faults.may(client, r.now) {
-			r.seen.limited.Add(1)
+			r.limited(client)
 			return
 		}
 		var code pcp.Code
@@ -250,7 +263,7 @@ func (r *reader) pcpCheck(q *pcp.Request, client netip.Addr) error {
 		return nil
 	case !known || q.Internal == 0: // all ports of a host
 		return pcp.UnsuppProtocol
-	case internal.IsLinkLocalUnicast(): // nobody from outside can reach it
+	case internal.Is6() && internal.IsLinkLocalUnicast(): // nobody from outside can reach it
 		return pcp.NotAuthorized
 	case internal.Is4() && !r.outside.Is4():
 		return pcp.NetworkFailure
