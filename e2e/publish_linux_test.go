@@ -56,11 +56,11 @@ func newAsker(t *testing.T, double bool) *asker {
 
 // A daemonUPnP is a miniupnpd on a gateway.
 type daemonUPnP struct {
-	t    *testing.T
-	node *netlab.Node
-	conf string
+	t     *testing.T
+	node  *netlab.Node
+	conf  string
 	lines []string
-	proc *netlab.Process
+	proc  *netlab.Process
 }
 
 // miniupnpd has a node be a gateway that grants. more are lines of its file.
