@@ -38,6 +38,7 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 //	        └► to_wan
 //	input ─► host                         the same for this host itself
 //	postrouting ─► leave ─► translate ─► independent…     whose address and port the outside sees
+//	            └► hairpin                              and the LAN, of a host that is called by its external port
 //	learn ─► …                            what was translated to what (independent)
 //	mss                                   (forward) sessions that are opened over the WAN
 //
@@ -89,11 +90,16 @@ func (p *gatewayPlan) natChains(sets []setID) []chain {
 	if translate == nil {
 		return nil
 	}
+	leaving := each(metaOIFName, p.spec.WAN, toChain(verdictGoto, "leave"))
+	hairpin := p.hairpinChain()
+	if len(hairpin.rules) > 0 {
+		leaving = append(leaving, each(metaIIFName, p.spec.LAN, toChain(verdictGoto, "hairpin"))...)
+	}
 	return []chain{
 		{name: "translate", rules: translate},
 		{name: "leave", rules: each(metaIIFName, p.inside(), toChain(verdictGoto, "translate"))},
-		baseChain("postrouting", "nat", hookPostrouting, priorityGatewaySNAT,
-			each(metaOIFName, p.spec.WAN, toChain(verdictGoto, "leave"))...),
+		hairpin,
+		baseChain("postrouting", "nat", hookPostrouting, priorityGatewaySNAT, leaving...),
 	}
 }
 

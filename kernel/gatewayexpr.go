@@ -296,6 +296,11 @@ func (n sourceNAT) at(addr statement, port value) statement {
 		concat(addr.expr, p.expr, n.nat(concat(be32(5, reg), be32(7, rangeProtoSpecified))))}
 }
 
+// from translates to an address that is loaded into reg32, and leaves the port to the kernel.
+func (n sourceNAT) from(addr statement) statement {
+	return statement{"snat " + n.family() + " to " + addr.text, concat(addr.expr, n.nat(nil))}
+}
+
 func (n sourceNAT) nat(more []byte) []byte {
 	const snat = 0 // NFT_NAT_SNAT
 	return expr("nat", be32(1, snat), be32(2, familyOf(n.v6)), be32(3, reg32), more)
