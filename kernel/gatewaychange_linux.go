@@ -102,8 +102,6 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 	if plan == nil {
 		return ch, nil
 	}
-	by := g.wishes.fill(plan, forwards)
-	now := map[setID]int{}
 	var there []string
 	if ch.fresh = handle == 0 || ch.dropTable; !ch.fresh {
 		if there, err = setNames(s, g.table); err != nil {
@@ -113,7 +111,8 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 			return nil, err
 		}
 	}
-	for id, wanted := range by {
+	now := map[setID]int{}
+	for id, wanted := range g.wishes.fill(plan, forwards) {
 		if !slices.Contains(there, id.name()) {
 			ch.add = append(ch.add, wanted...)
 			continue
@@ -121,6 +120,13 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 		has, err := elementsOf(s, g.table, id.name())
 		if err != nil {
 			return nil, err
+		}
+		owners := make(map[string]string, len(has))
+		for _, f := range has {
+			owners[string(f.key)+string(f.keyEnd)] = f.owner
+		}
+		for i, e := range wanted {
+			wanted[i] = g.wishes.prefer(idOf(e), owners[string(id.trim(id.key(), e.key))+string(e.keyEnd)])
 		}
 		var one change
 		one.compareSet(id, has, wanted)

@@ -170,3 +170,6 @@ func at(addr string, port int) string {
 
 func tcp(addr string, port int) string { return fmt.Sprintf("tcp/%s", at(addr, port)) }
 func udp(addr string, port int) string { return fmt.Sprintf("udp/%s", at(addr, port)) }
+
+// soon is when a test gives up waiting for what is not to come.
+func soon() time.Time { return time.Now().Add(2 * time.Second) }

@@ -142,7 +142,9 @@ func TestIndependentTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := h.two.Dial(t.Context(), "tcp", seen[h.bob])
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	conn, err := h.two.Dial(ctx, "tcp", seen[h.bob])
 	if err != nil {
 		t.Fatalf("a third party calls %s: %v", seen[h.bob], err)
 	}
