@@ -2,11 +2,15 @@ package kernel_test
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/internal/netlab"
 )
@@ -24,7 +28,7 @@ func TestGatewayProtects(t *testing.T) {
 	h.gate.Echo(t, "[::]:8443")
 	c, g := newCarrier(t, h.gate), newGateway(t, h.gate, t.TempDir())
 	forwards := fwds(t, "web tcp+udp/80 "+ann4+":8080", "zone tcp+udp/81 "+zoe4+":8080", "relayed tcp+udp/90 "+ann4+":8080 hold", "app tcp+udp/443 :8443",
-		"few 91 "+ann4+":8080 hold from="+two4+"/32")
+		"few 91 "+ann4+":8080 hold from="+two4+"/32", "outward 192.168.1.1:5000 "+one4+":8080")
 	h.gate.Echo(t, "[::]:91")
 	c.apply(forwards)
 	g.apply(h.router(), listens("2222"), forwards)
@@ -48,6 +52,9 @@ func TestGatewayProtects(t *testing.T) {
 		{by: h.zoe, to: udp("192.168.2.1", 53), node: "gate"}, {by: h.zoe, to: tcp("2001:db8:3::1", 53), node: "gate"},
 		{by: h.zoe, to: tcp(gate4, 80), node: "ann"}, {by: h.zoe, to: tcp("192.168.2.1", 90), node: "gate"},
 		{by: h.ann, to: tcp(gate4, 81), node: "zoe"},
+		// By forwards that the LAN calls: back into it, and out.
+		{by: h.bob, to: tcp(gate4, 80), node: "ann", seen: "host"}, {by: h.ann, to: udp(gate4, 80), node: "ann", seen: "host"},
+		{by: h.ann, to: tcp("192.168.1.1", 5000), node: "one", seen: "host"},
 	} {
 		v.check(t)
 	}
@@ -140,6 +147,48 @@ func TestGatewayNeighbours(t *testing.T) {
 	pings(t, h.one, gate6, true)
 	h.gate.Run(t, "ip", "-6", "neigh", "flush", "all")
 	pings(t, h.gate, one6, true)
+}
+
+// TestGatewayTakesItsOwnAddress has what configures the WAN come through: DHCP of both families, and router advertisements,
+// which the kernel would not take of itself once it is a router.
+func TestGatewayTakesItsOwnAddress(t *testing.T) {
+	h := newHome(t)
+	h.gate.Sysctl(t, "net.ipv6.conf.wan.accept_ra", "1")
+	g := newGateway(t, h.gate, "")
+	g.apply(h.router(), nil, nil)
+	for _, v := range []struct{ client, server, to string }{{at("0.0.0.0", 68), at(one4, 67), at(gate4, 68)}, {at("::", 546), at(one6, 547), at(gate6, 546)}} {
+		client := newPhone(t, h.gate, v.client)
+		newPhone(t, h.one, v.server).send(v.to, "an offer")
+		if text, from := client.receive(); text != "an offer" || from != v.server {
+			t.Errorf("at %s: %q from %q", v.to, text, from)
+		}
+	}
+	var raw net.PacketConn
+	on(t, h.one, "open a raw socket", func() (err error) {
+		raw, err = net.ListenPacket("ip6:ipv6-icmp", "::")
+		return err
+	})
+	defer raw.Close()
+	conn, err := raw.(*net.IPConn).SyscallConn()
+	if err == nil {
+		err = conn.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	advertisement := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0} // RFC 4861, section 4.2: a router for 1800 s
+	deadline := time.Now().Add(10 * time.Second)
+	for !strings.Contains(h.gate.Run(t, "ip", "-6", "route", "show", "default"), "proto ra") {
+		if time.Now().After(deadline) {
+			t.Fatal("the router advertisement was not taken")
+		}
+		// Not before the sender has its link-local address.
+		_ = h.one.Do(func() error {
+			_, err := raw.WriteTo(advertisement, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: "eth0"})
+			return err
+		})
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // TestGatewayClampsMSS captures what opens sessions over a WAN with a smaller MTU.

@@ -19,8 +19,8 @@ const (
 // REQ-5: 2 minutes or more, 5 recommended; RFC 5382, REQ-5: 4 minutes for a TCP session that is opening or closing).
 const learnedTimeout = 5 * time.Minute
 
-// learnedSize is the most that a learned set has: there are no more ports.
-const learnedSize = 65535
+// allPorts is the most that a set of external ports has.
+const allPorts = 65535
 
 // firstOrdinaryPort is the first port that anybody may use. What comes from those below is left to the kernel's own mapping
 // (RFC 4787, REQ-3: such ports are not mapped to others by choice); they are those of this host's own services.

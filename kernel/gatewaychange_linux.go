@@ -171,8 +171,8 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 	}
 }
 
-// batch is the transaction. Sets of forwards are made without a size: leases come and go by the thousand, and a table that
-// is made anew for a larger one would forget what it has learned.
+// batch is the transaction. Sets whose size has no end are made without one: a table that is made anew for a larger set would
+// forget what it has learned.
 func (ch *gatewayChange) batch(table string) *batch {
 	b := newBatch(table)
 	if ch.dropTable {
@@ -182,7 +182,9 @@ func (ch *gatewayChange) batch(table string) *batch {
 		b.addTableCalled(gatewayLayout)
 	}
 	if ch.rules {
-		b.writeStructure(structure{wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew})
+		sizes := maps.Clone(ch.counts)
+		maps.DeleteFunc(sizes, func(id setID, _ int) bool { return id.role < roleOutbound })
+		b.writeStructure(structure{counts: sizes, wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew})
 	}
 	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, chunk) })
 	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, chunk) })

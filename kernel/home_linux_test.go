@@ -172,4 +172,4 @@ func tcp(addr string, port int) string { return fmt.Sprintf("tcp/%s", at(addr, p
 func udp(addr string, port int) string { return fmt.Sprintf("udp/%s", at(addr, port)) }
 
 // soon is when a test gives up waiting for what is not to come.
-func soon() time.Time { return time.Now().Add(2 * time.Second) }
+func soon() time.Time { return time.Now().Add(500 * time.Millisecond) }
