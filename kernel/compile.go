@@ -115,12 +115,18 @@ func compileClaim(f *forward.Forward, m match, yield func(element)) {
 		return // this family's clients are not the kernel's to carry
 	}
 	compileTargets(f, m, id, yield)
+	pinhole := f.IsPinhole()
 	for _, direction := range []byte{directionOriginal, directionReply} {
 		id := id
-		id.role = roleCount
+		if id.role = roleCount; pinhole {
+			id.role = rolePassed
+		}
 		e := newElement(id, f.Name, m, nil)
 		e.setDirection(direction)
 		yield(e)
+	}
+	if pinhole {
+		return // its target sees who calls
 	}
 	for i, t := range f.To {
 		same := func(other forward.Target) bool { return other.Addr == t.Addr } // another port of the same host

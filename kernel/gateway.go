@@ -188,6 +188,15 @@ func (w wishes) remove(e element) {
 	w[id] = left
 }
 
+// prefer lets owner have the element at id, where it wishes for it, and returns what the kernel shall have there.
+func (w wishes) prefer(id elementID, owner string) element {
+	list := w[id]
+	if at := slices.IndexFunc(list, func(e element) bool { return e.owner == owner }); at > 0 {
+		list[0], list[at] = list[at], list[0]
+	}
+	return list[0]
+}
+
 // of is what the kernel shall have at id.
 func (w wishes) of(id elementID) (element, bool) {
 	if list := w[id]; len(list) > 0 {

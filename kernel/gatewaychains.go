@@ -19,8 +19,8 @@ const (
 // REQ-5: 2 minutes or more, 5 recommended; RFC 5382, REQ-5: 4 minutes for a TCP session that is opening or closing).
 const learnedTimeout = 5 * time.Minute
 
-// learnedSize is the most that a learned set has: there are no more ports.
-const learnedSize = 65535
+// allPorts is the most that a set of external ports has.
+const allPorts = 65535
 
 // firstOrdinaryPort is the first port that anybody may use. What comes from those below is left to the kernel's own mapping
 // (RFC 4787, REQ-3: such ports are not mapped to others by choice); they are those of this host's own services.
@@ -38,6 +38,7 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 //	        └► to_wan
 //	input ─► host                         the same for this host itself
 //	postrouting ─► leave ─► translate ─► independent…     whose address and port the outside sees
+//	            └► hairpin                              and the LAN, of a host that is called by its external port
 //	learn ─► …                            what was translated to what (independent)
 //	mss                                   (forward) sessions that are opened over the WAN
 //	helpers_from ─► helpers               which of conntrack's helpers reads what the inside starts
@@ -95,11 +96,16 @@ func (p *gatewayPlan) natChains(sets []setID) []chain {
 	if translate == nil {
 		return nil
 	}
+	leaving := each(metaOIFName, p.spec.WAN, toChain(verdictGoto, "leave"))
+	hairpin := p.hairpinChain()
+	if len(hairpin.rules) > 0 {
+		leaving = append(leaving, each(metaIIFName, p.spec.LAN, toChain(verdictGoto, "hairpin"))...)
+	}
 	return []chain{
 		{name: "translate", rules: translate},
 		{name: "leave", rules: each(metaIIFName, p.inside(), toChain(verdictGoto, "translate"))},
-		baseChain("postrouting", "nat", hookPostrouting, priorityGatewaySNAT,
-			each(metaOIFName, p.spec.WAN, toChain(verdictGoto, "leave"))...),
+		hairpin,
+		baseChain("postrouting", "nat", hookPostrouting, priorityGatewaySNAT, leaving...),
 	}
 }
 

@@ -106,8 +106,6 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 	if plan == nil {
 		return ch, nil
 	}
-	by := g.wishes.fill(plan, forwards)
-	now := map[setID]int{}
 	var there []string
 	if ch.fresh = handle == 0 || ch.dropTable; !ch.fresh {
 		if there, err = setNames(s, g.table); err != nil {
@@ -120,7 +118,8 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 			return nil, err
 		}
 	}
-	for id, wanted := range by {
+	now := map[setID]int{}
+	for id, wanted := range g.wishes.fill(plan, forwards) {
 		if !slices.Contains(there, id.name()) {
 			ch.add = append(ch.add, wanted...)
 			continue
@@ -128,6 +127,13 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 		has, err := elementsOf(s, g.table, id.name())
 		if err != nil {
 			return nil, err
+		}
+		owners := make(map[string]string, len(has))
+		for _, f := range has {
+			owners[string(f.key)+string(f.keyEnd)] = f.owner
+		}
+		for i, e := range wanted {
+			wanted[i] = g.wishes.prefer(idOf(e), owners[string(id.trim(id.key(), e.key))+string(e.keyEnd)])
 		}
 		var one change
 		one.compareSet(id, has, wanted)
@@ -172,8 +178,8 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 	}
 }
 
-// batch is the transaction. Sets of forwards are made without a size: leases come and go by the thousand, and a table that
-// is made anew for a larger one would forget what it has learned.
+// batch is the transaction. Sets whose size has no end are made without one: a table that is made anew for a larger set would
+// forget what it has learned.
 func (ch *gatewayChange) batch(table string) *batch {
 	b := newBatch(table)
 	if ch.dropTable {
@@ -183,7 +189,9 @@ func (ch *gatewayChange) batch(table string) *batch {
 		b.addTableCalled(gatewayLayout)
 	}
 	if ch.rules {
-		b.writeStructure(structure{wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew,
+		sizes := maps.Clone(ch.counts)
+		maps.DeleteFunc(sizes, func(id setID, _ int) bool { return id.role < roleOutbound })
+		b.writeStructure(structure{counts: sizes, wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew,
 			helpers: ch.helpers, helpersThere: ch.helpersThere, helperUser: func(helperObject) string { return "" }})
 	}
 	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, chunk) })

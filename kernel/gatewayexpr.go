@@ -127,6 +127,40 @@ func ifAddrOfInput(is bool) statement {
 	return statement{"fib daddr . iif type != local", concat(fib(daddrIIF), compare(reg32, cmpNeq, native32(local)))}
 }
 
+// ifReverse matches packets of new sessions that come from what session set id has as a target, as if a client's were answered.
+func ifReverse(id setID) statement {
+	var texts []string
+	var out []byte
+	reg := uint32(reg32)
+	network := func(word string, offset4, offset6 uint32) (string, []byte) {
+		if id.V6 {
+			return "ip6 " + word, payload(payloadNetwork, offset6, 16, reg)
+		}
+		return "ip " + word, payload(payloadNetwork, offset4, 4, reg)
+	}
+	for _, f := range id.key() {
+		text, load := "", []byte(nil)
+		switch f {
+		case fieldClient:
+			text, load = network("daddr", 16, 24)
+			if mask := prefixMask(id); mask != nil && !id.clients {
+				addr, _ := netip.AddrFromSlice(mask)
+				text, load = text+" & "+addr.String(), concat(load, bitwise(reg, mask))
+			}
+		case fieldAddr:
+			text, load = network("saddr", 12, 8)
+		case fieldPort:
+			s := sport(id.network, 0)(reg)
+			text, load = s.text, s.expr
+		default:
+			text, load = loadField(id, f, metaOIFName, reg)
+		}
+		texts, out = append(texts, text), append(out, load...)
+		reg += uint32(pad4(id.dataType(f).size) / 4)
+	}
+	return statement{strings.Join(texts, " . ") + " @" + id.name(), concat(out, lookupSet(id.name(), reg32))}
+}
+
 // clampMSS lowers the MSS of a TCP packet that opens a session (the first statement) to what the smaller of the MTUs on
 // either side takes.
 func clampMSS() statement {
@@ -260,6 +294,11 @@ func (n sourceNAT) at(addr statement, port value) statement {
 	p := port(reg)
 	return statement{"snat " + n.family() + " to " + text + ":" + p.text,
 		concat(addr.expr, p.expr, n.nat(concat(be32(5, reg), be32(7, rangeProtoSpecified))))}
+}
+
+// from translates to an address that is loaded into reg32, and leaves the port to the kernel.
+func (n sourceNAT) from(addr statement) statement {
+	return statement{"snat " + n.family() + " to " + addr.text, concat(addr.expr, n.nat(nil))}
 }
 
 func (n sourceNAT) nat(more []byte) []byte {

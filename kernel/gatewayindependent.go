@@ -45,9 +45,32 @@ func (p *gatewayPlan) independentChains(sets []setID) []chain {
 	if claim == nil {
 		return out
 	}
+	// From the LAN only what is for the outside's address: its own of this host is for this host.
 	claim = append([]rule{{ifMidstream(), accept()}, {ifSocket(), accept()}}, claim...)
-	return append(out, chain{name: "claim", rules: claim},
-		baseChain("prerouting", "nat", hookPrerouting, priorityGatewayDNAT, each(metaIIFName, p.spec.WAN, toChain(verdictGoto, "claim"))...))
+	back := append([]rule{{ifAddrOfInput(true), accept()}}, rule{toChain(verdictGoto, "claim")})
+	enter := append(each(metaIIFName, p.spec.WAN, toChain(verdictGoto, "claim")), each(metaIIFName, p.spec.LAN, toChain(verdictGoto, "claim_back"))...)
+	return append(out, chain{name: "claim", rules: claim}, chain{name: "claim_back", rules: back},
+		baseChain("prerouting", "nat", hookPrerouting, priorityGatewayDNAT, enter...))
+}
+
+// hairpinChain has a host of the LAN that calls another by its external port seen as what it is outside, too (RFC 4787,
+// REQ-9): from the address that was called, and from its own external port where it has one.
+func (p *gatewayPlan) hairpinChain() chain {
+	out := chain{name: "hairpin"}
+	if !p.spec.Independent {
+		return out
+	}
+	p.transports(true, func(t setID) {
+		owner, mapped := gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleMapped, t.V6, t.network)
+		called := func(reg uint32) statement {
+			return statement{"ct original proto-dst", ct(ctProtoDst, directionOriginal, reg)}
+		}
+		match := rule{ifFamily(t.V6), ifProtocol(t.network), ifDNAT(), ifIn(called, owner)}
+		nat, outside := sourceNAT{v6: t.V6}, statement{"ct original ip daddr", ct(ctDstIP, directionOriginal, reg32)}
+		out.rules = append(out.rules, append(match[:len(match):len(match)], nat.at(outside, inMap(mapped))),
+			append(match[:len(match):len(match)], nat.from(outside)))
+	})
+	return out
 }
 
 // independentChain picks the external port of a session of one family and protocol.

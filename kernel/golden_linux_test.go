@@ -41,6 +41,9 @@ var goldens = map[string][]string{
 		"ras udp/1719 192.168.1.10 helper=h323", "q931 1720 192.168.1.10 helper=h323", "amanda udp/10080 192.168.1.10 helper=amanda",
 		"turns 0.0.0.0:22 192.168.1.10:21,192.168.1.20:21 balance=round-robin helper=ftp", "shift 2400-2401 192.168.1.10:24-25 helper=ftp", "from 23 192.168.1.10:21 from=198.51.100.0/24 helper=ftp",
 	},
+	"pinhole": {"web6 [2001:db8:2::10]:80 2001:db8:2::10", "range6 tcp+udp/[2001:db8:2::10]:8000-8010 2001:db8:2::10 from=2001:db8:5::/48",
+		"all6 [2001:db8:2::11]:* 2001:db8:2::11", "except4 198.51.100.9:80 198.51.100.9 except=10.0.0.0/8", "wan4 udp/198.51.100.9:81 198.51.100.9:81 interface=wan",
+		"plain 80 192.168.1.10:8080"},
 	"hold": {"relay 80 192.168.1.10 from=198.51.100.0/24 hold", "web 80 192.168.1.10"},
 }
 

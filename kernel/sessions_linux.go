@@ -95,20 +95,21 @@ func (o origin) packet(here map[netip.Addr]bool) forward.Packet {
 		Local: addr.IsLoopback() || here[addr], Port: o.listened.Port()}
 }
 
-// owner is the forward that translated a session, or nil: one that claims its first packet and leads to where it went,
-// now or before its target was changed. What another program translated leads elsewhere and is nobody's here.
+// owner is the forward that translated a session, or the pinhole that let it through, or nil: one that claims its first packet
+// and leads to where it went, now or before its target was changed. What another program translated leads elsewhere and is
+// nobody's here.
 //
 // What a helper expected is its master's: it may go either way, by any port, and be translated or not.
 func owner(x *forward.Index, former map[string][]*forward.Forward, s session, here map[netip.Addr]bool) *forward.Forward {
 	first := s.origin()
 	if s.related() {
 		first = s.master
-	} else if !s.translated() {
-		return nil
 	}
-	leads := func(f *forward.Forward) bool { return leadsTo(f, s) }
+	leads := func(f *forward.Forward) bool {
+		return (s.related() || s.translated() != f.IsPinhole()) && leadsTo(f, s)
+	}
 	for f := range x.Candidates(first.packet(here)) {
-		if f.Carry == forward.CarryKernel && (leadsTo(f, s) || slices.ContainsFunc(former[f.Name], leads)) {
+		if f.Carry == forward.CarryKernel && (leads(f) || slices.ContainsFunc(former[f.Name], leads)) {
 			return f
 		}
 	}

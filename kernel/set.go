@@ -158,11 +158,13 @@ const (
 // takes its elements in half the time; one that becomes too small is made anew (ENFILE).
 func (id setID) capacity(n int) int {
 	const many = 1024
-	if id.role.learned() {
-		return learnedSize
-	}
-	if n < many || id.interval() {
+	switch {
+	case id.role.learned():
+		return allPorts
+	case n < many || id.interval():
 		return 0
+	case id.role == roleOutbound || id.role == roleClaimed:
+		return allPorts
 	}
 	return 2 << bits.Len(uint(n))
 }
