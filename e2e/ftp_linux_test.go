@@ -220,6 +220,7 @@ func newFTPD(t *testing.T) ftpd {
 	}
 	_ = os.Chmod(filepath.Join(s.dir, "pub"), 0o777)
 	_ = os.Chmod(s.dir, 0o555)
+	_ = os.Chmod(filepath.Dir(s.dir), 0o755) // proftpd looks there as the user that clients become
 	t.Cleanup(func() { _ = os.Chmod(s.dir, 0o755) })
 	write(t, filepath.Join(s.dir, "pub/file"), s.file)
 	return s
@@ -276,7 +277,7 @@ DelayEngine off
 PassivePorts 50000 50020
 PidFile %[2]s/pid
 ScoreboardFile %[2]s/scoreboard
-AuthUserFile %[2]s/passwd
+AuthOrder mod_auth_unix.c
 <Anonymous %[1]s>
 User ftp
 Group nogroup
@@ -284,7 +285,6 @@ UserAlias anonymous ftp
 RequireValidShell off
 </Anonymous>
 `, s.dir, dir))
-	write(t, filepath.Join(dir, "passwd"), "")
 	n.Start(t, "proftpd", "-n", "-c", filepath.Join(dir, "proftpd.conf"))
 	n.WaitListen(t, "tcp", 21)
 	return s
