@@ -208,6 +208,89 @@ max_connections = 1
 	}
 }
 
+// TestFTPByNode dials the server from an SSH server beside it: passive data connections go the same way, and active ones are
+// refused, so that a client can change its mind.
+func TestFTPByNode(t *testing.T) {
+	needs(t, "curl", "vsftpd")
+	lab := netlab.Gateway(t)
+	s := vsftpd(t, lab.Server)
+	node := sshd(t, lab.Peer, 2200, netlab.Peer4)
+	d := up(t, lab.Host, fmt.Sprintf(`
+[node.peer]
+ssh = "root@192.168.1.20:2200"
+identity = %q
+known_hosts = %q
+[forward.ftp]
+listen = "2021"
+to = "192.168.1.10:21"
+via = "peer"
+helper = "ftp"
+`, node.key, node.knownHosts))
+	d.wait("the node is there", func() bool { return d.status()["ftp"].State == "up" })
+	for _, client := range []string{"curl, EPSV", "curl, PASV"} {
+		if got, err := ftpGet(t, lab.Client, client, "203.0.113.1", "2021"); string(got) != s.file {
+			t.Errorf("%s: %d bytes, %v", client, len(got), err)
+		}
+	}
+	if got, err := ftpGet(t, lab.Client, "curl, EPSV", "[2001:db8:1::1]", "2021"); string(got) != s.file {
+		t.Errorf("IPv6: %d bytes, %v", len(got), err)
+	}
+	out, err := lab.Client.Command(t.Context(), "curl", "-sSv", "-m", "10", "-P", "-", "ftp://203.0.113.1:2021/pub/file").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "502 The server cannot call back") {
+		t.Errorf("active: %v, %s", err, out)
+	}
+}
+
+// TestTFTP has the kernel's helper expect what a server of TFTP answers, from a port of its own.
+func TestTFTP(t *testing.T) {
+	needs(t, "curl", "tftp", "in.tftpd")
+	lab := netlab.Gateway(t)
+	file := newFTPD(t)
+	lab.Server.Start(t, "in.tftpd", "-L", "-4", "-a", "192.168.1.10:69", "-u", "ftp", "-s", file.dir)
+	lab.Server.WaitListen(t, "udp", 69)
+	lab.Server.Start(t, "in.tftpd", "-L", "-6", "-a", "[fd00:1::10]:69", "-u", "ftp", "-s", file.dir)
+	waitFor(t, "the server of IPv6", func() bool {
+		return strings.Contains(lab.Server.Run(t, "ss", "-Huln", "sport", "=", "69"), "fd00:1::10")
+	})
+	lab.Host.Nft(t, onlyRelated)
+	d := up(t, lab.Host, `
+[forward.k]
+listen = "udp/0.0.0.0:6969"
+to = "192.168.1.10:69"
+helper = "tftp"
+[forward.k6]
+listen = "udp/[::]:6969"
+to = "[fd00:1::10]:69"
+helper = "tftp"
+[forward.without]
+listen = "udp/0.0.0.0:6970"
+to = "192.168.1.10:69"
+`)
+	d.expect("k kernel up", "k6 kernel up", "without kernel up")
+	for _, host := range []string{"203.0.113.1", "[2001:db8:1::1]"} {
+		if got := lab.Client.Run(t, "curl", "-sS", "-m", "10", "tftp://"+host+":6969/pub/file"); got != file.file {
+			t.Errorf("curl, %s: %d bytes", host, len(got))
+		}
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	lab.Client.Run(t, "tftp", "-m", "binary", "203.0.113.1", "6969", "-c", "get", "pub/file", out)
+	if got := read(t, out); got != file.file {
+		t.Errorf("tftp: %d bytes", len(got))
+	}
+	shown := 0
+	for _, one := range d.sessions("k") {
+		if !strings.HasSuffix(one.Target, ":69") {
+			shown++
+		}
+	}
+	if shown != 2 {
+		t.Errorf("%d sessions of data are shown: %v", shown, d.sessions("k"))
+	}
+	if got, err := lab.Client.Command(t.Context(), "curl", "-sS", "-m", "3", "tftp://203.0.113.1:6970/pub/file").Output(); err == nil {
+		t.Errorf("without a helper: %d bytes", len(got))
+	}
+}
+
 // An ftpd is a server of FTP at port 21, with pub/file in dir.
 type ftpd struct{ dir, file string }
 
