@@ -93,7 +93,7 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 
 // leader is the node that dials for f, if it can lead clients of f by itself.
 func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
-	if len(f.To) != 1 || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || len(f.Wake.MACs) > 0 ||
+	if len(f.To) != 1 || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || f.Helper != forward.HelperNone || len(f.Wake.MACs) > 0 ||
 		f.Source == forward.SourceKeep || f.Check.Kind != forward.CheckNone || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
 		return nil
 	}

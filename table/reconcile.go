@@ -2,12 +2,14 @@ package table
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // A job is what one cycle hands to the carriers.
@@ -155,8 +157,19 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 		default:
 			e.err, e.refused = err, n
 			t.failing[e] = true
+			t.learnLocked(err)
 		}
 	}
+}
+
+// learnLocked has everything planned anew when an error says of this host what could not be known before.
+func (t *Table) learnLocked(err error) {
+	var missing *kernel.HelperError
+	if !errors.As(err, &missing) || slices.Contains(t.facts.Unread, missing.Helper) {
+		return
+	}
+	t.facts.Unread = append(slices.Clip(t.facts.Unread), missing.Helper)
+	t.replan = true
 }
 
 // recordLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds

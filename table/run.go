@@ -164,6 +164,7 @@ func (t *Table) look() {
 		}
 		facts = kernel.Facts{Unusable: err.Error()} // until the next look
 	}
+	facts.Unread = t.facts.Unread // once learned, until a restart
 	if t.cycles > 0 && facts.Equal(t.facts) {
 		return
 	}
