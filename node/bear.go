@@ -32,6 +32,33 @@ type LeadOptions struct {
 	Failed    func(error) // as DialFor would; the client is reset
 }
 
+// A Greeter is a listener of a node's that shows what arrives before Accept does.
+type Greeter interface {
+	net.Listener
+	// Greet has greet called for every Arrival from now on. It must not wait for anything; false leaves the arrival to Accept.
+	Greet(greet func(Arrival) bool)
+}
+
+// An Arrival is a connection that a Greeter has yet to accept. Who greets it calls Meet or Refuse, once.
+type Arrival interface {
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+	// Meet takes over the socket fd, whose connect is under way, accepts the connection when that has succeeded, and bears the
+	// socket from then on. It returns at once.
+	Meet(fd int, o MeetOptions) Borne
+	Refuse()
+}
+
+// MeetOptions are how an Arrival is met. Ended is called last in any case, and none of them may wait for anything.
+type MeetOptions struct {
+	BearOptions
+	Timeout   time.Duration // to connect
+	Connected func()
+	// Failed says why the socket, which is closed, did not connect. It returns the next to try and how long that may take, or a
+	// negative one: the arrival is refused.
+	Failed func(error) (fd int, timeout time.Duration)
+}
+
 // BearOptions are how a Bearer carries a socket.
 type BearOptions struct {
 	Idle     time.Duration // without a byte either way for so long it is ended; 0 is never

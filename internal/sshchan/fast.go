@@ -82,6 +82,18 @@ func (f *Fast) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
 	})}, true
 }
 
+// Meet has the loop of the connection connect a socket and carry it, as node.Arrival has it.
+func Meet(in *sshwire.Incoming, fd int, o node.MeetOptions, gone func()) node.Borne {
+	return borne{in.AcceptCarry(fd, sshwire.CarryOptions{
+		Limits: limitsOf(&o.BearOptions), Idle: o.Idle, Connecting: o.Timeout,
+		Opened: func(*sshwire.Carried) { o.Connected() }, Failed: o.Failed,
+		Ended: func(ca *sshwire.Carried) {
+			gone()
+			o.Ended(borne{ca})
+		},
+	})}
+}
+
 // limitsOf are the limits of a socket by direction.
 func limitsOf(o *node.BearOptions) (limits [2]sshwire.Limit) {
 	if o.From != nil {
@@ -166,13 +178,13 @@ func (l *led) late() {
 }
 
 // failed is called when the far end did not open the channel. The socket is ours again.
-func (l *led) failed(err error) (none int) {
+func (l *led) failed(err error) (none int, never time.Duration) {
 	resetSocket(l.fd)
 	if l.said.CompareAndSwap(saidNothing, saidFailed) {
 		l.o.Failed(l.explain(Refusal(err)))
 	}
 	l.ended(nil)
-	return -1
+	return -1, 0
 }
 
 func (l *led) ended(ca *sshwire.Carried) {

@@ -41,8 +41,8 @@ type CarryOptions struct {
 
 	// Failed says that the channel was not opened. Of OpenChannelCarry, the socket is the caller's again, if there is a Failed,
 	// and err an *OpenError or what the connection ended with. Of AcceptCarry, whose socket did not connect, err is why; it returns the
-	// next socket to try, or a negative one: then the channel is rejected.
-	Failed func(err error) (fd int)
+	// next socket to try and how long its connect may take, or a negative one: then the channel is rejected.
+	Failed func(err error) (fd int, connecting time.Duration)
 
 	// Ended says that the socket is closed and nothing more will happen. It is the last word, but for OpenChannelCarry with a Failed,
 	// after which it is not called. If the connection had ended before, they are called at once, and not in the loop.
@@ -240,10 +240,10 @@ func (ca *Carried) fail(err error) {
 	sysClose(ca.fd)
 	ca.fd = -1
 	if ca.o.Failed != nil && !ca.killed.Load() {
-		if fd := ca.o.Failed(err); fd >= 0 {
+		if fd, connecting := ca.o.Failed(err); fd >= 0 {
 			ca.fd = int32(fd)
 			if ca.watch() {
-				l.timers.set(&ca.timer, ca, l.now+int64(ca.o.Connecting))
+				l.timers.set(&ca.timer, ca, l.now+int64(connecting))
 			}
 			return
 		}

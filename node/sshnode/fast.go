@@ -17,9 +17,6 @@ import (
 	"github.com/fairlead-net/fairlead/node"
 )
 
-// arrivals is how many channels that the server opens may wait for somebody to look at them.
-const arrivals = 1024
-
 var _ node.Leader = (*Node)(nil)
 
 // connectFast has internal/sshwire speak the protocol. What that cannot is sshwire.ErrUnsupported.
@@ -110,14 +107,6 @@ type fastWire struct {
 }
 
 func (w *fastWire) serve(keepalive time.Duration, unanswered int, arrive func(arriving)) error {
-	waiting := make(chan *sshwire.Incoming, arrivals)
-	seen := make(chan struct{})
-	go func() {
-		defer close(seen)
-		for in := range waiting {
-			arrive(w.arriving(in))
-		}
-	}()
 	err := w.conn.Run(w.ctx, sshwire.Options{
 		Keepalive: keepalive, KeepaliveMax: unanswered,
 		Channel: func(in *sshwire.Incoming) {
@@ -125,16 +114,10 @@ func (w *fastWire) serve(keepalive time.Duration, unanswered int, arrive func(ar
 				in.Reject(sshwire.UnknownChannelType, "unknown channel type")
 				return
 			}
-			select {
-			case waiting <- in:
-			default:
-				in.Reject(sshwire.ResourceShortage, "too many connections wait")
-			}
+			arrive(w.arriving(in))
 		},
 	})
 	w.stop()
-	close(waiting)
-	<-seen
 	if errors.Is(err, sshwire.ErrDead) {
 		err = silentError(keepalive * time.Duration(unanswered+1))
 	}
@@ -152,6 +135,9 @@ func (w *fastWire) arriving(in *sshwire.Incoming) arriving {
 			return sshchan.NewFast(w.conn, ch, sshchan.FastEnds{Local: local, Remote: remote, Gone: gone}), nil
 		},
 		reject: func(reason ssh.RejectionReason, text string) { in.Reject(uint32(reason), text) },
+		meet: func(fd int, o node.MeetOptions, gone func()) node.Borne {
+			return sshchan.Meet(in, fd, o, gone)
+		},
 	}
 }
 
