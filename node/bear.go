@@ -19,7 +19,8 @@ type Bearer interface {
 // A Leader is a Node that connects on behalf of a client and bears the client's socket, without anybody waiting for it.
 type Leader interface {
 	// Lead takes over the socket fd, connects as DialFor does, and bears the socket from then on. It returns at once; false is that
-	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket.
+	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket. With First,
+	// network and addr are not looked at.
 	Lead(fd int, client netip.AddrPort, network, addr string, o LeadOptions) (Borne, bool)
 }
 
@@ -29,8 +30,29 @@ type LeadOptions struct {
 	BearOptions
 	Timeout   time.Duration // to connect
 	Connected func()
-	Failed    func(error) // as DialFor would; the client is reset
+	Failed    func(error) // as DialFor would; the client is reset, or with First the socket is the caller's again
+	First     *First      // nil: it is known where the client goes
 }
+
+// First is how a client is asked where it goes. Its functions are not to wait for anything.
+type First struct {
+	// Ask is called when the socket can be read, which it does to the end, until it knows the address, which is TCP.
+	Ask func() (addr string, next Next)
+	// Left is called instead of all others when the node does not go on: Ask wanted to leave, or the connection has ended before the
+	// far end answered. The socket is the caller's again.
+	Left     func()
+	Patience time.Duration // with the client, who is reset then
+}
+
+// Next is what Ask wants to be done.
+type Next uint8
+
+// What comes next with a client who was asked.
+const (
+	AskAgain Next = iota // when it has said more
+	Asked
+	Leave
+)
 
 // A Greeter is a listener of a node's that shows what arrives before Accept does.
 type Greeter interface {

@@ -52,7 +52,7 @@ func (g *gate) Take(loop *engine.Loop, fd int, client netip.AddrPort) *engine.St
 			case errChanged:
 				continue
 			case errNotLed:
-				g.slow(fd)
+				g.slow(fd, nil)
 			}
 			return nil
 		}
@@ -77,13 +77,13 @@ func (g *gate) newSession(client netip.AddrPort, local netip.Addr) session {
 	}
 }
 
-// slow gives a client a goroutine.
-func (g *gate) slow(fd int) {
+// slow gives a client a goroutine. begun is what was said already, or nil.
+func (g *gate) slow(fd int, begun *talk) {
 	conn, err := netConn(fd)
 	if err != nil {
 		return // it is closed
 	}
-	g.relay.goServe(g.ctx, g.listener, conn)
+	g.relay.goServe(g.ctx, g.listener, conn, begun)
 }
 
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this

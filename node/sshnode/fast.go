@@ -175,9 +175,18 @@ func (w *fastWire) close() {
 
 // Lead has the connection carry a client from accept to end, if there is one that can.
 func (n *Node) Lead(fd int, client netip.AddrPort, network, addr string, o node.LeadOptions) (node.Borne, bool) {
-	open, err := openFor(client, network, addr)
-	if err != nil {
-		return nil, false
+	var what, kind string
+	var payload []byte
+	open := func(network, addr string) (string, []byte, error) {
+		open, err := openFor(client, network, addr)
+		what = open.what
+		return open.kind, open.payload, err
+	}
+	if o.First == nil {
+		var err error
+		if kind, payload, err = open(network, addr); err != nil {
+			return nil, false
+		}
 	}
 	l := n.ready()
 	if l == nil {
@@ -188,11 +197,14 @@ func (n *Node) Lead(fd int, client netip.AddrPort, network, addr string, o node.
 		l.release()
 		return nil, false
 	}
-	explain := func(err error) error {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: %w", open.what, err)
-		}
-		return channelError(open.what, err)
+	lead := &sshchan.Lead{
+		Conn: w.conn, FD: fd, Options: o, Ends: sshchan.FastEnds{Gone: l.release}, Open: open,
+		Explain: func(err error) error {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			return channelError(what, err)
+		},
 	}
-	return sshchan.Lead(w.conn, open.kind, open.payload, fd, o, explain, sshchan.FastEnds{Gone: l.release}), true
+	return lead.Start(kind, payload), true
 }
