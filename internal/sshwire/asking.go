@@ -52,6 +52,7 @@ func (ca *Carried) asked() {
 }
 
 func (ca *Carried) leave() {
+	delete(ca.conn.asking, ca)
 	ca.letGo()
 	ca.o.Asking.Left()
 }
@@ -65,5 +66,4 @@ func (ca *Carried) letGo() {
 		ca.place = -1
 	}
 	ca.conn.loop.timers.clear(&ca.timer)
-	delete(ca.conn.asking, ca)
 }
