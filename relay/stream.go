@@ -17,6 +17,7 @@ import (
 type stream struct {
 	session
 	near     net.Conn // to the client
+	begun    *talk    // what was said on near before, in a loop; nil: nothing
 	up, down half     // client to target, target to client
 
 	reachedAt string // as people see it; guarded by task.mu
@@ -38,9 +39,9 @@ type mover interface {
 
 // serveStream carries one client from accept to end, or until the engine does, which then also lets go of what is held for
 // it. ctx is the listener's; a session that has entered outlives it.
-func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (handed bool) {
+func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn, begun *talk) (handed bool) {
 	said := proxyHeader{client: addrPort(near.RemoteAddr()), dest: addrPort(near.LocalAddr())}
-	s := &stream{near: near}
+	s := &stream{near: near, begun: begun}
 	s.id, s.place, s.network, s.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
 	s.client, s.peer, s.local = said.client, said.client.Addr(), said.dest.Addr()
 	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
