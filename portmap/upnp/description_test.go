@@ -165,7 +165,7 @@ func FuzzDescription(f *testing.F) {
 }
 
 func FuzzSCPD(f *testing.F) {
-	s := Gateway(2)[WANIPConnection]
+	s := SCPD{Actions: actions("A NewB > NewC"), State: variables("B ui2 event =1 a|b\nC ui4 1..2")}
 	f.Add(s.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := ParseSCPD(b); err == nil {

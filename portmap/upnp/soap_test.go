@@ -133,6 +133,9 @@ func TestArgsThatAreNone(t *testing.T) {
 			t.Errorf("%v: %+v, %v", change, m, err)
 		}
 	}
+	if m, err := (Args{{argExternalPort, "*"}, {argProtocol, "udp"}}).Named(); err != nil || m.External != 0 || m.Network != forward.UDP {
+		t.Errorf("%+v, %v", m, err)
+	}
 	p := Pinhole{RemotePort: 1, InternalClient: "2001:db8::1", InternalPort: 80, Protocol: 6, Lease: 3600}
 	if got, err := p.Args().Pinhole(); err != nil || got != p {
 		t.Errorf("%+v, %v", got, err)
