@@ -40,22 +40,26 @@ func broadcast(p netip.Prefix) netip.Addr {
 }
 
 // address is which address of a place a client is told of: the one that it asked, if that is an address; else one in its own network; else
-// one of its family. Neighbours that ask from a link-local address get one of those.
+// one of its family. Neighbours that search from a link-local address get a global one where there is one (UDA 1.1, annex A, would have
+// a link-local one): they then ask for pinholes from the address that they want them for.
 func address(p portmap.Place, client, asked netip.Addr) (netip.Addr, bool) {
 	client = client.WithZone("")
 	var best netip.Addr
 	rank := 0
 	for _, own := range p.Addrs {
-		addr, r := own.Addr(), 1
+		addr, r := own.Addr(), 0
 		switch {
 		case addr.Is4() != client.Is4():
-			continue
 		case addr == asked:
+			r = 5
+		case own.Contains(client) && !client.IsLinkLocalUnicast():
 			r = 4
-		case own.Contains(client):
-			r = 3
-		case addr.IsLinkLocalUnicast() == client.IsLinkLocalUnicast():
+		case addr.IsLinkLocalUnicast():
+			r = 1
+		case addr.IsPrivate(): // unique local, in IPv6
 			r = 2
+		default:
+			r = 3
 		}
 		if r > rank {
 			best, rank = addr, r

@@ -74,11 +74,7 @@ func (v *voice) announce(ctx context.Context) {
 
 func (v *voice) notify(kind ssdp.Kind) {
 	for _, group := range v.groups {
-		like := group // an address of the family; link-local for the link's group
-		if group == netip.MustParseAddr(ssdp.Group6Link) {
-			like = netip.MustParseAddr("fe80::")
-		}
-		own, ok := address(v.place, like, netip.Addr{})
+		own, ok := address(v.place, group, netip.Addr{})
 		if !ok {
 			continue
 		}

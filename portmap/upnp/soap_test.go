@@ -97,7 +97,6 @@ func TestCallsThatAreNone(t *testing.T) {
 	for name, text := range map[string]string{
 		"no envelope":        "<a/>",
 		"nothing in it":      wrap(""),
-		"a child of an arg":  wrap("<u:A xmlns:u='b'><c><d/></c></u:A>"),
 		"an argument twice":  wrap("<u:A xmlns:u='b'><c>1</c><c>2</c></u:A>"),
 		"too many arguments": wrap("<u:A xmlns:u='b'>" + numbered(MaxArgs+1) + "</u:A>"),
 	} {
@@ -107,6 +106,27 @@ func TestCallsThatAreNone(t *testing.T) {
 	}
 	if _, err := ParseAnswer([]byte(wrap("<u:A xmlns:u='b'/>"))); !errors.Is(err, ErrBadText) {
 		t.Error(err)
+	}
+}
+
+// miniupnpc does not escape what a program calls its mapping.
+func TestCallsThatAreNotEscaped(t *testing.T) {
+	for _, describe := range []string{"Tom & Jerry", "a <b>", "a &amp b", "AT&T;"} {
+		m := mapping
+		m.Description = "DESCRIPTION"
+		c := Call{WANIPConnection + ":1", AddPortMapping, m.Args()}
+		got, err := ParseCall([]byte(strings.Replace(string(c.Append(nil)), "DESCRIPTION", describe, 1)))
+		if err != nil {
+			t.Errorf("%s: %v", describe, err)
+			continue
+		}
+		n, err := got.Args.Mapping()
+		if strings.Contains(describe, "<") {
+			describe = "a" // the rest is lost
+		}
+		if err != nil || n.External != mapping.External || n.Description != describe {
+			t.Errorf("%s: %+v, %v", describe, n, err)
+		}
 	}
 }
 
