@@ -90,13 +90,13 @@ func TestUpnpcOverIPv6(t *testing.T) {
 	at := rootURL(t, out)
 	wants(t, out, "FirewallEnabled: 1 & Inbound Pinhole Allowed: 1")
 	out = try(t, top.Server, "upnpc", "-6", "-u", at, "-m", "eth0", "-A", "", "0", netlab.Server6, "8080", "TCP", "3600")
-	wants(t, out, "Pinhole ID: ")
-	_, id, _ := strings.Cut(out, "Pinhole ID: ")
+	wants(t, out, "Pinhole ID = ")
+	_, id, _ := strings.Cut(out, "Pinhole ID = ")
 	if id, _, _ = strings.Cut(id, "\n"); id == "" {
 		t.FailNow()
 	}
-	wants(t, try(t, top.Server, "upnpc", "-6", "-u", at, "-K", id), "PinholePackets: 7")
-	wants(t, try(t, top.Server, "upnpc", "-6", "-u", at, "-U", id, "60"), "Pinhole ID: "+id)
+	wants(t, try(t, top.Server, "upnpc", "-6", "-u", at, "-K", id), "PinholePackets = 7")
+	wants(t, try(t, top.Server, "upnpc", "-6", "-u", at, "-U", id, "60"), "UpdatePinhole: Pinhole ID = "+id+" with Lease Time: 60")
 	wants(t, try(t, top.Peer, "upnpc", "-6", "-u", at, "-D", id), "606")
 	s.tell("list")
 	wants(t, s.Output(), "lease tcp fd00:1::10:8080 -> [fd00:1::10]:8080")
