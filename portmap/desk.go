@@ -74,6 +74,8 @@ type Desk interface {
 	Map(ctx context.Context, requests []Request) []Result
 	// Unmap ends the mapping of key, asked for by client. One that is not there is no error: that is what was wished for.
 	Unmap(ctx context.Context, client netip.Addr, key Key) error
+	// UnmapAt ends the mapping that an external port leads to: of several that a client of UPnP has for one internal port, one.
+	UnmapAt(ctx context.Context, client netip.Addr, network forward.Networks, external uint16) error
 	// UnmapAll ends every mapping of a host's transport that was made by the protocol (RFC 6886, section 3.4).
 	UnmapAll(ctx context.Context, client netip.Addr, network forward.Networks, p Protocol) error
 	// At is the mapping that an external port leads to, ByKey that of an internal one.
