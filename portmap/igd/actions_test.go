@@ -269,6 +269,20 @@ func TestEachForItself(t *testing.T) {
 	}
 }
 
+// Two external ports may lead to one internal, and each ends by itself.
+func TestTwoPortsForOne(t *testing.T) {
+	desk := newDesk()
+	l := newLab(t, testOptions(t, desk, 1))
+	l.add(mapped{external: "1000"})
+	l.add(mapped{external: "1001"})
+	if _, code := l.ip("192.168.1.10", upnp.DeletePortMapping, named("1000", "TCP")); code != 0 {
+		t.Error(code)
+	}
+	if list := desk.Of(netip.Addr{}); len(list) != 1 || list[0].Public.Port() != 1001 {
+		t.Errorf("%+v", list)
+	}
+}
+
 func TestRanges(t *testing.T) {
 	desk := newDesk()
 	l := newLab(t, testOptions(t, desk, 2))
@@ -306,7 +320,7 @@ func TestRanges(t *testing.T) {
 func TestThirdParty(t *testing.T) {
 	desk := newDesk()
 	o := testOptions(t, desk, 2)
-	o.Spec.ThirdParty = true
+	o.Spec.ThirdParty, desk.third = true, true
 	l := newLab(t, o)
 	for internal, want := range map[string]int{"192.168.1.11": 0, "192.168.1.1": 402, "192.168.1.255": 402, "198.51.100.1": 402, "127.0.0.1": 402} {
 		if got := l.add(mapped{internal: internal}); got != want {

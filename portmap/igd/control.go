@@ -88,8 +88,13 @@ func (c *call) fault(verb string, err error) *upnp.Fault {
 	code := upnp.ActionFailed
 	switch {
 	case errors.Is(err, errStranger), errors.Is(err, portmap.ErrDenied):
-		if code = upnp.Conflict; second {
+		switch {
+		case second:
 			code = upnp.NotAuthorized
+		case verb == upnp.AddPortMapping:
+			code = upnp.Conflict
+		default:
+			code = upnp.NoSuchEntry
 		}
 	case pinhole && (errors.Is(err, portmap.ErrQuota) || errors.Is(err, portmap.ErrFull)):
 		code = upnp.PinholeSpaceExhausted
@@ -111,3 +116,12 @@ func (c *call) own(m *portmap.Mapping) bool {
 }
 
 func (c *call) mine(m *portmap.Mapping) bool { return c.Spec.ThirdParty || c.own(m) }
+
+// as is who the client is to the desk in what concerns one of the LAN: that host itself where it is the same neighbour by another
+// address, as when a program asks from a link-local or a temporary address.
+func (c *call) as(inside netip.Addr) netip.Addr {
+	if c.SameHost(c.client, inside) {
+		return inside
+	}
+	return c.client
+}

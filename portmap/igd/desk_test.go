@@ -11,11 +11,13 @@ import (
 	"github.com/fairlead-net/fairlead/portmap"
 )
 
-// A fakeDesk grants what is free, and remembers how it was asked.
+// A fakeDesk grants what is free, and remembers how it was asked. As the real one it lets a client of UPnP have several ports for one
+// of its own, and takes no client's word for another.
 type fakeDesk struct {
 	mu       sync.Mutex
-	byKey    map[portmap.Key]*portmap.Mapping
-	byPort   map[external]portmap.Key
+	byPort   map[external]*portmap.Mapping
+	holes    map[portmap.Key]*portmap.Mapping
+	third    bool
 	taken    map[external]bool // by the operator
 	external netip.Addr
 	changed  chan struct{}
@@ -32,7 +34,7 @@ type external struct {
 
 func newDesk() *fakeDesk {
 	return &fakeDesk{
-		byKey: map[portmap.Key]*portmap.Mapping{}, byPort: map[external]portmap.Key{}, taken: map[external]bool{},
+		byPort: map[external]*portmap.Mapping{}, holes: map[portmap.Key]*portmap.Mapping{}, taken: map[external]bool{},
 		external: netip.MustParseAddr("203.0.113.7"), changed: make(chan struct{}),
 	}
 }
@@ -52,50 +54,62 @@ func (d *fakeDesk) Map(_ context.Context, requests []portmap.Request) []portmap.
 }
 
 func (d *fakeDesk) one(r portmap.Request) portmap.Result {
-	if d.refuse != nil {
+	switch {
+	case d.refuse != nil:
 		return portmap.Result{Err: d.refuse}
+	case r.Client != r.Internal.Addr() && !d.third:
+		return portmap.Result{Err: portmap.ErrDenied}
 	}
-	port := r.External
-	if r.Internal.Addr().Is6() {
-		port = r.Internal.Port()
-	} else {
-		for {
-			owner, used := d.byPort[external{r.Network, port}]
-			if port != 0 && (!used || owner == r.Key) && !d.taken[external{r.Network, port}] {
-				break
-			}
-			if r.Exact {
-				return portmap.Result{Err: portmap.ErrConflict}
-			}
-			if port++; port < 1024 {
-				port = 1024
-			}
-		}
-		d.drop(r.Key)
-		d.byPort[external{r.Network, port}] = r.Key
-	}
-	m := &portmap.Mapping{Request: r, Name: "lease", Public: netip.AddrPortFrom(d.external, port)}
-	if r.Internal.Addr().Is6() {
-		m.Public = r.Internal
-	}
+	m := &portmap.Mapping{Request: r, Name: "lease"}
 	if r.Lifetime != 0 {
 		m.Expires = time.Now().Add(r.Lifetime)
 	}
-	d.byKey[r.Key] = m
+	if r.Internal.Addr().Is6() {
+		m.Public = r.Internal
+		d.holes[r.Key] = m
+		return portmap.Result{Mapping: *m}
+	}
+	port := r.External
+	for {
+		at := external{r.Network, port}
+		if m := d.byPort[at]; port != 0 && (m == nil || m.Key == r.Key) && !d.taken[at] {
+			break
+		}
+		if r.Exact {
+			return portmap.Result{Err: portmap.ErrConflict}
+		}
+		if port++; port < 1024 {
+			port = 1024
+		}
+	}
+	m.Public = netip.AddrPortFrom(d.external, port)
+	d.byPort[external{r.Network, port}] = m
 	return portmap.Result{Mapping: *m}
 }
 
-func (d *fakeDesk) drop(key portmap.Key) {
-	if m := d.byKey[key]; m != nil {
-		delete(d.byPort, external{key.Network, m.Public.Port()})
-		delete(d.byKey, key)
-	}
-}
-
-func (d *fakeDesk) Unmap(_ context.Context, _ netip.Addr, key portmap.Key) error {
+func (d *fakeDesk) Unmap(_ context.Context, client netip.Addr, key portmap.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.drop(key)
+	if client != key.Internal.Addr() && !d.third {
+		return portmap.ErrDenied
+	}
+	delete(d.holes, key)
+	for at, m := range d.byPort {
+		if m.Key == key {
+			delete(d.byPort, at)
+		}
+	}
+	return nil
+}
+
+func (d *fakeDesk) UnmapAt(_ context.Context, client netip.Addr, network forward.Networks, port uint16) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.byPort[external{network, port}]
+	if m != nil && client != m.Internal.Addr() && !d.third {
+		return portmap.ErrDenied
+	}
+	delete(d.byPort, external{network, port})
 	return nil
 }
 
@@ -106,7 +120,7 @@ func (d *fakeDesk) UnmapAll(context.Context, netip.Addr, forward.Networks, portm
 func (d *fakeDesk) At(network forward.Networks, port uint16) (portmap.Mapping, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if m := d.byKey[d.byPort[external{network, port}]]; m != nil {
+	if m := d.byPort[external{network, port}]; m != nil {
 		return *m, true
 	}
 	return portmap.Mapping{}, false
@@ -115,8 +129,13 @@ func (d *fakeDesk) At(network forward.Networks, port uint16) (portmap.Mapping, b
 func (d *fakeDesk) ByKey(key portmap.Key) (portmap.Mapping, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if m := d.byKey[key]; m != nil {
+	if m := d.holes[key]; m != nil {
 		return *m, true
+	}
+	for _, m := range d.byPort {
+		if m.Key == key {
+			return *m, true
+		}
 	}
 	return portmap.Mapping{}, false
 }
@@ -124,7 +143,7 @@ func (d *fakeDesk) ByKey(key portmap.Key) (portmap.Mapping, bool) {
 func (d *fakeDesk) Of(client netip.Addr) (list []portmap.Mapping) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, m := range d.byKey {
+	for m := range d.each {
 		if !client.IsValid() || m.Client == client || m.Internal.Addr() == client {
 			list = append(list, *m)
 		}
@@ -136,6 +155,19 @@ func (d *fakeDesk) Of(client netip.Addr) (list []portmap.Mapping) {
 		return int(a.Public.Port()) - int(b.Public.Port())
 	})
 	return list
+}
+
+func (d *fakeDesk) each(yield func(*portmap.Mapping) bool) {
+	for _, m := range d.byPort {
+		if !yield(m) {
+			return
+		}
+	}
+	for _, m := range d.holes {
+		if !yield(m) {
+			return
+		}
+	}
 }
 
 func (d *fakeDesk) External() (netip.Addr, bool) {

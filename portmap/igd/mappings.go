@@ -57,12 +57,12 @@ func addMapping(c *call) (upnp.Args, error) {
 		return nil, err
 	}
 	r.Exact = true
-	// A client that gives a port of its own another target has changed its mind. The desk knows mappings by their targets.
+	// A client that gives a port of its own another target has changed its mind.
 	if old, ok := c.Desk.At(r.Network, m.External); ok && old.Key != r.Key {
 		if old.Protocol != portmap.UPnP || !c.mine(&old) || old.Internal.Addr() != r.Internal.Addr() {
 			return nil, c.taken(old.Protocol)
 		}
-		if err := c.Desk.Unmap(c.ctx, c.client, old.Key); err != nil {
+		if err := c.end(&old); err != nil {
 			return nil, err
 		}
 	}
@@ -131,7 +131,7 @@ func (c *call) request(m *upnp.PortMapping) (portmap.Request, error) {
 	case !within(c.place, inside):
 		return r, refused(upnp.InvalidArgs)
 	}
-	r.Key = portmap.Key{Network: m.Network, Internal: netip.AddrPortFrom(inside, m.InternalPort)}
+	r.Key, r.Client = portmap.Key{Network: m.Network, Internal: netip.AddrPortFrom(inside, m.InternalPort)}, c.as(inside)
 	return r, nil
 }
 
@@ -221,9 +221,14 @@ func deleteMapping(c *call) (upnp.Args, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.Desk.Unmap(c.ctx, c.client, m.Key)
+	err = c.end(&m)
 	c.events.touch()
 	return nil, err
+}
+
+// end ends one of the client's mappings. There may be others of the same internal port.
+func (c *call) end(m *portmap.Mapping) error {
+	return c.Desk.UnmapAt(c.ctx, c.as(m.Internal.Addr()), m.Network, m.Public.Port())
 }
 
 func specificEntry(c *call) (upnp.Args, error) {
@@ -297,7 +302,7 @@ func deleteRange(c *call) (upnp.Args, error) {
 		return nil, err
 	}
 	for i := range list {
-		if err := c.Desk.Unmap(c.ctx, c.client, list[i].Key); err != nil {
+		if err := c.end(&list[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -123,7 +123,7 @@ func addPinhole(c *call) (upnp.Args, error) {
 	}
 	key := portmap.Key{Network: network, Internal: netip.AddrPortFrom(inside, p.InternalPort)}
 	result := c.batch.do(c.ctx, portmap.Request{
-		Protocol: portmap.UPnP, Key: key, Client: c.client, Interface: c.place.Interface.Name, External: p.InternalPort, Exact: true,
+		Protocol: portmap.UPnP, Key: key, Client: c.as(inside), Interface: c.place.Interface.Name, External: p.InternalPort, Exact: true,
 		Lifetime: time.Duration(p.Lease) * time.Second, From: from,
 	})
 	if result.Err != nil {
@@ -131,7 +131,7 @@ func addPinhole(c *call) (upnp.Args, error) {
 	}
 	id, ok := c.holes.number(key, c.Desk)
 	if !ok {
-		_ = c.Desk.Unmap(c.ctx, c.client, key)
+		_ = c.Desk.Unmap(c.ctx, c.as(inside), key)
 		return nil, refused(upnp.PinholeSpaceExhausted)
 	}
 	return upnp.Args{{Name: "UniqueID", Value: decimal(id)}}, nil
@@ -179,7 +179,7 @@ func updatePinhole(c *call) (upnp.Args, error) {
 		return nil, refused(upnp.InvalidArgs)
 	}
 	r := m.Request
-	r.Client, r.Interface, r.Lifetime = c.client, c.place.Interface.Name, time.Duration(lease)*time.Second //nolint:gosec // bounded
+	r.Client, r.Interface, r.Lifetime = c.as(m.Internal.Addr()), c.place.Interface.Name, time.Duration(lease)*time.Second //nolint:gosec // bounded
 	return nil, c.batch.do(c.ctx, r).Err
 }
 
@@ -188,7 +188,7 @@ func deletePinhole(c *call) (upnp.Args, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Desk.Unmap(c.ctx, c.client, m.Key); err != nil {
+	if err := c.Desk.Unmap(c.ctx, c.as(m.Internal.Addr()), m.Key); err != nil {
 		return nil, err
 	}
 	c.holes.forget(id)
