@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/publish"
 )
 
@@ -26,6 +27,7 @@ type openFlags struct {
 	length   time.Duration // how long it stays open; 0: until Ctrl-C
 	external string
 	lease    time.Duration
+	protocol string
 	asJSON   bool
 }
 
@@ -58,8 +60,10 @@ what is wrong where it is not. The exit code is 1 when the time of --for is over
 	flags.DurationVar(&o.length, "for", 0, "close it after so long, such as 2h (default at Ctrl-C)")
 	flags.StringVar(&o.external, "external", "", "the port outside, the first one of several, or random (default the same)")
 	flags.DurationVar(&o.lease, "lease", publish.DefaultLifetime, "what the gateway is asked for at a time; it is renewed at half of it")
+	flags.StringVar(&o.protocol, "protocol", "", "speak only this one with gateways: pcp, natpmp or upnp (default whichever does)")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON, a line each time that something is new")
 	fixed(cmd, "external", "random")
+	fixed(cmd, "protocol", "pcp", "natpmp", "upnp")
 	return cmd
 }
 
@@ -98,6 +102,10 @@ func (o *openFlags) wish(listen string) (publish.Wish, error) {
 
 // run publishes until the user or the time ends it.
 func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
+	only, err := onlyProtocol(o.protocol)
+	if err != nil {
+		return err
+	}
 	screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 	log, err := o.logger(screen, slog.LevelError)
 	if err != nil {
@@ -112,7 +120,7 @@ func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
 		over, end = context.WithTimeout(over, o.length)
 		defer end()
 	}
-	p := publish.New(publish.Options{Secret: publishSecret(), Log: log})
+	p := publish.New(publish.Options{Secret: publishSecret(), Only: only, Log: log})
 	if err := p.Apply([]publish.Wish{w}); err != nil {
 		return err
 	}
@@ -217,6 +225,17 @@ func openLine(st publish.State, now time.Time) string {
 	}
 }
 
+// onlyProtocol reads --protocol.
+func onlyProtocol(name string) ([]portmap.Protocol, error) {
+	switch p := portmap.Protocol(name); p {
+	case "":
+		return nil, nil
+	case portmap.PCP, portmap.NATPMP, portmap.UPnP:
+		return []portmap.Protocol{p}, nil
+	}
+	return nil, usagef("write pcp, natpmp or upnp", "--protocol: %q is no protocol that gateways speak", name)
+}
+
 // publishSecret is the same each time that this user starts the program on this machine, so that mappings of a process that was killed
 // are had again. Gateways never see it.
 func publishSecret() []byte {
@@ -228,4 +247,3 @@ func publishSecret() []byte {
 	fmt.Fprintf(h, "fairlead publish %d", os.Geteuid())
 	return h.Sum(nil)
 }
-
