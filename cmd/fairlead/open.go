@@ -27,7 +27,7 @@ type openFlags struct {
 	length   time.Duration // how long it stays open; 0: until Ctrl-C
 	external string
 	lease    time.Duration
-	protocol string
+	protocol []string
 	asJSON   bool
 }
 
@@ -60,7 +60,7 @@ what is wrong where it is not. The exit code is 1 when the time of --for is over
 	flags.DurationVar(&o.length, "for", 0, "close it after so long, such as 2h (default at Ctrl-C)")
 	flags.StringVar(&o.external, "external", "", "the port outside, the first one of several, or random (default the same)")
 	flags.DurationVar(&o.lease, "lease", publish.DefaultLifetime, "what the gateway is asked for at a time; it is renewed at half of it")
-	flags.StringVar(&o.protocol, "protocol", "", "speak only this one with gateways: pcp, natpmp or upnp (default whichever does)")
+	flags.StringSliceVar(&o.protocol, "protocol", nil, "speak only these with gateways: pcp, natpmp, upnp (default all, in this order)")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON, a line each time that something is new")
 	fixed(cmd, "external", "random")
 	fixed(cmd, "protocol", "pcp", "natpmp", "upnp")
@@ -102,7 +102,7 @@ func (o *openFlags) wish(listen string) (publish.Wish, error) {
 
 // run publishes until the user or the time ends it.
 func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
-	only, err := onlyProtocol(o.protocol)
+	only, err := onlyProtocols(o.protocol)
 	if err != nil {
 		return err
 	}
@@ -225,15 +225,18 @@ func openLine(st publish.State, now time.Time) string {
 	}
 }
 
-// onlyProtocol reads --protocol.
-func onlyProtocol(name string) ([]portmap.Protocol, error) {
-	switch p := portmap.Protocol(name); p {
-	case "":
-		return nil, nil
-	case portmap.PCP, portmap.NATPMP, portmap.UPnP:
-		return []portmap.Protocol{p}, nil
+// onlyProtocols reads --protocol.
+func onlyProtocols(names []string) ([]portmap.Protocol, error) {
+	var list []portmap.Protocol
+	for _, name := range names {
+		switch p := portmap.Protocol(name); p {
+		case portmap.PCP, portmap.NATPMP, portmap.UPnP:
+			list = append(list, p)
+		default:
+			return nil, usagef("write pcp, natpmp or upnp", "--protocol: %q is no protocol that gateways speak", name)
+		}
 	}
-	return nil, usagef("write pcp, natpmp or upnp", "--protocol: %q is no protocol that gateways speak", name)
+	return list, nil
 }
 
 // publishSecret is the same each time that this user starts the program on this machine, so that mappings of a process that was killed

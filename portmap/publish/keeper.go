@@ -236,7 +236,7 @@ func (k *keeper) working() []*chain {
 func (k *keeper) schedule(again bool) {
 	missing := len(k.chains) == 0
 	for _, c := range k.chains {
-		missing = missing || len(c.links) == 0 || c.problem != nil && c.problem.Kind > KindConflict
+		missing = missing || len(c.links) == 0 || c.problem != nil && c.problem.Kind != KindConflict
 	}
 	switch {
 	case !missing:
