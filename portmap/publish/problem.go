@@ -145,7 +145,7 @@ func behind(p *Problem, gateway, hop netip.Addr) *Problem {
 	switch ReachOf(hop) {
 	case Private:
 		return &Problem{Kind: KindDoubleNAT, Gateway: gateway, Hint: hintDouble,
-			Text: fmt.Sprintf("%s; behind it is another gateway, %s (double NAT), and it seems not to map ports for that reason", p.Text, hop)}
+			Text: fmt.Sprintf("%s; behind it is another gateway, %s (double NAT)", p.Text, hop)}
 	case Shared:
 		return &Problem{Kind: KindCGNAT, Gateway: gateway, Hint: hintCGNAT,
 			Text: fmt.Sprintf("%s; behind it is its provider's translator, %s (CGNAT)", p.Text, hop)}

@@ -254,4 +254,3 @@ func (r *Report) judge(s *survey) {
 		}
 	}
 }
-
