@@ -15,7 +15,7 @@ type Published struct {
 	Gateway  []string        `json:"gateway"`  // of the first endpoint, from the nearest to the one that has the address
 	Expires  *time.Time      `json:"expires"`  // when the first lease ends unless it is renewed; null: never
 	Verified bool            `json:"verified"` // the gateways said afterwards that they have the mappings
-	Kind     string          `json:"kind"`     // of the problem: "no-gateway", "silent", "failed", "no-external", "full", "conflict", "disabled", "denied", "double-nat", "cgnat", "local"
+	Kind     string          `json:"kind"`     // of the problem: "no-gateway", "silent", "failed", "full", "conflict", "no-external", "disabled", "denied", "double-nat", "cgnat", "local"
 	Problem  string          `json:"problem"`  // in words, or ""
 	Hint     string          `json:"hint"`     // what may help, or ""
 	Ports    []PublishedPort `json:"ports"`    // each endpoint

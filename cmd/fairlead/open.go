@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/publish"
 )
 
@@ -26,6 +27,7 @@ type openFlags struct {
 	length   time.Duration // how long it stays open; 0: until Ctrl-C
 	external string
 	lease    time.Duration
+	protocol []string
 	asJSON   bool
 }
 
@@ -58,8 +60,10 @@ what is wrong where it is not. The exit code is 1 when the time of --for is over
 	flags.DurationVar(&o.length, "for", 0, "close it after so long, such as 2h (default at Ctrl-C)")
 	flags.StringVar(&o.external, "external", "", "the port outside, the first one of several, or random (default the same)")
 	flags.DurationVar(&o.lease, "lease", publish.DefaultLifetime, "what the gateway is asked for at a time; it is renewed at half of it")
+	flags.StringSliceVar(&o.protocol, "protocol", nil, "speak only these with gateways: pcp, natpmp, upnp (default all, in this order)")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON, a line each time that something is new")
 	fixed(cmd, "external", "random")
+	fixed(cmd, "protocol", "pcp", "natpmp", "upnp")
 	return cmd
 }
 
@@ -98,6 +102,10 @@ func (o *openFlags) wish(listen string) (publish.Wish, error) {
 
 // run publishes until the user or the time ends it.
 func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
+	only, err := onlyProtocols(o.protocol)
+	if err != nil {
+		return err
+	}
 	screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 	log, err := o.logger(screen, slog.LevelError)
 	if err != nil {
@@ -112,7 +120,7 @@ func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
 		over, end = context.WithTimeout(over, o.length)
 		defer end()
 	}
-	p := publish.New(publish.Options{Secret: publishSecret(), Log: log})
+	p := publish.New(publish.Options{Secret: publishSecret(), Only: only, Log: log})
 	if err := p.Apply([]publish.Wish{w}); err != nil {
 		return err
 	}
@@ -215,6 +223,20 @@ func openLine(st publish.State, now time.Time) string {
 	default:
 		return fmt.Sprintf("open, renewed within %v; Ctrl-C closes it", max(end.Sub(now), 0).Round(time.Second))
 	}
+}
+
+// onlyProtocols reads --protocol.
+func onlyProtocols(names []string) ([]portmap.Protocol, error) {
+	var list []portmap.Protocol
+	for _, name := range names {
+		switch p := portmap.Protocol(name); p {
+		case portmap.PCP, portmap.NATPMP, portmap.UPnP:
+			list = append(list, p)
+		default:
+			return nil, usagef("write pcp, natpmp or upnp", "--protocol: %q is no protocol that gateways speak", name)
+		}
+	}
+	return list, nil
 }
 
 // publishSecret is the same each time that this user starts the program on this machine, so that mappings of a process that was killed

@@ -76,7 +76,7 @@ func (c *chain) keep(ctx context.Context, lifetime time.Duration, describe strin
 		if err != nil {
 			c.release(ctx, level+1)
 			c.cut(level)
-			c.fail(level, g, err)
+			c.fail(ctx, level, g, err)
 			return
 		}
 		external := l.grant.public
@@ -109,7 +109,7 @@ func (c *chain) compare() {
 }
 
 // fail takes down why there is no mapping at a level.
-func (c *chain) fail(level int, g *gateway, err error) {
+func (c *chain) fail(ctx context.Context, level int, g *gateway, err error) {
 	if level > 0 {
 		last := c.links[level-1]
 		c.problem = worse(c.problem, notPublic(last.g.addr, last.grant.public.Addr(), fmt.Errorf("%s", asProblem(g, err).Text)))
@@ -117,6 +117,12 @@ func (c *chain) fail(level int, g *gateway, err error) {
 	}
 	c.problem = asProblem(g, err)
 	c.silent = c.problem.Kind == KindSilent
+	if c.problem.Kind == KindNoExternal && g.addr.Is4() {
+		// Some do not map at all when their own address is private. The router behind them shows it.
+		if hop, err := g.net.Hop(ctx, g.local.Addr(), g.level+2); err == nil && hop != g.addr {
+			c.problem = behind(c.problem, g.addr, hop)
+		}
+	}
 }
 
 // at is the link at a level, made or renewed where that is due. A link that could not be renewed is kept as long as it lasts.

@@ -38,6 +38,8 @@ type gateway struct {
 	mu       sync.Mutex
 	external map[portmap.Protocol]netip.Addr // as it said last
 	lostAt   time.Time
+	losing   bool // it is about to be told again that it lost its mappings
+	sign     sign // of its last notice
 }
 
 // tools is what every gateway of a Publisher works with.
@@ -45,6 +47,7 @@ type tools struct {
 	net    Network
 	log    *slog.Logger
 	secret []byte
+	only   []portmap.Protocol           // that are spoken; none: all
 	lost   func(g *gateway, why string) // g may have lost its mappings; does not wait
 }
 
@@ -70,14 +73,20 @@ func (g *gateway) enter(ctx context.Context) (leave func(), err error) {
 
 // mappers calls yield for the protocols that the gateway speaks, the best first. Each is looked for only when those before it did not do.
 func (g *gateway) mappers(ctx context.Context, yield func(mapper) bool) error {
-	pmp, err := g.pmp.get(ctx, g.probePMP)
-	if err != nil {
-		return err
+	var pmp pmpAnswers
+	if g.speaks(portmap.PCP) || g.speaks(portmap.NATPMP) {
+		var err error
+		if pmp, err = g.pmp.get(ctx, g.probePMP); err != nil {
+			return err
+		}
 	}
-	if pmp.pcp && !yield(&pcpMapper{g}) {
+	if pmp.pcp && g.speaks(portmap.PCP) && !yield(&pcpMapper{g}) {
 		return nil
 	}
-	if pmp.natpmp && !yield(&natpmpMapper{g}) {
+	if pmp.natpmp && g.speaks(portmap.NATPMP) && !yield(&natpmpMapper{g}) {
+		return nil
+	}
+	if !g.speaks(portmap.UPnP) {
 		return nil
 	}
 	igd, err := g.igd.get(ctx, g.probeIGD)
@@ -88,6 +97,11 @@ func (g *gateway) mappers(ctx context.Context, yield func(mapper) bool) error {
 		yield(igd)
 	}
 	return nil
+}
+
+// speaks reports whether a protocol may be used.
+func (t *tools) speaks(p portmap.Protocol) bool {
+	return len(t.only) == 0 || slices.Contains(t.only, p)
 }
 
 // forget has everything found out anew at the next occasion.

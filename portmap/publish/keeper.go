@@ -18,10 +18,21 @@ type keeper struct {
 	p       *Publisher
 	wish    Wish
 	items   []item
-	chains  map[chainKey]*chain
-	tries   int       // rounds one after the other in which something was missing
-	retry   time.Time // when what is missing is asked for again
+	chains  map[chainKey]*chain // each is changed by one goroutine at a time
+	tries   int                 // rounds one after the other in which something was missing
+	retry   time.Time           // when what is missing is asked for again
 	strange []*gateway
+
+	mu      sync.Mutex
+	results map[chainKey]result
+}
+
+// A result is what a chain has come to.
+type result struct {
+	endpoint Endpoint
+	leads    bool // there is an endpoint
+	problem  *Problem
+	silent   bool
 }
 
 // The times of a keeper.
@@ -33,7 +44,7 @@ const (
 )
 
 func newKeeper(p *Publisher, w Wish) *keeper {
-	return &keeper{p: p, wish: w, items: w.items(), chains: map[chainKey]*chain{}}
+	return &keeper{p: p, wish: w, items: w.items(), chains: map[chainKey]*chain{}, results: map[chainKey]result{}}
 }
 
 // run works until ctx ends, and returns when the mappings are deleted or time is up.
@@ -82,10 +93,10 @@ func (k *keeper) round(ctx context.Context, s *survey) {
 		}
 	}
 	k.leave(ctx, append(slices.Clone(wanted), k.strange...))
-	k.at(ctx, wanted, again)
+	k.at(ctx, s, wanted, again)
 	if !slices.ContainsFunc(k.working(), func(c *chain) bool { return c.gateway.main && c.gateway.addr.Is4() }) {
 		k.strange = k.p.strangers(ctx, wanted)
-		k.at(ctx, k.strange, again)
+		k.at(ctx, s, k.strange, again)
 	} else if len(k.strange) > 0 {
 		k.strange = nil
 		k.leave(ctx, wanted)
@@ -94,7 +105,7 @@ func (k *keeper) round(ctx context.Context, s *survey) {
 }
 
 // at keeps the chains of all items at gateways, at all of them at once. What was refused is asked for again only when again says so.
-func (k *keeper) at(ctx context.Context, gateways []*gateway, again bool) {
+func (k *keeper) at(ctx context.Context, s *survey, gateways []*gateway, again bool) {
 	var asking sync.WaitGroup
 	for _, g := range gateways {
 		var list []*chain // of an item they stand side by side
@@ -109,9 +120,32 @@ func (k *keeper) at(ctx context.Context, gateways []*gateway, again bool) {
 				}
 			}
 		}
-		asking.Go(func() { k.keepAll(ctx, list) })
+		asking.Go(func() {
+			k.keepAll(ctx, list)
+			if k.note(list) && ctx.Err() == nil { // the others may take their time
+				k.p.set(k.state(s))
+			}
+		})
 	}
 	asking.Wait()
+}
+
+// note takes down what chains have come to, and reports whether one of them leads somewhere.
+func (k *keeper) note(list []*chain) (leads bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range list {
+		r := result{problem: c.problem, silent: c.silent}
+		r.endpoint, r.leads = c.endpoint()
+		if !r.leads && c.silent && ReachOf(c.gateway.client) == Public && c.gateway.client.Is4() {
+			// Nobody translates, so nobody has to be asked.
+			at := netip.AddrPortFrom(c.gateway.client, c.internal)
+			r = result{endpoint: Endpoint{Network: c.network, Public: at, Internal: at}, leads: true}
+		}
+		k.results[chainKey{c.gateway, c.network, c.internal}] = r
+		leads = leads || r.leads
+	}
+	return leads
 }
 
 // keepAll keeps the chains of one gateway, one after the other: gateways are small.
@@ -168,6 +202,9 @@ func (k *keeper) leave(ctx context.Context, wanted []*gateway) {
 			continue
 		}
 		delete(k.chains, key)
+		k.mu.Lock()
+		delete(k.results, key)
+		k.mu.Unlock()
 		leaving.Go(func() {
 			ctx, end := context.WithTimeout(ctx, deleteTime)
 			defer end()
@@ -199,7 +236,7 @@ func (k *keeper) working() []*chain {
 func (k *keeper) schedule(again bool) {
 	missing := len(k.chains) == 0
 	for _, c := range k.chains {
-		missing = missing || len(c.links) == 0 || c.problem != nil && c.problem.Kind > KindConflict
+		missing = missing || len(c.links) == 0 || c.problem != nil && c.problem.Kind != KindConflict
 	}
 	switch {
 	case !missing:
@@ -225,28 +262,27 @@ func (k *keeper) next() time.Time {
 	return at
 }
 
-// state is what the chains come to.
+// state is what the chains have come to.
 func (k *keeper) state(s *survey) State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	st := State{Name: k.wish.Name, Problem: s.problem}
-	var problems, other *Problem // of IPv4, and of IPv6
-	global := map[item]bool{}
-	for _, c := range k.chains {
-		e, ok := c.endpoint()
-		if !ok && c.silent && ReachOf(c.gateway.client) == Public && c.gateway.client.Is4() {
-			// Nobody translates, so nobody has to be asked.
-			e, ok = Endpoint{Network: c.network, Public: netip.AddrPortFrom(c.gateway.client, c.internal), Internal: netip.AddrPortFrom(c.gateway.client, c.internal)}, true
-			c.problem = nil
-		}
-		if ok {
-			st.Endpoints = append(st.Endpoints, e)
-			if e.Global() {
-				global[item{networks: c.network, internal: c.internal}] = true
+	var problems, other *Problem                        // of IPv4, and of IPv6
+	global, global4 := map[item]bool{}, map[item]bool{} // ports that the internet reaches, and by IPv4
+	for key, r := range k.results {
+		if r.leads {
+			st.Endpoints = append(st.Endpoints, r.endpoint)
+			if at := (item{networks: key.network, internal: key.internal}); r.endpoint.Global() {
+				global[at] = true
+				if key.gateway.addr.Is4() {
+					global4[at] = true
+				}
 			}
 		}
-		if c.gateway.addr.Is4() {
-			problems = worse(problems, c.problem)
+		if key.gateway.addr.Is4() {
+			problems = worse(problems, r.problem)
 		} else {
-			other = worse(other, c.problem)
+			other = worse(other, r.problem)
 		}
 	}
 	wanted := 0
@@ -263,20 +299,25 @@ func (k *keeper) state(s *survey) State {
 	default:
 		st.Phase = Failed
 	}
-	if st.Phase == Open && other != nil && other.Kind == KindSilent {
-		other = nil // there are many who have IPv6 and no way to open it; IPv4 does
-	}
-	if st.Phase == Open && problems != nil && problems.Kind == KindSilent {
-		problems = nil
+	if len(global4) == wanted { // then silence elsewhere is nothing to worry about: many have IPv6 and no way to open it
+		problems, other = heard(problems), heard(other)
 	}
 	st.Problem = worse(worse(st.Problem, problems), other)
-	if st.Phase != Open && st.Problem == nil && len(s.gateways) > 0 && len(k.chains) == 0 {
+	if st.Phase != Open && st.Problem == nil && len(s.gateways) > 0 && len(k.results) == 0 {
 		st.Problem = &Problem{Kind: KindLocal, Text: "it listens on " + k.wish.Addr.String() + ", where no gateway leads to", Hint: hintLocal}
 	}
 	slices.SortFunc(st.Endpoints, func(a, b Endpoint) int {
 		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Internal.Port(), b.Internal.Port()), cmp.Compare(a.Network, b.Network), a.Public.Compare(b.Public))
 	})
 	return st
+}
+
+// heard is p, unless it is that nobody answers.
+func heard(p *Problem) *Problem {
+	if p != nil && p.Kind == KindSilent {
+		return nil
+	}
+	return p
 }
 
 // rank puts what the internet reaches first, and IPv4 before IPv6.

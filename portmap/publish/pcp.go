@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -52,7 +53,14 @@ func (m *pcpMapper) holds(ctx context.Context, a ask, g grant) (bool, error) {
 }
 
 func (m *pcpMapper) remove(ctx context.Context, a ask, g grant) error {
-	_, err := m.do(ctx, a, g.public, 0)
+	none := netip.AddrPortFrom(unspecified(a.client), 0) // by RFC 6887, section 15.1
+	_, err := m.do(ctx, a, none, 0)
+	if err != nil && !silent(err) {
+		// miniupnpd does not know its own pinholes when they are to be deleted, but renews them for as short a time as it is asked.
+		if r, short := m.do(ctx, a, g.public, 1); short == nil {
+			return fmt.Errorf("%w; it now ends after %d s", err, r.Lifetime)
+		}
+	}
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/portmap"
@@ -51,7 +50,7 @@ func (g *gateway) converse(ctx context.Context, p portmap.Protocol, waits []time
 	for _, wait := range waits {
 		end := time.Now().Add(wait)
 		for _, q := range questions {
-			if _, err := conn.Write(q); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is of the question before
+			if _, err := conn.Write(q); err != nil { // ECONNREFUSED of the question before it: nobody listens there
 				return g.ended(ctx, p, err)
 			}
 		}
@@ -69,7 +68,7 @@ func (g *gateway) converse(ctx context.Context, p portmap.Protocol, waits []time
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
-			return g.ended(ctx, p, err) // ECONNREFUSED: nobody listens there
+			return g.ended(ctx, p, err)
 		}
 	}
 	return errNoAnswer(p)

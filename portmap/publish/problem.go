@@ -18,9 +18,9 @@ const (
 	KindNoGateway       // this host has no default route
 	KindSilent          // the gateway speaks none of the protocols: it cannot, or its owner has switched them off
 	KindFailed          // something else went wrong; the words say what
-	KindNoExternal      // the gateway has no address outside itself
 	KindFull            // the gateway has no room for more mappings
 	KindConflict        // the port is somebody else's; another one was taken, or all that were tried are taken
+	KindNoExternal      // the gateway has no address outside itself
 	KindDisabled        // the gateway says that its owner has switched port mapping off
 	KindDenied          // the gateway does not let this host have the port
 	KindDoubleNAT       // the gateway's own address is private: there is another gateway beyond, which cannot be asked
@@ -29,7 +29,7 @@ const (
 )
 
 // kindWords are for machines: they do not change.
-var kindWords = [...]string{"", "no-gateway", "silent", "failed", "no-external", "full", "conflict", "disabled", "denied", "double-nat", "cgnat", "local"}
+var kindWords = [...]string{"", "no-gateway", "silent", "failed", "full", "conflict", "no-external", "disabled", "denied", "double-nat", "cgnat", "local"}
 
 func (k Kind) String() string { return kindWords[k] }
 
@@ -136,6 +136,19 @@ func notPublic(gateway, external netip.Addr, beyond error) *Problem {
 	p.Hint = hintOf(p.Kind)
 	if beyond != nil {
 		p.Text += ", and " + beyond.Error()
+	}
+	return p
+}
+
+// behind is what p comes from when the router behind the gateway, hop, is in a network that is not public either.
+func behind(p *Problem, gateway, hop netip.Addr) *Problem {
+	switch ReachOf(hop) {
+	case Private:
+		return &Problem{Kind: KindDoubleNAT, Gateway: gateway, Hint: hintDouble,
+			Text: fmt.Sprintf("%s; behind it is another gateway, %s (double NAT)", p.Text, hop)}
+	case Shared:
+		return &Problem{Kind: KindCGNAT, Gateway: gateway, Hint: hintCGNAT,
+			Text: fmt.Sprintf("%s; behind it is its provider's translator, %s (CGNAT)", p.Text, hop)}
 	}
 	return p
 }

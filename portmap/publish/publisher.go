@@ -11,14 +11,17 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fairlead-net/fairlead/portmap"
 )
 
 // Options is what a Publisher works with. All of it may be left out.
 type Options struct {
-	Network Network       // nil: System{}
-	Secret  []byte        // the same one lets a process have the mappings of the one before it; empty: a new one
-	Check   time.Duration // between two looks whether everything is still there; 0: DefaultCheck
-	Log     *slog.Logger  // nil: none
+	Network Network            // nil: System{}
+	Secret  []byte             // the same one lets a process have the mappings of the one before it; empty: a new one
+	Check   time.Duration      // between two looks whether everything is still there; 0: DefaultCheck
+	Only    []portmap.Protocol // that are spoken; none: all
+	Log     *slog.Logger       // nil: none
 }
 
 // DefaultCheck is how often gateways are looked at.
@@ -45,7 +48,7 @@ type Publisher struct {
 // New returns a Publisher that Run has yet to start.
 func New(o Options) *Publisher {
 	p := &Publisher{
-		tools: tools{net: o.Network, log: o.Log, secret: o.Secret}, check: o.Check, kick: make(chan struct{}, 1),
+		tools: tools{net: o.Network, log: o.Log, secret: o.Secret, only: o.Only}, check: o.Check, kick: make(chan struct{}, 1),
 		wishes: map[string]Wish{}, states: map[string]State{}, changed: make(chan struct{}), resurvey: make(chan struct{}),
 		guests: map[netip.Addr]*gateway{},
 	}
@@ -271,18 +274,40 @@ func (p *Publisher) report(before, now State) {
 	}
 }
 
+// lostEvery is the least time between two losses of a gateway that are believed. One restart shows in several ways within moments,
+// and a liar could show one all the time.
+const lostEvery = time.Second
+
 // lostBy is told that a gateway may have lost its mappings.
 func (p *Publisher) lostBy(g *gateway, why string) {
 	g.mu.Lock()
-	// One restart shows in several ways within moments, and a liar could show one all the time.
-	again := !g.lostAt.IsZero() && time.Since(g.lostAt) < time.Second
-	if !again {
+	wait := lostEvery - time.Since(g.lostAt)
+	if g.lostAt.IsZero() {
+		wait = 0
+	}
+	pending := g.losing
+	if wait > 0 {
+		g.losing = true
+	} else {
 		g.lostAt = time.Now()
 	}
 	g.mu.Unlock()
-	if again {
-		return
+	switch {
+	case pending:
+	case wait > 0:
+		time.AfterFunc(wait, func() {
+			g.mu.Lock()
+			g.losing = false
+			g.lostAt = time.Now()
+			g.mu.Unlock()
+			p.makeAnew(g, why)
+		})
+	default:
+		p.makeAnew(g, why)
 	}
+}
+
+func (p *Publisher) makeAnew(g *gateway, why string) {
 	p.log.Info("the gateway may have lost its mappings, which are made anew", keyGateway, g.addr, keyWhy, why)
 	g.generation.Add(1)
 	p.wake()

@@ -121,23 +121,35 @@ func (g *gateway) heardPMP(h Heard) {
 	}
 }
 
-// heardSSDP reads a notice of SSDP: a gateway that goes, or comes with another count of starts or another place.
+// heardSSDP reads a notice of SSDP. One of a start, or a place, that was not known makes the mappings anew: clocks do not tell of a
+// restart within the first seconds, and UPnP has none. A gateway that has given no notice before costs that once.
 func (g *gateway) heardSSDP(ctx context.Context, h Heard) {
 	m, err := ssdp.Parse(h.Payload)
 	if err != nil || !strings.HasPrefix(m.Target, upnp.InternetGatewayDevice) || m.Kind != ssdp.Alive {
 		return
 	}
-	f, known := g.search.peek(ctx)
 	location, ok := checkLocation(m.Location, h.From)
-	if !known || !ok {
-		return // nothing was asked yet
+	if !ok {
+		return
 	}
-	if f.boot == m.Boot && slices.Contains(f.own, location) {
+	now := sign{m.Boot, location}
+	g.mu.Lock()
+	before := g.sign
+	g.sign = now
+	g.mu.Unlock()
+	f, asked := g.search.peek(ctx)
+	if before == now || before == (sign{}) && asked && f.boot == m.Boot && slices.Contains(f.own, location) {
 		return
 	}
 	g.search.forget()
 	g.igd.forget()
 	g.lost(g, "it gives notice of a new start")
+}
+
+// A sign is by which a gateway that speaks UPnP is known to be the one that it was.
+type sign struct {
+	boot     uint32
+	location string
 }
 
 // patrol looks at the gateways from time to time: at their clocks, and at their external addresses.
