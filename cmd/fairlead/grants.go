@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/grant"
+	"github.com/fairlead-net/fairlead/portmap/igd"
 	"github.com/fairlead-net/fairlead/portmap/pmpserver"
 )
 
@@ -42,6 +43,10 @@ func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
 	servers, ctx := errgroup.WithContext(ctx)
 	if slices.Contains(spec.Protocols, portmap.PCP) || slices.Contains(spec.Protocols, portmap.NATPMP) {
 		s := pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log})
+		servers.Go(func() error { return s.Run(ctx) })
+	}
+	if slices.Contains(spec.Protocols, portmap.UPnP) {
+		s := igd.New(igd.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), Log: g.log})
 		servers.Go(func() error { return s.Run(ctx) })
 	}
 	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
