@@ -160,20 +160,9 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 	for _, e := range ch.add {
 		ch.counts[e.set]++
 	}
-	for id, n := range ch.counts {
-		switch {
-		case n == 0:
-			delete(ch.counts, id)
-			if now[id] > 0 {
-				ch.setsGone = append(ch.setsGone, id.name())
-			}
-		case now[id] == 0:
-			ch.setsNew = append(ch.setsNew, id)
-		}
-	}
-	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return ch.counts[e.set] == 0 }) // they go with their set
+	ch.setsNew, ch.setsGone = arrange(ch.counts, now, true)
+	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return !has(ch.counts, e.set) }) // they go with their set
 	if ch.rules = len(ch.setsNew)+len(ch.setsGone) > 0; ch.rules {
-		slices.SortFunc(ch.setsNew, setID.compare)
 		ch.wanted, ch.helpers = plan.chains(plan.sets(keysOf(ch.counts))), plan.helpers()
 	}
 }

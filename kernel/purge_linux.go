@@ -21,6 +21,10 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
 		return
 	}
+	if len(ch.goneTargets) == 0 && allLeases(ch.removed) && allLeases(ch.added) {
+		c.purgeLeasesLater(ch.removed, ch.added)
+		return
+	}
 	here, err := localAddrs()
 	if err != nil {
 		c.report(0, err)

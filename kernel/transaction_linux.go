@@ -13,7 +13,7 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	if ch.dropTable {
 		b.deleteTable()
 	}
-	if len(ch.want) == 0 {
+	if ch.dropTable && !ch.fresh {
 		return b
 	}
 	if ch.fresh {
