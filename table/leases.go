@@ -109,7 +109,7 @@ func encodeLease(f *forward.Forward) ([]byte, error) {
 	if f.Lease != nil {
 		out.Lease = *f.Lease
 	}
-	return json.Marshal(out)
+	return json.Marshal(&out)
 }
 
 // decodeLease is what encodeLease wrote. The end of the lease is told by the clock that cannot be set.
