@@ -198,6 +198,7 @@ func (f *Forward) Validate() error {
 	f.validateTimes(bad)
 	f.validateCheck(bad)
 	f.validateTargets(bad)
+	f.validatePinhole(bad)
 	f.validateWake(bad)
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
@@ -228,7 +229,7 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 	case t.Ports.First != t.Ports.Last && (len(ports.Ranges) != 1 || ports.Count() != t.Ports.Count()):
 		bad("to", "listen has %d ports (%s) and to has %d (%s): give ranges of the same length, one port, or none",
 			ports.Count(), ports, t.Ports.Count(), t.Ports)
-	case f.leadsToItself(t):
+	case f.leadsToItself(t) && !f.IsPinhole():
 		both := ports.String()
 		if !t.Ports.IsZero() {
 			both = t.Ports.String()

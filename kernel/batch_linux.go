@@ -107,6 +107,11 @@ func (b *batch) addSet(id setID, n int) {
 	if size := id.capacity(n); size > 0 {
 		attrs = append(attrs, nested(9, be32(1, uint32(size))))
 	}
+	if id.role.learned() {
+		const fromRules = 0x20 // NFT_SET_EVAL
+		flags |= fromRules | unix.NFT_SET_TIMEOUT
+		attrs = append(attrs, be64(11, uint64(learnedTimeout.Milliseconds())))
+	}
 	if slices.Contains(key, fieldSlot) {
 		attrs = append(attrs, attr(13, id.userData()))
 	}

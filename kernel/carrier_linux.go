@@ -22,8 +22,8 @@ type Carrier struct {
 	log   *slog.Logger
 
 	mu         sync.Mutex
-	claim      net.Listener                  // the right to change the table, once it was needed
-	socket     *nlSocket                     // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
+	claim      net.Listener // the right to change the table, once it was needed
+	socket     keptSocket
 	failed     bool                          // the last Apply was refused as a whole
 	generation uint32                        // of nftables after the last look: while it stands, nobody changed anything
 	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
@@ -102,24 +102,7 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 	return bad
 }
 
-// withSocket runs fn on the carrier's socket. A socket on which reading or writing failed is not used again: an answer
-// that came late would be taken for that to the next request.
-func (c *Carrier) withSocket(fn func(*nlSocket) error) error {
-	if c.socket == nil {
-		s, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		c.socket = s
-	}
-	err := fn(c.socket)
-	var refused *KernelError
-	if err != nil && !errors.As(err, &refused) {
-		err = errors.Join(err, c.socket.Close())
-		c.socket = nil
-	}
-	return err
-}
+func (c *Carrier) withSocket(fn func(*nlSocket) error) error { return c.socket.with(fn) }
 
 // Close gives back what the carrier holds in this process. What it has in the kernel stays.
 func (c *Carrier) Close() error {
@@ -127,11 +110,7 @@ func (c *Carrier) Close() error {
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var errs []error
-	if c.socket != nil {
-		errs = append(errs, c.socket.Close())
-		c.socket = nil
-	}
+	errs := []error{c.socket.Close()}
 	if c.claim != nil {
 		errs = append(errs, c.claim.Close())
 		c.claim = nil

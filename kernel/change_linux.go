@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -27,7 +28,8 @@ type change struct {
 	interfaces                    []string // afterwards
 	interfacesNew, interfacesGone []string
 
-	goneTargets map[netip.AddrPort]bool // where forwards led that only the kernel's table still tells of
+	goneTargets  map[netip.AddrPort]bool // where forwards led that only the kernel's table still tells of
+	gonePinholes map[netip.AddrPort]bool // those of them that led to where they listened
 }
 
 // touches reports whether there is anything to do in the kernel.
@@ -194,7 +196,7 @@ func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
 	if err := c.read(s, slices.Values(had)); err != nil {
 		return nil, err
 	}
-	larger := &change{want: ch.want, removed: ch.removed, added: ch.added, goneTargets: ch.goneTargets, dropTable: true}
+	larger := &change{want: ch.want, removed: ch.removed, added: ch.added, goneTargets: ch.goneTargets, gonePinholes: ch.gonePinholes, dropTable: true}
 	return larger, c.compose(s, larger, rs)
 }
 
@@ -262,7 +264,7 @@ func (ch *change) compareSet(id setID, has []found, wanted []element) {
 
 // rememberTargets reads from the table where its forwards lead, so that the sessions of those that go can be ended.
 func (ch *change) rememberTargets(s *nlSocket, table string) error {
-	ch.goneTargets = map[netip.AddrPort]bool{}
+	ch.goneTargets, ch.gonePinholes = map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
 	sets, err := setNames(s, table)
 	if err != nil {
 		return err
@@ -275,6 +277,9 @@ func (ch *change) rememberTargets(s *nlSocket, table string) error {
 		for _, f := range list {
 			if t, ok := targetOf(f.data); ok {
 				ch.goneTargets[t] = true
+				if t.Addr().IsValid() && bytes.Contains(f.key, t.Addr().AsSlice()) {
+					ch.gonePinholes[t] = true
+				}
 			}
 		}
 	}

@@ -15,3 +15,17 @@ func (c *Carrier) Drift(want []*forward.Forward) (add, del int, err error) {
 	_ = fresh.Close()
 	return add, del, err
 }
+
+// Drift is the same for a gateway.
+func (g *Gateway) Drift(spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) (add, del int, err error) {
+	fresh := NewGateway(GatewayOptions{Table: g.table})
+	err = fresh.socket.with(func(s *nlSocket) error {
+		ch, err := fresh.difference(s, newGatewayPlan(spec, open), forwards)
+		if err == nil {
+			add, del = len(ch.add), len(ch.del)+len(ch.setsGone)
+		}
+		return err
+	})
+	_ = fresh.Close()
+	return add, del, err
+}

@@ -35,6 +35,9 @@ var goldens = map[string][]string{
 		"at6 [2001:db8::1]:83 [fd00::1],[fd00::2] balance=round-robin from=2001:db8:5::/48",
 		"all6 [::]:* fd00::1,fd00::2 balance=round-robin",
 	},
+	"pinhole": {"web6 [2001:db8:2::10]:80 2001:db8:2::10", "range6 tcp+udp/[2001:db8:2::10]:8000-8010 2001:db8:2::10 from=2001:db8:5::/48",
+		"all6 [2001:db8:2::11]:* 2001:db8:2::11", "except4 198.51.100.9:80 198.51.100.9 except=10.0.0.0/8", "wan4 udp/198.51.100.9:81 198.51.100.9:81 interface=wan",
+		"plain 80 192.168.1.10:8080"},
 	"hold": {"relay 80 192.168.1.10 from=198.51.100.0/24 hold", "web 80 192.168.1.10"},
 }
 

@@ -83,15 +83,13 @@ func (s session) first(here map[netip.Addr]bool) forward.Packet {
 		Local: addr.IsLoopback() || here[addr], Port: s.listened.Port()}
 }
 
-// owner is the forward that translated a session, or nil: one that claims its first packet and leads to where it went,
-// now or before its target was changed. What another program translated leads elsewhere and is nobody's here.
+// owner is the forward that translated a session, or the pinhole that let it through, or nil: one that claims its first packet
+// and leads to where it went, now or before its target was changed. What another program translated leads elsewhere and is
+// nobody's here.
 func owner(x *forward.Index, former map[string][]*forward.Forward, s session, here map[netip.Addr]bool) *forward.Forward {
-	if !s.translated() {
-		return nil
-	}
-	leads := func(f *forward.Forward) bool { return leadsTo(f, s) }
+	leads := func(f *forward.Forward) bool { return s.translated() != f.IsPinhole() && leadsTo(f, s) }
 	for f := range x.Candidates(s.first(here)) {
-		if f.Carry == forward.CarryKernel && (leadsTo(f, s) || slices.ContainsFunc(former[f.Name], leads)) {
+		if f.Carry == forward.CarryKernel && (leads(f) || slices.ContainsFunc(former[f.Name], leads)) {
 			return f
 		}
 	}

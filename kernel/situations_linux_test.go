@@ -53,6 +53,8 @@ func fwd(t testing.TB, spec string) *forward.Forward {
 			}
 		case "hold":
 			f.Carry = forward.CarryRelay
+		case "outbound":
+			f.Outbound = true
 		}
 	}
 	if err := f.Validate(); err != nil {
@@ -89,8 +91,12 @@ type carrier struct {
 	host *netlab.Node
 }
 
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 func newCarrier(t testing.TB, host *netlab.Node) carrier {
-	c := carrier{kernel.New(kernel.Options{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}), t, host}
+	c := carrier{kernel.New(kernel.Options{Log: testLog(t)}), t, host}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

@@ -20,7 +20,8 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 		b.addInterfaceSet()
 	}
 	if ch.rules {
-		b.writeStructure(ch)
+		b.writeStructure(structure{wanted: chains(ch.sets), fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere,
+			setsNew: ch.setsNew, counts: ch.counts})
 	}
 	for _, name := range ch.interfacesGone {
 		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
@@ -33,9 +34,18 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	return b
 }
 
+// A structure is the sets and chains of a table, and what goes of those there.
+type structure struct {
+	wanted      []chain
+	fresh       bool // there is nothing yet
+	setsNew     []setID
+	counts      map[setID]int // how many elements they will have; 0 is not known
+	setsGone    []string
+	chainsThere []string
+}
+
 // writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
-func (b *batch) writeStructure(ch *change) {
-	wanted := chains(ch.sets)
+func (b *batch) writeStructure(ch structure) {
 	if !ch.fresh {
 		b.flushRules()
 	}
@@ -43,7 +53,7 @@ func (b *batch) writeStructure(ch *change) {
 		b.deleteSet(name)
 	}
 	keep := map[string]bool{}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		keep[c.name] = true
 	}
 	for _, name := range ch.chainsThere {
@@ -54,10 +64,10 @@ func (b *batch) writeStructure(ch *change) {
 	for _, id := range ch.setsNew {
 		b.addSet(id, ch.counts[id])
 	}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		b.addChain(c)
 	}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		b.addRules(c)
 	}
 }
