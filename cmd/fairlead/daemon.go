@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/node/sshnode"
+	"github.com/fairlead-net/fairlead/portmap/grant"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 	"github.com/fairlead-net/fairlead/table"
@@ -24,6 +26,7 @@ type engine struct {
 	kernel   *kernel.Carrier
 	keep     *kernel.Keep
 	settings *settings
+	grants   *grants
 	log      *slog.Logger
 }
 
@@ -45,9 +48,12 @@ func newEngine(o engineOptions) *engine {
 	e.relay = relay.New(relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
 	})
+	book := grant.NewBook()
 	e.table = table.New(table.Options{
-		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: o.store, Settle: e.settings.settle, Log: o.log,
+		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: o.store, Settle: e.settings.settle, Lease: book.Note, Log: o.log,
 	})
+	e.grants = newGrants(o, e.table, book)
+	e.settings.grants = e.grants
 	e.settings.sshd.guests = newGuests(e.table, e.settings.nodes)
 	return e
 }
@@ -56,9 +62,20 @@ func newEngine(o engineOptions) *engine {
 func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	counting, counted := context.WithCancel(context.WithoutCancel(ctx)) // the table's last reading is of a relay that has ended
+	var before sync.WaitGroup                                           // what ends before the table
+	first := func(run func(context.Context) error) {
+		before.Add(1)
+		tasks.Go(func() error {
+			defer before.Done()
+			return run(ctx)
+		})
+	}
+	first(e.relay.Run)
+	first(e.grants.run)
 	tasks.Go(func() error {
-		defer counted()
-		return e.relay.Run(ctx)
+		before.Wait()
+		counted()
+		return nil
 	})
 	tasks.Go(func() error { return e.table.Run(counting) })
 	tasks.Go(func() error { return e.settings.run(ctx) })

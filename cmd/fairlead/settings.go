@@ -21,6 +21,7 @@ type settings struct {
 	users  atomic.Pointer[map[string]forward.User]
 	logins *password.Checker
 	sshd   *sshDaemon
+	grants *grants
 	log    *slog.Logger
 }
 
@@ -50,6 +51,7 @@ func (c *settings) settle(s config.Settings) {
 	c.users.Store(&users)
 	c.nodes.Apply(s.Nodes)
 	c.sshd.settle(s.SSHD)
+	c.grants.settle(s)
 }
 
 // login checks who wants to use a dynamic forward.
