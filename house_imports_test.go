@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"password":            {},
 	"portmap":             {"forward"},
 	"portmap/grant":       {"forward", "portmap", "store", "table"}, // leases are in the table
+	"portmap/neighbours":  {},
 	"firewall":            {"forward"},
 	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
@@ -31,7 +32,8 @@ var mayImport = map[string][]string{
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
-		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "firewall",
+		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours",
+		"firewall",
 		"internal/sshchan",
 	},
 	"internal/netlab":     {},

@@ -2,12 +2,15 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
@@ -85,6 +88,29 @@ func (s *Server) kill(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Log.Info("session killed", "session", r.PathValue("id"))
 	writeJSON(w, struct{}{})
+}
+
+func (s *Server) leases(w http.ResponseWriter, _ *http.Request) {
+	all := slices.DeleteFunc(s.Table.Snapshot(), func(st table.Status) bool { return st.Forward.Lease == nil })
+	now := time.Now()
+	writeList(w, "leases", len(all), func(i int) any { return LeaseOf(all[i], now) })
+}
+
+// judge answers with the names of the leases that changed.
+func (s *Server) judge(do func(ctx context.Context, which string) ([]string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		names, err := do(r.Context(), r.PathValue("which"))
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, judged{list(names)})
+	}
+}
+
+// judged is the answer to who approves or denies.
+type judged struct {
+	Leases []string `json:"leases"` // names
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {

@@ -247,7 +247,7 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 // runs out of descriptors. A forward of one interface leaves loopback to the programs of this host.
 func (f *Forward) leadsToItself(t Target) bool {
 	l := f.Listen
-	if l.Networks == 0 || l.IsUnix() || f.ListensAt() != f.DialsFrom() || f.Origin.IsLease() && f.IsPinhole() {
+	if l.Networks == 0 || l.IsUnix() || f.ListensAt() != f.DialsFrom() {
 		return false
 	}
 	every := !l.Addr.IsValid() || l.Addr.IsUnspecified() && l.Addr.Is4() == t.Addr.Is4()

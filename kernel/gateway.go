@@ -117,6 +117,11 @@ func (p *gatewayPlan) compileHoles(f *forward.Forward, yield func(element)) {
 	switch {
 	case f.Carry == forward.CarryRelay:
 		compileForward(f, yield)
+		if f.PassivePorts != (forward.Range{}) { // where the data connections of FTP come in
+			data := *f
+			data.Listen.Ports = forward.Ports{Ranges: []forward.Range{f.PassivePorts}}
+			compileForward(&data, yield)
+		}
 	case f.IsPinhole():
 		eachMatch(f, func(m match) {
 			id := setID{role: rolePinhole, Shape: m.Shape, network: m.Network, clients: m.clients.first.IsValid()}

@@ -24,6 +24,9 @@ type change struct {
 	freed []*forward.Forward // whose claims were taken back, to undo it
 }
 
+// manyEdits is how many changes of entries are gathered before they are sorted in.
+const manyEdits = 4096
+
 // manyErrors is how many ties one refusal names.
 const manyErrors = 20
 
@@ -161,7 +164,7 @@ func (t *Table) unclaim(ch change) {
 // swapLocked puts ch into the entries. The caller holds writing and mu.
 func (t *Table) swapLocked(ch change) {
 	now := time.Now()
-	edits := make(map[string]*entry, len(ch.drop)+len(ch.put))
+	edits := t.edits
 	for _, e := range ch.drop {
 		edits[e.f.Name] = nil
 		t.dropLocked(e)
@@ -184,7 +187,19 @@ func (t *Table) swapLocked(ch change) {
 	if len(ch.freed)+len(ch.unshelve) > 0 {
 		t.takeFromShelfLocked(now, edits)
 	}
-	t.entries = splice(t.entries, edits, func(e *entry) string { return e.f.Name })
+	if len(edits) > manyEdits {
+		t.entriesLocked()
+	}
+}
+
+// entriesLocked is the entries sorted by name, in a slice that is never changed. They are sorted when somebody wants to see them
+// all: thousands of leases come and go before that. The caller holds mu, not to read alone.
+func (t *Table) entriesLocked() []*entry {
+	if len(t.edits) > 0 {
+		t.sorted = splice(t.sorted, t.edits, func(e *entry) string { return e.f.Name })
+		t.edits = map[string]*entry{}
+	}
+	return t.sorted
 }
 
 func (t *Table) dropLocked(e *entry) {

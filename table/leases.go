@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,6 +27,8 @@ type storedLease struct {
 	Lease    forward.Lease
 	Outbound bool          `json:",omitempty"`
 	Left     time.Duration // when it was written
+
+	ends time.Time // by the wall clock of then
 }
 
 // noteLocked tells who wants to know, and has the store told in time. The caller holds mu.
@@ -106,27 +109,26 @@ func encodeLease(f *forward.Forward) ([]byte, error) {
 	if f.Lease != nil {
 		out.Lease = *f.Lease
 	}
-	return json.Marshal(out)
+	return json.Marshal(&out)
 }
 
 // decodeLease is what encodeLease wrote. The end of the lease is told by the clock that cannot be set.
-func decodeLease(name string, data []byte, now time.Time) (*forward.Forward, error) {
-	var in storedLease
+func decodeLease(name string, data []byte, now time.Time) (in storedLease, f *forward.Forward, err error) {
 	if err := json.Unmarshal(data, &in); err != nil {
-		return nil, err
+		return in, nil, err
 	}
 	if !in.Origin.IsLease() {
-		return nil, fmt.Errorf("%q is not the origin of a lease", in.Origin)
+		return in, nil, fmt.Errorf("%q is not the origin of a lease", in.Origin)
 	}
-	f, err := in.Spec.Forward(name, in.Origin)
-	if err != nil {
-		return nil, err
+	if f, err = in.Spec.Forward(name, in.Origin); err != nil {
+		return in, nil, err
 	}
 	f.Lease, f.Outbound = &in.Lease, in.Outbound
-	if !f.Expires.IsZero() {
-		f.Expires = now.Add(min(f.Expires.Sub(now), in.Left))
+	if in.ends = f.Expires; in.ends.IsZero() {
+		return in, nil, errors.New("it has no end")
 	}
-	return f, nil
+	f.Expires = now.Add(min(in.ends.Sub(now), in.Left))
+	return in, f, nil
 }
 
 // loadLeases takes the stored leases into the table, as far as they have not ended and nothing else has their names and
@@ -138,17 +140,20 @@ func (t *Table) loadLeases() error {
 	}}
 	now := time.Now()
 	err := t.store.Each(bucketLeases, func(name string, data []byte) error {
-		f, err := decodeLease(name, data, now)
+		in, f, err := decodeLease(name, data, now)
 		switch {
 		case err != nil:
 			t.log.Warn("a stored lease cannot be used", keyForward, name, keyErr, err)
 			t.unsaved[name] = nil
-		case shutOf(f, now) == expired || !f.Expires.IsZero() && !now.Before(f.Expires):
+		case !now.Before(f.Expires):
 			t.unsaved[name] = nil
 		case t.byName[name] != nil:
 			ch.refuse(f, &ConflictError{Name: name, Owner: t.byName[name].f.Origin})
 		default:
 			ch.put = append(ch.put, f)
+			if in.Left < in.ends.Sub(now) { // the wall clock was set back: what is stored is too late
+				t.unsaved[name] = f
+			}
 		}
 		return nil
 	})

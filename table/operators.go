@@ -69,7 +69,7 @@ func (t *Table) Taken(addr netip.Addr, network forward.Networks) *PortBits {
 // operatorsLocked is the operators as they are. The caller holds mu.
 func (t *Table) operatorsLocked() *operators {
 	if t.operators == nil {
-		t.operators = newOperators(t.entries)
+		t.operators = newOperators(t.entriesLocked())
 	}
 	return t.operators
 }
@@ -94,7 +94,7 @@ func (t *Table) inTheWay(f *forward.Forward) error {
 
 // ownerLocked names a forward that asks for a port.
 func (t *Table) ownerLocked(network forward.Networks, addr netip.Addr, port uint16) string {
-	for _, e := range t.entries {
+	for _, e := range t.entriesLocked() {
 		l := e.f.Listen
 		if !e.f.Origin.IsLease() && !e.f.Disabled && l.Networks&network != 0 && !l.Ports.All && l.Ports.Contains(port) &&
 			(l.Addr == addr || !l.Addr.IsValid() || l.Addr == netip.IPv4Unspecified()) {

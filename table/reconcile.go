@@ -98,7 +98,7 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 // todoLocked is the entries that a cycle has to look at, sorted by name.
 func (t *Table) todoLocked() []*entry {
 	if t.replan || t.down {
-		return t.entries
+		return t.entriesLocked()
 	}
 	todo := maps.Clone(t.touched)
 	maps.Copy(todo, t.clocked)

@@ -102,8 +102,9 @@ type Table struct {
 
 	mu           sync.RWMutex
 	phase        phase
-	entries      []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
-	byName       map[string]*entry // the same ones
+	sorted       []*entry          // by name, as of before edits; the slice is replaced and never changed
+	edits        map[string]*entry // what is not in sorted yet: see entriesLocked
+	byName       map[string]*entry // the entries. Changing them takes writing, too
 	shelf        map[shelfKey]shelved
 	lists        lists
 	touched      map[*entry]bool // entries that the next cycle has to look at
@@ -155,7 +156,7 @@ func New(o Options) *Table {
 	return &Table{
 		kernel: o.Kernel, relay: o.Relay, beside: o.Beside, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
 		kick: make(chan struct{}, 1), save: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
-		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
+		byName: map[string]*entry{}, edits: map[string]*entry{}, shelf: map[shelfKey]shelved{},
 		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{}, unsaved: map[string]*forward.Forward{},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/node/sshnode"
 	"github.com/fairlead-net/fairlead/portmap/grant"
+	"github.com/fairlead-net/fairlead/portmap/neighbours"
 	"github.com/fairlead-net/fairlead/portmap/publish"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
@@ -61,7 +63,8 @@ func newEngine(o engineOptions) *engine {
 		tableOptions.Lease = book.Note
 		e.table = table.New(tableOptions)
 		e.desk = grant.New(grant.Options{
-			Book: book, Table: e.table, Store: o.store, Outside: around.Outside, Inside: around.Inside, Busy: portInUse, Log: o.log,
+			Book: book, Table: e.table, Store: o.store, Outside: around.Outside, Inside: around.Inside, Busy: grant.Busy,
+			Neighbours: neighbours.New(neighbours.Options{}), Log: o.log,
 		})
 		e.settings.around, e.settings.grants = around, newGrants(e.desk, around, o.log)
 	} else {
@@ -81,16 +84,26 @@ func (e *engine) settle(s config.Settings) {
 func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	counting, counted := context.WithCancel(context.WithoutCancel(ctx)) // the table's last reading is of a relay that has ended
+	var before sync.WaitGroup                                           // what ends before the table
+	first := func(run func(context.Context) error) {
+		before.Add(1)
+		tasks.Go(func() error {
+			defer before.Done()
+			return run(ctx)
+		})
+	}
+	first(e.relay.Run)
+	if e.desk != nil {
+		first(e.desk.Run)
+	}
 	tasks.Go(func() error {
-		defer counted()
-		return e.relay.Run(ctx)
+		before.Wait()
+		counted()
+		return nil
 	})
 	tasks.Go(func() error { return e.table.Run(counting) })
 	tasks.Go(func() error { return e.settings.run(ctx) })
 	tasks.Go(func() error { return e.router.publisher.Run(ctx) })
-	if e.desk != nil {
-		tasks.Go(func() error { return e.desk.Run(ctx) })
-	}
 	err := errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 	if e.router.gateway != nil {
 		err = errors.Join(err, e.router.gateway.Close())

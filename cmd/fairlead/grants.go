@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/grant"
 	"github.com/fairlead-net/fairlead/portmap/igd"
@@ -53,20 +53,21 @@ func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
 	return servers.Wait()
 }
 
-// portInUse reports whether a program of this host has a port.
-func portInUse(network forward.Networks, at netip.AddrPort) bool {
-	if network == forward.UDP {
-		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			return true
-		}
-		_ = c.Close()
-		return false
+// Approve has leases lead somewhere that wait.
+func (g *grants) Approve(ctx context.Context, which string) ([]string, error) {
+	names, err := g.desk.Approve(ctx, which)
+	return names, leaseError(which, err)
+}
+
+// Deny ends leases, and refuses them.
+func (g *grants) Deny(ctx context.Context, which string) ([]string, error) {
+	names, err := g.desk.Deny(ctx, which)
+	return names, leaseError(which, err)
+}
+
+func leaseError(which string, err error) error {
+	if errors.Is(err, grant.ErrUnknown) {
+		return fmt.Errorf("%w is called %q", api.ErrNoLease, which)
 	}
-	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
-	if err != nil {
-		return true
-	}
-	_ = l.Close()
-	return false
+	return err
 }

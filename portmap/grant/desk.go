@@ -110,6 +110,8 @@ func (d *Desk) Configure(s *portmap.Spec) {
 func (d *Desk) decide(ctx context.Context) (unlock func(), err error) {
 	select {
 	case <-d.open:
+	case <-d.closed:
+		return nil, errStopped
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -57,20 +57,17 @@ func (b *budget) take(now time.Time) (ok bool, untold int) {
 	return true, untold
 }
 
-func (b *budget) info(log *slog.Logger, what string, attrs ...any) {
-	b.log(log, slog.LevelInfo, what, attrs)
-}
-func (b *budget) warn(log *slog.Logger, what string, attrs ...any) {
-	b.log(log, slog.LevelWarn, what, attrs)
-}
-
-func (b *budget) log(log *slog.Logger, level slog.Level, what string, attrs []any) {
-	ok, untold := b.take(time.Now())
+// say logs a line that a client is the cause of, at a level that shows, unless there were too many.
+func (d *Desk) say(level slog.Level, what string, attrs func() []any) {
+	if !d.Log.Enabled(context.Background(), level) {
+		return
+	}
+	ok, untold := d.budget.take(time.Now())
 	if untold > 0 {
-		log.Warn("more was asked of the port-mapping server than is logged line by line", keyCount, untold)
+		d.Log.Warn("more was asked of the port-mapping server than is logged line by line", keyCount, untold)
 	}
 	if ok {
-		log.Log(context.Background(), level, what, attrs...)
+		d.Log.Log(context.Background(), level, what, attrs()...)
 	}
 }
 
@@ -92,18 +89,23 @@ func attrsOf(f *forward.Forward) []any {
 func (d *Desk) logMap(p *plan) {
 	for i := range p.items {
 		it := &p.items[i]
+		lease := func() []any { return append(attrsOf(it.f), keyUntil, it.f.Expires.Round(0)) }
 		switch {
 		case it.err != nil:
-			d.budget.warn(d.Log, "mapping refused", keyProtocol, string(it.req.Protocol), keyClient, it.req.Client.String(),
-				keyMAC, it.mac, keyInternal, it.req.Internal.String(), keyExternal, it.req.External, keyErr, it.err)
+			d.say(slog.LevelWarn, "mapping refused", func() []any {
+				return []any{
+					keyProtocol, string(it.req.Protocol), keyClient, it.req.Client.String(), keyMAC, it.mac,
+					keyInternal, it.req.Internal.String(), keyExternal, it.req.External, keyErr, it.err,
+				}
+			})
 		case it.f.Lease.Asking && (it.before == nil || !it.before.f.Lease.Asking):
-			d.budget.warn(d.Log, "a lease waits to be approved: `fairlead leases approve "+it.f.Name+"`", attrsOf(it.f)...)
+			d.say(slog.LevelWarn, "a lease waits to be approved: `fairlead leases approve "+it.f.Name+"`", lease)
 		case it.before == nil:
-			d.budget.info(d.Log, "lease granted", append(attrsOf(it.f), keyUntil, it.f.Expires.Round(0))...)
+			d.say(slog.LevelInfo, "lease granted", lease)
 		case !it.f.Listen.Equal(it.before.f.Listen) || it.f.Disabled != it.before.f.Disabled:
-			d.budget.info(d.Log, "lease changed", append(attrsOf(it.f), keyUntil, it.f.Expires.Round(0))...)
+			d.say(slog.LevelInfo, "lease changed", lease)
 		case d.Log.Enabled(context.Background(), slog.LevelDebug):
-			d.Log.Debug("lease renewed", append(attrsOf(it.f), keyUntil, it.f.Expires.Round(0))...)
+			d.Log.Debug("lease renewed", lease()...)
 		}
 	}
 }

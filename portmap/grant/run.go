@@ -3,6 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 
@@ -164,6 +165,6 @@ func (d *Desk) moveLeases(ctx context.Context, outside Outside) {
 		d.Log.Error("leases cannot follow the address", keyErr, err)
 	}
 	for _, f := range drop {
-		d.budget.warn(d.Log, "lease ended: an operator's forward has its port", attrsOf(f)...)
+		d.say(slog.LevelWarn, "lease ended: an operator's forward has its port", func() []any { return attrsOf(f) })
 	}
 }

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -52,7 +53,7 @@ func (d *Desk) end(ctx context.Context, client netip.Addr, which func() []*recor
 			continue
 		}
 		if third := d.thirdParty(); !third || r.f.Lease.Client != client {
-			d.budget.warn(d.Log, "a mapping of another host is not ended", keyClient, client, keyLease, r.f.Name)
+			d.say(slog.LevelWarn, "a mapping of another host is not ended", func() []any { return []any{keyClient, client.String(), keyLease, r.f.Name} })
 			return portmap.ErrDenied
 		}
 	}
@@ -82,7 +83,7 @@ func (d *Desk) drop(ctx context.Context, list []*record, why string) error {
 		return join(portmap.ErrFailed, err)
 	}
 	for _, r := range list {
-		d.budget.info(d.Log, why, attrsOf(r.f)...)
+		d.say(slog.LevelInfo, why, func() []any { return attrsOf(r.f) })
 	}
 	return nil
 }
