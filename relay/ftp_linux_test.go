@@ -1,0 +1,43 @@
+package relay
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFTPUrgent interrupts as FTP clients do (RFC 959, appendix): half of a Telnet command is urgent data. The server hears
+// the command alone.
+func TestFTPUrgent(t *testing.T) {
+	heard := make(chan string, 4)
+	server := serve(t, "tcp", "127.0.0.2:0", func(c net.Conn) {
+		fmt.Fprint(c, "220 hello\r\n")
+		lines := bufio.NewScanner(plain(c))
+		for lines.Scan() {
+			heard <- lines.Text()
+			fmt.Fprint(c, "200 ok\r\n")
+		}
+	}).String()
+	r := startRelay(t)
+	front := "127.0.0.1:" + freePort(t)
+	apply(t, r, ftpForward(t, "ftp", front, server))
+	client := dialFTP(t, front)
+	client.say("NOOP", "200")
+	raw, err := client.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte("\xff\xf4\xff"), unix.MSG_OOB, nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.say("\xf2ABOR", "200")
+	client.say("NOOP", "200")
+	if got := strings.Join([]string{<-heard, <-heard, <-heard}, " "); got != "NOOP ABOR NOOP" {
+		t.Errorf("the server heard %q", got)
+	}
+}
