@@ -41,3 +41,31 @@ func TestFTPUrgent(t *testing.T) {
 		t.Errorf("the server heard %q", got)
 	}
 }
+
+// TestFTPHandover hands a data connection to the next relay, and not its control connection: what was negotiated in it is not known
+// there. (A server ends what it sends then.)
+func TestFTPHandover(t *testing.T) {
+	server, front := ftpServer(t, "127.0.0.2:0", "0"), "127.0.0.1:"+freePort(t)
+	f := ftpForward(t, "ftp", front, server)
+	l := newLife(t, nil, f)
+	client := dialFTP(t, front)
+	data := client.passive("PASV")
+	ask(t, data, "before")
+	client.offered("PASV") // and somebody waits at a port
+	l = newLife(t, l.leave(t), f)
+	turnedAway(t, client.Conn)
+	ask(t, data, "after")
+	if list := sessionsOf(l.Relay); len(list) != 1 || list[0].Client != data.LocalAddr().String() {
+		t.Errorf("sessions: %+v", list)
+	}
+	data.Close()
+	eventually(t, "it to end", func() bool { return len(sessionsOf(l.Relay)) == 0 })
+	if s := l.Stats()["ftp"]; s.Open != 0 {
+		t.Errorf("stats: %+v", s)
+	}
+	ask(t, dialFTP(t, front).passive("EPSV"), "again")
+	l.end()
+	if err := <-l.done; err != nil {
+		t.Error(err)
+	}
+}
