@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -68,4 +69,15 @@ func TestFTPHandover(t *testing.T) {
 	if err := <-l.done; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestFTPFromTheAddressCalled calls a client back from the address that it has called, although another one is nearer.
+func TestFTPFromTheAddressCalled(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to come from any address")
+	}
+	r := startRelay(t)
+	port := freePort(t)
+	apply(t, r, ftpForward(t, "ftp", port, ftpServer(t, "127.0.0.2:0", "0")))
+	ask(t, dialFTP(t, "127.0.0.5:"+port).active(), "hello")
 }
