@@ -44,8 +44,8 @@ type Clearer interface{ Clear() error }
 // A Beside is somebody who does what forwards need besides being carried, such as to open a firewall for them. It may be a Loser
 // and a Clearer, too.
 type Beside interface {
-	// Carried is called after the carriers with all that this host listens for, sorted by name, each with its carrier. It looks
-	// after its failures itself: they are no forward's.
+	// Carried is called in each cycle, before the kernel's carrier, with all that this host listens for, sorted by name, each with its
+	// carrier. It looks after its failures itself: they are no forward's.
 	Carried(ctx context.Context, here []*forward.Forward)
 }
 
