@@ -1,0 +1,504 @@
+package publish
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap/natpmp"
+	"github.com/fairlead-net/fairlead/portmap/pcp"
+	"github.com/fairlead-net/fairlead/portmap/ssdp"
+	"github.com/fairlead-net/fairlead/portmap/upnp"
+)
+
+// A fakeNet is a network of fake gateways, over pipes: for a bubble of synctest.
+type fakeNet struct {
+	mu       sync.Mutex
+	routes   []Route
+	addrs    []Address
+	gateways map[netip.Addr]*fakeGateway
+	hops     map[int]netip.Addr
+	hearing  map[int]func(Heard)
+	ears     int
+	asked    int // searches
+}
+
+var (
+	home    = netip.MustParseAddr("192.168.1.10")
+	homeGW  = netip.MustParseAddr("192.168.1.1")
+	outerGW = netip.MustParseAddr("10.7.7.1")
+	between = netip.MustParseAddr("10.7.7.2")
+	front   = netip.MustParseAddr("198.41.0.4")
+)
+
+// newFakeNet is a host behind one gateway.
+func newFakeNet(g *fakeGateway) *fakeNet {
+	g.mappings, g.started = map[mapKey]mapEntry{}, time.Now().Add(-time.Hour)
+	return &fakeNet{
+		routes:   []Route{{Interface: "eth0", Gateway: homeGW}},
+		addrs:    []Address{{Interface: "eth0", Prefix: netip.PrefixFrom(home, 24)}},
+		gateways: map[netip.Addr]*fakeGateway{homeGW: g}, hops: map[int]netip.Addr{}, hearing: map[int]func(Heard){},
+	}
+}
+
+// behind adds a gateway that is reached through the others, and sees the host as they do.
+func (f *fakeNet) behind(addr, client netip.Addr, g *fakeGateway) {
+	g.mappings, g.started, g.client = map[mapKey]mapEntry{}, time.Now().Add(-time.Hour), client
+	f.gateways[addr] = g
+}
+
+func (f *fakeNet) Routes() ([]Route, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.routes), nil
+}
+
+func (f *fakeNet) Addresses() ([]Address, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.addrs), nil
+}
+
+func (f *fakeNet) Hop(_ context.Context, _ netip.Addr, n int) (netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a, ok := f.hops[n]; ok {
+		return a, nil
+	}
+	return netip.Addr{}, fmt.Errorf("hop %d is silent", n)
+}
+
+func (f *fakeNet) at(addr netip.Addr) *fakeGateway {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gateways[addr.WithZone("")]
+}
+
+func (f *fakeNet) Dial(_ context.Context, network string, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	g := f.at(to.Addr())
+	if g == nil {
+		if network == "tcp" {
+			return nil, syscall.EHOSTUNREACH
+		}
+		g = &fakeGateway{off: true}
+	}
+	if network == "tcp" && (g.off || g.igd == 0 || to.Port() != g.port()) {
+		return nil, syscall.ECONNREFUSED
+	}
+	if g.client.IsValid() {
+		from = g.client
+	}
+	here, there := net.Pipe()
+	if network == "tcp" {
+		go g.serveHTTP(there, from)
+	} else {
+		go g.servePMP(there, from)
+	}
+	return here, nil
+}
+
+func (f *fakeNet) Ask(ctx context.Context, _ Address, questions []Datagram, hear func(Heard) bool) error {
+	f.mu.Lock()
+	f.asked++
+	f.mu.Unlock()
+	for _, q := range questions {
+		m, err := ssdp.Parse(q.Payload)
+		if err != nil {
+			panic(err)
+		}
+		f.mu.Lock()
+		var answers []Heard
+		for addr, g := range f.gateways {
+			if !g.off && g.igd > 0 && (addr == q.To.Addr() || q.To.Addr().IsMulticast() && !g.client.IsValid()) {
+				answers = append(answers, Heard{addr, g.answer(addr, m.Target, ssdp.Answer)})
+			}
+		}
+		f.mu.Unlock()
+		for _, a := range answers {
+			if !hear(a) {
+				return nil
+			}
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (f *fakeNet) Listen(ctx context.Context, _ string, group netip.AddrPort, hear func(Heard)) error {
+	f.mu.Lock()
+	f.ears++
+	id := f.ears
+	f.hearing[id*10000+int(group.Port())] = hear
+	f.mu.Unlock()
+	<-ctx.Done()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.hearing, id*10000+int(group.Port()))
+	return nil
+}
+
+// notice sends a datagram to a group.
+func (f *fakeNet) notice(port uint16, h Heard) {
+	f.mu.Lock()
+	var list []func(Heard)
+	for id, hear := range f.hearing {
+		if id%10000 == int(port) {
+			list = append(list, hear)
+		}
+	}
+	f.mu.Unlock()
+	for _, hear := range list {
+		hear(h)
+	}
+}
+
+type mapKey struct {
+	network  forward.Networks
+	external uint16
+}
+
+type mapEntry struct {
+	client   netip.Addr
+	internal uint16
+	lease    time.Duration
+	nonce    [12]byte
+}
+
+// A fakeGateway speaks what it is told to. It counts what it is asked.
+type fakeGateway struct {
+	pcp, natpmp bool
+	igd         int // the version; 0: none
+	firewall    bool
+	external    netip.Addr
+	client      netip.Addr // whom it sees, whoever asks
+	off         bool
+	lease       time.Duration // the longest; 0: what is asked for
+	permanent   bool          // UPnP: error 725 for leases
+	steals      bool          // UPnP: gives a port to whoever comes last
+	lies        bool          // grants and keeps nothing
+	code        int           // every mapping is refused with this code
+	garble      func([]byte) []byte
+	location    string // in answers to searches
+	gen         int    // of its HTTP server
+
+	mu       sync.Mutex
+	mappings map[mapKey]mapEntry
+	started  time.Time
+	adds     int
+	pinholes map[int]upnp.Pinhole
+}
+
+// restart forgets everything.
+func (g *fakeGateway) restart() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mappings, g.pinholes, g.started = map[mapKey]mapEntry{}, nil, time.Now()
+	g.gen++
+}
+
+func (g *fakeGateway) epoch() uint32 { return uint32(time.Since(g.started) / time.Second) }
+
+func (g *fakeGateway) port() uint16 { return 5000 + uint16(g.gen) }
+
+// count is how many mappings there are.
+func (g *fakeGateway) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.mappings)
+}
+
+func (g *fakeGateway) asked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.adds
+}
+
+func (g *fakeGateway) servePMP(conn net.Conn, from netip.Addr) {
+	defer conn.Close()
+	buf := make([]byte, 2048)
+	answers := make(chan []byte, 16) // a datagram does not wait for who reads it
+	defer close(answers)
+	go func() {
+		for out := range answers {
+			_, _ = conn.Write(out)
+		}
+	}()
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		if g.off {
+			continue
+		}
+		g.mu.Lock()
+		var out []byte
+		if buf[0] == pcp.Version && g.pcp {
+			out = g.answerPCP(buf[:n], from)
+		} else if buf[0] == natpmp.Version && g.natpmp {
+			out = g.answerNATPMP(buf[:n], from)
+		}
+		if g.garble != nil && out != nil {
+			out = g.garble(out)
+		}
+		g.mu.Unlock()
+		if out != nil {
+			answers <- out
+		}
+	}
+}
+
+func (g *fakeGateway) answerPCP(b []byte, from netip.Addr) []byte {
+	q, err := pcp.ParseRequest(b)
+	if err != nil {
+		return nil
+	}
+	r := pcp.Response{Opcode: q.Opcode, Epoch: g.epoch(), Mapping: q.Mapping, Lifetime: q.Lifetime}
+	if q.Opcode != pcp.Map {
+		return pcp.AppendResponse(nil, &r)
+	}
+	network := forward.TCP
+	if q.Protocol == pcp.ProtocolUDP {
+		network = forward.UDP
+	}
+	switch {
+	case q.Client != from:
+		r.Code = pcp.AddressMismatch
+	case g.code != 0:
+		r.Code = pcp.Code(g.code)
+	case q.Lifetime == 0:
+		g.drop(network, from, q.Internal)
+	default:
+		external := g.put(network, from, q.Internal, q.External.Port(), time.Duration(q.Lifetime)*time.Second, q.Nonce)
+		r.Lifetime = uint32(g.life(time.Duration(q.Lifetime)*time.Second) / time.Second)
+		r.External = netip.AddrPortFrom(g.external, external)
+		if from.Is6() {
+			r.External = netip.AddrPortFrom(from, q.Internal)
+		}
+	}
+	return pcp.AppendResponse(nil, &r)
+}
+
+func (g *fakeGateway) answerNATPMP(b []byte, from netip.Addr) []byte {
+	q, err := natpmp.ParseRequest(b)
+	if err != nil {
+		return nil
+	}
+	r := natpmp.Response{Opcode: q.Opcode, Epoch: g.epoch(), Address: g.external, Internal: q.Internal}
+	network := forward.TCP
+	if q.Opcode == natpmp.MapUDP {
+		network = forward.UDP
+	}
+	switch {
+	case q.Opcode == natpmp.Address:
+		if !g.external.IsValid() {
+			r.Code = natpmp.NetworkFailure
+		}
+	case g.code != 0:
+		r.Code = natpmp.Code(g.code)
+	case q.Lifetime == 0:
+		g.drop(network, from, q.Internal)
+	default:
+		r.External = g.put(network, from, q.Internal, q.External, time.Duration(q.Lifetime)*time.Second, [12]byte{})
+		r.Lifetime = uint32(g.life(time.Duration(q.Lifetime)*time.Second) / time.Second)
+	}
+	return natpmp.AppendResponse(nil, &r)
+}
+
+func (g *fakeGateway) life(d time.Duration) time.Duration {
+	if g.lease > 0 {
+		return min(d, g.lease)
+	}
+	return d
+}
+
+func (g *fakeGateway) drop(n forward.Networks, client netip.Addr, internal uint16) {
+	for k, e := range g.mappings {
+		if k.network == n && e.client == client && (e.internal == internal || internal == 0) {
+			delete(g.mappings, k)
+		}
+	}
+}
+
+// put maps, at another port if the one that is wished for is taken.
+func (g *fakeGateway) put(n forward.Networks, client netip.Addr, internal, external uint16, life time.Duration, nonce [12]byte) uint16 {
+	g.adds++
+	for k, e := range g.mappings {
+		if k.network == n && e.client == client && e.internal == internal {
+			external = k.external
+		}
+	}
+	if external == 0 {
+		external = 40000
+	}
+	for {
+		e, taken := g.mappings[mapKey{n, external}]
+		if !taken || e.client == client && e.internal == internal {
+			break
+		}
+		external++
+	}
+	if !g.lies {
+		g.mappings[mapKey{n, external}] = mapEntry{client, internal, g.life(life), nonce}
+	}
+	return external
+}
+
+func (g *fakeGateway) answer(addr netip.Addr, target string, kind ssdp.Kind) []byte {
+	location := g.location
+	if location == "" {
+		host := addr.String()
+		if addr.Is6() {
+			host = "[" + host + "]"
+		}
+		location = fmt.Sprintf("http://%s:%d/root.xml", host, g.port())
+	}
+	m := ssdp.Message{Kind: kind, Target: target, USN: "uuid:1::" + target, Location: location, MaxAge: 1800, Host: "239.255.255.250:1900"}
+	return m.Append(nil)
+}
+
+func (g *fakeGateway) description() []byte {
+	connection := upnp.Device{Type: upnp.WANConnectionDevice + ":1", Services: []upnp.Service{{
+		Type: fmt.Sprintf("%s:%d", upnp.WANIPConnection, g.igd), ID: "urn:upnp-org:serviceId:WANIPConn1", SCPDURL: "/scpd", ControlURL: "/ctl", EventURL: "/evt",
+	}}}
+	if g.firewall {
+		connection.Services = append(connection.Services, upnp.Service{Type: upnp.WANIPv6FirewallControl + ":1", ControlURL: "/fw"})
+	}
+	wan := upnp.Device{Type: upnp.WANDevice + ":1", Devices: []upnp.Device{connection}}
+	d := upnp.Description{Device: upnp.Device{Type: upnp.InternetGatewayDevice + ":1", FriendlyName: "fake\x1b[31m", UDN: "uuid:1", Devices: []upnp.Device{wan}}}
+	return d.Append(nil)
+}
+
+func (g *fakeGateway) serveHTTP(conn net.Conn, from netip.Addr) {
+	defer conn.Close()
+	req, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		return
+	}
+	body, _ := io.ReadAll(req.Body)
+	status, out := 200, g.description()
+	if req.Method == http.MethodPost {
+		g.mu.Lock()
+		status, out = g.soap(body, from)
+		g.mu.Unlock()
+	}
+	if g.garble != nil {
+		_, _ = conn.Write(g.garble(out))
+		return
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", status, len(out), out)
+}
+
+func (g *fakeGateway) soap(body []byte, from netip.Addr) (int, []byte) {
+	c, err := upnp.ParseCall(body)
+	if err != nil {
+		return 400, nil
+	}
+	refuse := func(code int) (int, []byte) {
+		f := upnp.Fault{Code: code, Description: "no"}
+		return 500, f.Append(nil)
+	}
+	reply := func(args ...upnp.Arg) (int, []byte) {
+		r := upnp.Call{Service: c.Service, Action: c.Action, Args: args}
+		return 200, r.AppendAnswer(nil)
+	}
+	switch c.Action {
+	case upnp.GetExternalIPAddress:
+		addr := ""
+		if g.external.IsValid() {
+			addr = g.external.String()
+		}
+		return reply(upnp.Arg{Name: "NewExternalIPAddress", Value: addr})
+	case upnp.AddPortMapping, upnp.AddAnyPortMapping:
+		m, err := c.Args.Mapping()
+		switch {
+		case err != nil:
+			return refuse(upnp.InvalidArgs)
+		case g.code != 0:
+			return refuse(g.code)
+		case c.Action == upnp.AddAnyPortMapping && g.igd < 2:
+			return refuse(upnp.InvalidAction)
+		case g.permanent && m.Lease != 0:
+			return refuse(upnp.OnlyPermanent)
+		}
+		client := netip.MustParseAddr(m.InternalClient)
+		if client != from {
+			return refuse(upnp.NotAuthorized)
+		}
+		e, taken := g.mappings[mapKey{m.Network, m.External}]
+		if taken && e.client != client && c.Action == upnp.AddPortMapping && !g.steals {
+			return refuse(upnp.Conflict)
+		}
+		if c.Action == upnp.AddAnyPortMapping {
+			return reply(upnp.Arg{Name: "NewReservedPort", Value: fmt.Sprint(g.put(m.Network, client, m.InternalPort, m.External, time.Duration(m.Lease)*time.Second, [12]byte{}))})
+		}
+		g.adds++
+		if !g.lies {
+			g.mappings[mapKey{m.Network, m.External}] = mapEntry{client: client, internal: m.InternalPort, lease: time.Duration(m.Lease) * time.Second}
+		}
+		return reply()
+	case upnp.DeletePortMapping, upnp.GetSpecificPortMappingEntry:
+		m, err := c.Args.Named()
+		if err != nil {
+			return refuse(upnp.InvalidArgs)
+		}
+		e, ok := g.mappings[mapKey{m.Network, m.External}]
+		if !ok {
+			return refuse(upnp.NoSuchEntry)
+		}
+		if c.Action == upnp.DeletePortMapping {
+			delete(g.mappings, mapKey{m.Network, m.External})
+			return reply()
+		}
+		m.InternalClient, m.InternalPort, m.Enabled, m.Lease = e.client.String(), e.internal, true, uint32(e.lease/time.Second)
+		return reply(m.EntryArgs()...)
+	case upnp.AddPinhole:
+		p, err := c.Args.Pinhole()
+		if err != nil || p.InternalClient != from.String() {
+			return refuse(upnp.NotAuthorized)
+		}
+		if g.code != 0 {
+			return refuse(g.code)
+		}
+		if g.pinholes == nil {
+			g.pinholes = map[int]upnp.Pinhole{}
+		}
+		id := len(g.pinholes) + 1
+		g.adds++
+		g.pinholes[id] = p
+		return reply(upnp.Arg{Name: "UniqueID", Value: fmt.Sprint(id)})
+	case upnp.UpdatePinhole, upnp.DeletePinhole, upnp.GetPinholePackets:
+		id, _ := c.Args.Number("UniqueID", 16)
+		if _, ok := g.pinholes[int(id)]; !ok {
+			return refuse(upnp.NoSuchPinhole)
+		}
+		if c.Action == upnp.DeletePinhole {
+			delete(g.pinholes, int(id))
+		}
+		return reply(upnp.Arg{Name: "PinholePackets", Value: "0"})
+	case upnp.GetGenericPortMappingEntry:
+		i, _ := c.Args.Number("NewPortMappingIndex", 16)
+		var keys []mapKey
+		for k := range g.mappings {
+			keys = append(keys, k)
+		}
+		slices.SortFunc(keys, func(a, b mapKey) int { return int(a.external) - int(b.external) })
+		if int(i) >= len(keys) {
+			return refuse(upnp.InvalidIndex)
+		}
+		k := keys[i]
+		e := g.mappings[k]
+		m := upnp.PortMapping{External: k.external, Network: k.network, InternalClient: e.client.String(), InternalPort: e.internal, Enabled: true, Description: "x\ny"}
+		return reply(m.Args()...)
+	}
+	return refuse(upnp.InvalidAction)
+}
