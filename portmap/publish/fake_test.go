@@ -247,10 +247,10 @@ func (g *fakeGateway) servePMP(conn net.Conn, from netip.Addr) {
 		} else if buf[0] == natpmp.Version && g.natpmp {
 			out = g.answerNATPMP(buf[:n], from)
 		}
-		if g.garble != nil && out != nil {
+		g.mu.Unlock()
+		if g.garble != nil && out != nil { // which may take its time
 			out = g.garble(out)
 		}
-		g.mu.Unlock()
 		if out != nil {
 			answers <- out
 		}
