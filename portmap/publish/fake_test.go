@@ -91,7 +91,7 @@ func (f *fakeNet) Dial(_ context.Context, network string, from netip.Addr, to ne
 		}
 		g = &fakeGateway{off: true}
 	}
-	if network == "tcp" && (g.off || g.igd == 0 || to.Port() != g.port()) {
+	if network == "tcp" && (g.isOff() || g.igd == 0 || to.Port() != g.port()) {
 		return nil, syscall.ECONNREFUSED
 	}
 	if g.client.IsValid() {
@@ -118,7 +118,7 @@ func (f *fakeNet) Ask(ctx context.Context, _ Address, questions []Datagram, hear
 		f.mu.Lock()
 		var answers []Heard
 		for addr, g := range f.gateways {
-			if !g.off && g.igd > 0 && (addr == q.To.Addr() || q.To.Addr().IsMulticast() && !g.client.IsValid()) {
+			if !g.isOff() && g.igd > 0 && (addr == q.To.Addr() || q.To.Addr().IsMulticast() && !g.client.IsValid()) {
 				answers = append(answers, Heard{addr, g.answer(addr, m.Target, ssdp.Answer)})
 			}
 		}
@@ -207,7 +207,24 @@ func (g *fakeGateway) restart() {
 
 func (g *fakeGateway) epoch() uint32 { return uint32(time.Since(g.started) / time.Second) }
 
-func (g *fakeGateway) port() uint16 { return 5000 + uint16(g.gen) }
+func (g *fakeGateway) port() uint16 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return 5000 + uint16(g.gen)
+}
+
+// turn switches it on or off.
+func (g *fakeGateway) turn(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.off = !on
+}
+
+func (g *fakeGateway) isOff() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.off
+}
 
 // count is how many mappings there are.
 func (g *fakeGateway) count() int {
@@ -237,7 +254,7 @@ func (g *fakeGateway) servePMP(conn net.Conn, from netip.Addr) {
 		if err != nil {
 			return
 		}
-		if g.off {
+		if g.isOff() {
 			continue
 		}
 		g.mu.Lock()

@@ -295,7 +295,7 @@ func TestSilentThenThere(t *testing.T) {
 			t.Errorf("%d searches in an hour in which nobody answers", n)
 		}
 		f.mu.Unlock()
-		g.off = false
+		g.turn(true)
 		after(15 * time.Minute)
 		r.expect(t, Open, KindNone, "tcp/198.41.0.4:8080")
 	})
@@ -305,10 +305,10 @@ func TestGatewayGoes(t *testing.T) {
 	each(t, func(t *testing.T, g *fakeGateway, says portmap.Protocol) {
 		r := start(t, newFakeNet(g), web)
 		after(5 * time.Second)
-		g.off = true
+		g.turn(false)
 		after(2 * time.Hour)
 		r.expect(t, Failed, KindSilent)
-		g.off = false
+		g.turn(true)
 		g.restart()
 		after(15 * time.Minute)
 		r.expect(t, Open, KindNone, "tcp/198.41.0.4:8080")
