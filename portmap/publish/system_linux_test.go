@@ -50,7 +50,7 @@ func TestSystem(t *testing.T) {
 	host.Route(t, "default", "192.168.1.1")
 	host.Route(t, "default", "2a01:4f8::1")
 	first.Route(t, "default", "10.7.7.1")
-	second.Route(t, "192.168.1.0/24", "10.7.7.2")
+	second.Route(t, "default", "10.7.7.2")
 	var system System
 	err := host.Do(func() error {
 		routes, err := system.Routes()
