@@ -94,7 +94,11 @@ func (d *Dump) Parse() (*Ruleset, error) {
 	rs := newRuleset()
 	for _, o := range d.Tables {
 		a := attrs(o.Attrs)
-		if id := (tableID{family: o.Family, name: a.text(1)}); filters(id) {
+		id := tableID{family: o.Family, name: a.text(1)}
+		if id.family == familyInet && id.name == MarkTable {
+			rs.marks = a.u64(4)
+		}
+		if filters(id) {
 			t := rs.table(id)
 			t.dormant, t.owned = a.u32(2)&tableDormant != 0, a.u32(2)&tableOwner != 0
 		}

@@ -71,9 +71,6 @@ func (r *reader) list(ctx context.Context, kind uint16, family byte, attributes 
 	return out, err
 }
 
-// errChanging is a ruleset that did not hold still while it was read.
-var errChanging = errors.New("nftables kept changing while it was read")
-
 // snapshot reads everything as it was at one moment, and says which generation that was.
 func (r *reader) snapshot(ctx context.Context) (*Dump, uint32, error) {
 	const tries = 5
@@ -131,4 +128,10 @@ func (r *reader) dump(ctx context.Context) (*Dump, error) {
 		}
 	}
 	return d, nil
+}
+
+// tableHandle is the number of the table of marks, which one made anew does not share.
+func (r *reader) tableHandle(ctx context.Context) (handle uint64, err error) {
+	err = r.ask(ctx, unix.NFT_MSG_GETTABLE, netlink.Request, familyInet, markTable(), func(o Object) { handle = attrs(o.Attrs).u64(4) })
+	return handle, err
 }

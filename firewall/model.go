@@ -31,6 +31,7 @@ type Ruleset struct {
 	chains map[chainID]*chain
 	bases  []*chain // those that hang at a hook and may drop, in the order in which packets meet them
 	tables map[tableID]*tableInfo
+	marks  uint64 // the handle of the table of marks; 0: it is not there
 }
 
 func newRuleset() *Ruleset {

@@ -29,7 +29,8 @@ var sights = []sight{
 	{"ufw", "eleven 5555 192.168.1.10:80 relay from=11.1.0.0/16", UFW, "ip filter INPUT", "ufw allow proto tcp from 11.1.0.0/16 to any port 5555"},
 	{"ufw", "on 8080 192.168.1.10:80 relay interface=lan", UFW, "ip filter INPUT", "ufw allow in on lan proto tcp to any port 8080"},
 	{"ufw", "denied 4444 192.168.1.10:80 relay", UFW, "ip filter ufw-user-input", "ufw insert 1 allow proto tcp to any port 4444"},
-	{"ufw", "limited 2222 192.168.1.10:80 relay", "", "", ""}, // until somebody comes too often
+	{"ufw", "limited 0.0.0.0:2222 192.168.1.10:80 relay", "", "", ""},                                  // until somebody comes too often
+	{"ufw", "limited6 [::]:2222 192.168.1.10:80 relay", UFW, "ip6 filter INPUT", "ufw allow 2222/tcp"}, // its chain for IPv6 accepts nothing
 	{"ufw", "game udp/7005 192.168.1.30:7005 from=203.0.113.0/24", "", "", ""},
 	{"ufw", "game2 udp/7005 192.168.1.30:7011 from=203.0.113.0/24", UFW, "ip filter FORWARD",
 		"ufw route allow proto udp from 203.0.113.0/24 to 192.168.1.30 port 7011"},
@@ -63,7 +64,7 @@ var sights = []sight{
 	{"docker", "published 80 172.17.0.2:80", "", "", ""},
 	{"docker", "container 80 172.17.0.3:80", Docker, "ip filter DOCKER", "iptables -I DOCKER-USER -p tcp -d 172.17.0.3 --dport 80 -j ACCEPT"},
 	{"docker", "relayed 80 172.17.0.3:80 relay", "", "", ""},
-	{"docker", "straight tcp/172.17.0.2:80 172.17.0.2:80", Docker, "ip raw PREROUTING", "iptables -t raw -I PREROUTING -p tcp --dport 80 -j ACCEPT"},
+	{"docker", "straight tcp/172.17.0.2:80 172.17.0.2:80", Iptables, "ip raw PREROUTING", "iptables -t raw -I PREROUTING -p tcp --dport 80 -j ACCEPT"},
 	{"docker", "six [::]:80 [fd00:1::10]:80", "", "", ""},
 	{"docker20", "web 80 192.168.1.10:8080", Docker, "ip filter FORWARD",
 		"iptables -I DOCKER-USER -p tcp -d 192.168.1.10 --dport 8080 -j ACCEPT | iptables -I DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},

@@ -3,6 +3,7 @@ package firewall
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // truth is whether a rule matches a packet.
@@ -177,16 +178,15 @@ type swap struct{ from, to, length, size int }
 
 func (s swap) run(m *machine) truth {
 	have := m.get(s.from, s.length)
-	if have == nil || s.size <= 0 || s.length%s.size != 0 {
+	if have == nil || s.size <= 0 {
 		m.set(s.to, s.length, nil)
 		return yes
 	}
-	out := make([]byte, s.length)
-	for i := range out {
-		out[i] = have[i-i%s.size+s.size-1-i%s.size]
-	}
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		copy(out, have)
+	out := bytes.Clone(have) // what is left over of a number stays as it is
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		for at := 0; at+s.size <= len(out); at += s.size {
+			slices.Reverse(out[at : at+s.size])
+		}
 	}
 	m.set(s.to, s.length, out)
 	return yes
