@@ -84,15 +84,25 @@ func New(o Options) *Guard {
 const workAtOnce = 100_000
 
 // Check says what keeps each of want from working, by name; of those that are missing nothing is known to. It changes
-// nothing. How each is carried is decided: its Carry is not CarryAuto. While neither rules, nor host, nor forwards change, it
+// nothing. With auto, what Keep would see to is left out. How each is carried is decided: its Carry is not CarryAuto. While neither rules, nor host, nor forwards change, it
 // costs one small question to the kernel.
-func (g *Guard) Check(ctx context.Context, want []*forward.Forward, host Host) (map[string]Obstacle, error) {
+func (g *Guard) Check(ctx context.Context, want []*forward.Forward, host Host, auto bool) (map[string]Obstacle, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.refresh(ctx, host); err != nil {
 		return nil, err
 	}
-	return g.look(want, func(_ *forward.Forward, f *finding) *Obstacle { return f.obstacle }), nil
+	out := g.look(want)
+	if !auto {
+		return out, nil
+	}
+	left := map[string]Obstacle{}
+	for _, f := range want {
+		if known := g.findings[f]; known != nil && known.obstacle != nil && len(known.spots) == 0 {
+			left[f.Name] = *known.obstacle
+		}
+	}
+	return left, nil
 }
 
 // Keep is Check for a daemon, which is to call it every few seconds. With auto it has other firewalls accept what they would
@@ -106,7 +116,7 @@ func (g *Guard) Keep(ctx context.Context, want []*forward.Forward, host Host, au
 		if err := g.refresh(ctx, host); err != nil {
 			return nil, err
 		}
-		found := g.look(want, func(_ *forward.Forward, f *finding) *Obstacle { return f.obstacle })
+		found := g.look(want)
 		var spots []spot
 		var blocked []*forward.Forward
 		if auto && len(found) > 0 {
@@ -142,8 +152,8 @@ var errAgain = errors.New("the rules were changed meanwhile")
 // errChanging is a ruleset that did not hold still while it was read.
 var errChanging = errors.New("nftables kept changing while it was looked at")
 
-// look is what is found out about want, each asked for by which.
-func (g *Guard) look(want []*forward.Forward, which func(*forward.Forward, *finding) *Obstacle) map[string]Obstacle {
+// look is what is in the way of want where nothing of Fairlead's is in other firewalls.
+func (g *Guard) look(want []*forward.Forward) map[string]Obstacle {
 	if g.complete && g.list != nil && slices.Equal(g.list, want) {
 		return g.result
 	}
@@ -163,8 +173,8 @@ func (g *Guard) look(want []*forward.Forward, which func(*forward.Forward, *find
 			continue
 		}
 		findings[f] = known
-		if o := which(f, known); o != nil {
-			out[f.Name] = *o
+		if known.obstacle != nil {
+			out[f.Name] = *known.obstacle
 		}
 	}
 	g.findings, g.list, g.result, g.complete = findings, slices.Clone(want), out, left > 0

@@ -209,7 +209,7 @@ func TestOrdinaryUser(t *testing.T) {
 		if err := unix.Capset(&header, &none[0]); err != nil {
 			return err
 		}
-		_, err := newGuard(t).Check(context.Background(), nil, testHost)
+		_, err := newGuard(t).Check(context.Background(), nil, testHost, false)
 		return errors.Join(err, unix.Capset(&header, &had[0]))
 	})
 	if !errors.Is(err, ErrNotAllowed) {

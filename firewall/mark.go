@@ -125,10 +125,10 @@ func sessions(f *forward.Forward, yield func(setID, session)) {
 	for c := range f.Claims {
 		id := setID{groupOwn, c.Shape}
 		if f.Carry == forward.CarryKernel {
-			if id.group = groupTranslated; isPinhole(f) {
+			if id.group = groupTranslated; f.IsPinhole() {
 				id.group = groupRouted
 			}
-			if !isPinhole(f) && f.To[0].Addr.IsValid() && f.To[0].Addr.Is6() != c.V6 {
+			if !f.IsPinhole() && f.To[0].Addr.IsValid() && f.To[0].Addr.Is6() != c.V6 {
 				continue // that family's clients are not the kernel's
 			}
 		}

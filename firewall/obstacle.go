@@ -17,6 +17,18 @@ type Obstacle struct {
 	Hint   string   // what else is to be known of the remedy, or ""
 }
 
+// String is what is in the way, and what to run against it.
+func (o Obstacle) String() string {
+	s := o.Why
+	if len(o.Remedy) > 0 {
+		s += "; to let it through: " + strings.Join(o.Remedy, " && ")
+	}
+	if o.Hint != "" {
+		s += " (" + o.Hint + ")"
+	}
+	return s
+}
+
 // A drop is one packet of a forward that does not get through.
 type drop struct {
 	journey journey
@@ -96,7 +108,10 @@ func appendLines(all, lines []string, owner Owner) []string {
 func why(d drop) string {
 	var what string
 	j := d.journey
-	from := "from " + j.client.in
+	from := fmt.Sprintf("from %s by %s", j.client.addr, j.client.in)
+	if j.client.addr == stranger(j.v6) {
+		from = "from elsewhere by " + j.client.in
+	}
 	switch {
 	case d.packet.hook == Prerouting:
 		what = fmt.Sprintf("drops what comes in by %s to %s/%s", j.client.in, j.network, j.front)

@@ -179,8 +179,8 @@ const clientPort = 51234
 // journeys calls yield for every way in which packets of f come to this host and must get through. The packets of one
 // journey are in the order of hooks; if one of them is dropped, nothing works.
 func (h Host) journeys(f *forward.Forward, yield func(journey) bool) {
-	if f.ListensAt() != forward.Host || f.Listen.IsUnix() || f.Disabled || len(f.To) == 0 {
-		return
+	if f.ListensAt() != forward.Host || f.Listen.IsUnix() || f.Listen.Addr.IsLoopback() || f.Disabled || len(f.To) == 0 {
+		return // nobody comes there through a firewall
 	}
 	for _, v6 := range []bool{false, true} {
 		if a := f.Listen.Addr; a.IsValid() && a.Is6() != v6 {
@@ -235,7 +235,7 @@ func (h Host) journey(f *forward.Forward, t forward.Target, c client, network fo
 	}
 	j := journey{client: c, network: network, v6: v6, front: p.origDst}
 	first := p
-	if f.Carry == forward.CarryKernel && !isPinhole(f) {
+	if f.Carry == forward.CarryKernel && !f.IsPinhole() {
 		p.dnat = true
 		p.dstPort = f.TargetPort(t, port)
 		if t.Addr.IsValid() {
@@ -261,11 +261,6 @@ func (h Host) journey(f *forward.Forward, t forward.Target, c client, network fo
 	after.hook, after.in, after.inIndex = Postrouting, "", 0
 	j.packets = append(j.packets, p, back, after)
 	return j, true
-}
-
-// isPinhole reports whether f lets through what is addressed to its target anyway: nothing is translated.
-func isPinhole(f *forward.Forward) bool {
-	return f.Carry == forward.CarryKernel && f.Listen.Addr.IsValid() && len(f.To) == 1 && f.To[0].Addr == f.Listen.Addr
 }
 
 // firstPort stands for all ports of f. Of "*" it is one that firewalls have no rule for of their own accord.

@@ -39,7 +39,7 @@ func wanted(f *forward.Forward, d drop) want {
 			break
 		}
 	}
-	translated := f.Carry == forward.CarryKernel && !isPinhole(f) && d.packet.hook != Prerouting
+	translated := f.Carry == forward.CarryKernel && !f.IsPinhole() && d.packet.hook != Prerouting
 	switch {
 	case translated && !target.Ports.IsZero():
 		w.ports = []forward.Range{target.Ports}
