@@ -82,7 +82,7 @@ func (g *Guard) ensure(ctx context.Context, spots []spot, blocked []*forward.For
 	}
 	err = g.withReader(func(r *reader) error {
 		if len(spots) > 0 {
-			if err := g.mark(ctx, r, newOpening(blocked)); err != nil {
+			if err := g.mark(ctx, r, newOpening(blocked, g.host)); err != nil {
 				return err
 			}
 		}

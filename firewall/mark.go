@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -15,8 +17,9 @@ import (
 //
 //	prerouting: fairlead ── dnat ──► forward −10: a session of a forward? mark ──► forward 0: ufw … "marked" accept … drop
 //
-// A session is looked up by where its client sent it, as kernel/ does to count; those that were translated must have been,
-// so that what only looks alike is not marked.
+// A translated session is looked up by where its client sent it, as kernel/ does to count. It must have been translated, and
+// have been sent to this host where the forward names no address, so that what only looks alike is not marked: what another
+// program redirects on its way elsewhere. What is for the relay is looked up by where it arrives.
 const (
 	// Mark is the one bit of a packet's mark (fwmark) that is used, in the hooks input and forward; the others are left as
 	// they are. Routing is over by then. Neighbours have users: 0x80 kernel.KeepMark, 0x2000 podman, 0x4000 and 0x8000
@@ -36,9 +39,10 @@ const (
 	groupTranslated group = iota // by the kernel's carrier: routed on, or to a program here
 	groupOwn                     // to a listener of the relay
 	groupRouted                  // routed on as they are
+	groupLocal                   // no sessions: the addresses of this host
 )
 
-var groupNames = [...]string{"translated", "own", "routed"}
+var groupNames = [...]string{"translated", "own", "routed", "local"}
 
 // A setID is which sessions a set of the table has, and how they are looked up.
 type setID struct {
@@ -50,6 +54,9 @@ func (id setID) name() string {
 	s := groupNames[id.group] + "4"
 	if id.V6 {
 		s = groupNames[id.group] + "6"
+	}
+	if id.group == groupLocal {
+		return s
 	}
 	if id.FromBits > 0 {
 		s += fmt.Sprintf("_from%d", id.FromBits)
@@ -63,8 +70,9 @@ func (id setID) name() string {
 	return s + [...]string{"_port", "_range", "_all"}[id.Ports]
 }
 
+// compare puts the addresses of this host first: rules of the others refer to them.
 func (id setID) compare(other setID) int {
-	return cmp.Or(cmp.Compare(id.group, other.group), id.Shape.Compare(other.Shape))
+	return cmp.Or(cmp.Compare(other.group, id.group), id.Shape.Compare(other.Shape))
 }
 
 // A field is one part of a key: what the kernel loads for it, and its data type as nft(8) numbers them.
@@ -89,6 +97,9 @@ func (id setID) addr() field {
 }
 
 func (id setID) fields() (out []field) {
+	if id.group == groupLocal {
+		return []field{id.addr()}
+	}
 	if id.FromBits > 0 {
 		out = append(out, id.addr())
 	}
@@ -169,17 +180,41 @@ func (id setID) key(c forward.Claim, port uint16) []byte {
 // An opening is the sessions that are marked: the elements of each set.
 type opening map[setID]map[session]bool
 
-func newOpening(list []*forward.Forward) opening {
+func newOpening(list []*forward.Forward, h Host) opening {
 	o := opening{}
+	add := func(id setID, s session) {
+		if o[id] == nil {
+			o[id] = map[session]bool{}
+		}
+		o[id][s] = true
+	}
 	for _, f := range list {
-		sessions(f, func(id setID, s session) {
-			if o[id] == nil {
-				o[id] = map[session]bool{}
+		sessions(f, add)
+	}
+	for id := range maps.Clone(o) {
+		if id.asksLocal() {
+			local := id.local()
+			add(local, session{key: string(loopback(id.V6).AsSlice())})
+			for _, a := range h.Addrs {
+				if a.Prefix.Addr().Is6() == id.V6 {
+					add(local, session{key: string(a.Prefix.Addr().AsSlice())})
+				}
 			}
-			o[id][s] = true
-		})
+		}
 	}
 	return o
+}
+
+// asksLocal reports whether the sessions of id are those that were sent to whichever address of this host.
+func (id setID) asksLocal() bool { return id.group == groupTranslated && !id.ByAddr }
+
+func (id setID) local() setID { return setID{groupLocal, forward.Shape{V6: id.V6}} }
+
+func loopback(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 func (o opening) sets() []setID {
@@ -190,110 +225,3 @@ func (o opening) sets() []setID {
 	slices.SortFunc(out, setID.compare)
 	return out
 }
-
-// expr encodes one expression: its name and its attributes.
-func expr(name string, parts ...[]byte) []byte {
-	return nestAttr(1, strAttr(1, name), nestAttr(2, parts...))
-}
-
-const reg32 = 8 // NFT_REG32_00; registers of four bytes follow each other
-
-func exprMeta(key, reg uint32) []byte { return expr("meta", u32Attr(2, key), u32Attr(1, reg)) }
-
-func exprCompare(reg, op uint32, value []byte) []byte {
-	return expr("cmp", u32Attr(1, reg), u32Attr(2, op), nestAttr(3, attr(1, value)))
-}
-
-func exprBitwise(reg uint32, mask, xor []byte) []byte {
-	return expr("bitwise", u32Attr(1, reg), u32Attr(2, reg), u32Attr(3, uint32(len(mask))), nestAttr(4, attr(1, mask)), nestAttr(5, attr(1, xor)))
-}
-
-// exprOriginal loads a value of the tuple that the session began with.
-func exprOriginal(key, reg uint32) []byte {
-	return expr("ct", u32Attr(2, key), u32Attr(1, reg), attr(3, []byte{directionOriginal}))
-}
-
-func exprAccept() []byte {
-	return expr("immediate", u32Attr(1, 0), nestAttr(2, nestAttr(2, u32Attr(1, codeAccept))))
-}
-
-func exprCounter() []byte { return expr("counter", u64Attr(1, 0), u64Attr(2, 0)) }
-
-func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-func exprSetMark() []byte {
-	return concat(exprMeta(metaMark, reg32), exprBitwise(reg32, native32(^uint32(Mark)), native32(Mark)),
-		expr("meta", u32Attr(2, metaMark), u32Attr(3, reg32)))
-}
-
-// exprMarked matches packets that are marked.
-func exprMarked() []byte {
-	return concat(exprMeta(metaMark, reg32), exprBitwise(reg32, native32(Mark), native32(0)), exprCompare(reg32, cmpEq, native32(Mark)))
-}
-
-// markRules is the rules that look into one set: for a set with an interface one for each direction, since answers leave by
-// the interface by which the client comes in.
-func markRules(id setID, hook Hook) (rules [][]byte) {
-	if id.group == groupOwn && hook != Input || id.group == groupRouted && hook != Forward {
-		return nil
-	}
-	family := byte(familyIPv4)
-	if id.V6 {
-		family = familyIPv6
-	}
-	prefix := concat(exprMeta(metaNFProto, reg32), exprCompare(reg32, cmpEq, []byte{family}))
-	if id.group == groupTranslated {
-		prefix = append(prefix, concat(expr("ct", u32Attr(2, ctStatus), u32Attr(1, reg32)),
-			exprBitwise(reg32, native32(statusDstNAT), native32(0)), exprCompare(reg32, cmpNeq, native32(0)))...)
-	}
-	look := func(iface uint32) []byte {
-		return concat(prefix, id.load(iface), expr("lookup", strAttr(1, id.name()), u32Attr(2, reg32)), exprSetMark(), exprAccept())
-	}
-	if !id.ByInput {
-		return [][]byte{look(metaIIFName)}
-	}
-	direction := func(d byte) []byte {
-		return concat(expr("ct", u32Attr(2, ctDirection), u32Attr(1, reg32)), exprCompare(reg32, cmpEq, []byte{d}))
-	}
-	rules = append(rules, concat(direction(directionOriginal), look(metaIIFName)))
-	if hook == Forward {
-		rules = append(rules, concat(direction(directionReply), look(metaOIFName)))
-	}
-	return rules
-}
-
-// load puts the key into registers from reg32 on.
-func (id setID) load(iface uint32) (out []byte) {
-	reg := uint32(reg32)
-	src, dst := uint32(ctSrcIP), uint32(ctDstIP)
-	if id.V6 {
-		src, dst = ctSrcIP6, ctDstIP6
-	}
-	size := id.addr().size
-	if id.FromBits > 0 {
-		mask := make([]byte, size)
-		for bit := range id.FromBits {
-			mask[bit/8] |= 0x80 >> (bit % 8)
-		}
-		out = append(out, exprOriginal(src, reg)...)
-		out = append(out, exprBitwise(reg, mask, make([]byte, size))...)
-		reg += uint32(size / 4)
-	}
-	if id.ByAddr {
-		out = append(out, exprOriginal(dst, reg)...)
-		reg += uint32(size / 4)
-	}
-	if id.ByInput {
-		out = append(out, exprMeta(iface, reg)...)
-		reg += 4
-	}
-	out = append(out, exprMeta(metaL4Proto, reg)...)
-	reg++
-	if id.Ports != forward.PortAll {
-		out = append(out, exprOriginal(ctProtoDst, reg)...)
-	}
-	return out
-}
-
-// interval reports whether elements are ranges: those with ports are.
-func (id setID) interval() bool { return id.Ports == forward.PortRange }
