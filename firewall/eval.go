@@ -1,5 +1,7 @@
 package firewall
 
+import "slices"
+
 // An outcome is what may become of a packet in a chain: more than one thing where a rule is not understood.
 type outcome struct {
 	accept, drop, next bool // next: it comes out at the end
@@ -37,6 +39,7 @@ type evaluator struct {
 	budget   *int // rules that may still be looked at
 	stack    []frame
 	visited  []*chain
+	first    place // of a drop below the base chain that is followed
 	m        machine
 }
 
@@ -62,7 +65,7 @@ func (e *evaluator) run(p packet) (result, place) {
 		if base.hook == Prerouting && base.priority > translation && p.dnat {
 			q.dst, q.dstPort, q.dstLocal = p.newDst.Addr(), p.newDst.Port(), p.newLocal
 		}
-		e.m.p, e.stack, e.visited = &q, e.stack[:0], nil
+		e.m.p, e.stack, e.visited, e.first = &q, e.stack[:0], nil, place{}
 		out := e.chain(base)
 		if out.next {
 			out = out.with(e.policy(base))
@@ -168,8 +171,10 @@ func (e *evaluator) follow(c *chain, r *rule, v verdict) (outcome, cameBack) {
 	case verdictAccept:
 		return outcome{accept: true}, returns
 	case verdictDrop:
-		stack := append(append([]frame(nil), e.stack...), frame{c, r})
-		return outcome{drop: true, by: place{chain: c, rule: r, stack: stack, visited: append([]*chain(nil), e.visited...)}}, returns
+		if e.first.chain == nil {
+			e.first = place{chain: c, rule: r, stack: append(slices.Clone(e.stack), frame{c, r}), visited: slices.Clone(e.visited)}
+		}
+		return outcome{drop: true, by: e.first}, returns
 	case verdictReturn:
 		return outcome{next: true}, returns
 	case verdictJump, verdictGoto:
