@@ -88,14 +88,13 @@ func markTable() []byte { return strAttr(1, MarkTable) }
 
 func (b *batch) deleteMarkTable() { b.add(unix.NFT_MSG_DELTABLE, 0, familyInet, markTable()) }
 
-// addMarkTable makes the table for the sets, without elements.
-func (b *batch) addMarkTable(sets []setID) {
+// addMarkTable makes the table, without sets.
+func (b *batch) addMarkTable() {
 	b.add(unix.NFT_MSG_NEWTABLE, netlink.Create, familyInet, markTable(), attr(6, userComment("fairlead: sessions that other firewalls are to accept")))
 	for _, c := range markChains {
 		b.add(unix.NFT_MSG_NEWCHAIN, netlink.Create, familyInet, markTable(), strAttr(3, c.name),
 			nestAttr(4, u32Attr(1, uint32(c.hook)), u32Attr(2, signed(priorityMark))), u32Attr(5, codeAccept), strAttr(7, "filter"))
 	}
-	b.addMarkSets(sets)
 }
 
 // markChains are the chains of the table.

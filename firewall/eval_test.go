@@ -56,7 +56,9 @@ func TestDoubt(t *testing.T) {
 				t.Fatal(err)
 			}
 			rs.finish()
-			for j := range func(yield func(journey) bool) { testHost.journeys(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), yield) } {
+			for j := range func(yield func(journey) bool) {
+				testHost.journeys(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), yield)
+			} {
 				left := budget
 				e := evaluator{rs: rs, budget: &left}
 				got, at := e.run(j.packets[1])
@@ -71,13 +73,18 @@ func TestDoubt(t *testing.T) {
 // TestBudget has a ruleset with more rules than are looked at: nothing is known then.
 func TestBudget(t *testing.T) {
 	rs := newRuleset()
-	text := "*filter\n:INPUT DROP\n" + strings.Repeat("-A INPUT -p tcp --dport 1 -j ACCEPT\n", budget+1)
+	text := "*filter\n:INPUT DROP\n" + strings.Repeat("-A INPUT -p tcp --dport 1 -j ACCEPT\n", 100)
 	if err := parseSave(rs, text, false, true); err != nil {
 		t.Fatal(err)
 	}
 	rs.finish()
-	if o := rs.Look(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), testHost); o != nil {
-		t.Errorf("found %+v", o)
+	for left, want := range map[int]result{100: undecided, 101: dropped} {
+		for j := range func(yield func(journey) bool) { testHost.journeys(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), yield) } {
+			e := evaluator{rs: rs, budget: &left}
+			if got, _ := e.run(j.packets[1]); got != want {
+				t.Errorf("got %v, expected %v", got, want)
+			}
+		}
 	}
 }
 

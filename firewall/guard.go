@@ -54,6 +54,7 @@ type Guard struct {
 
 	marked *marks // what the table of marks has; nil: not known
 	told   map[string]string
+	last   *kept // nil: the next Keep has to look at everything
 }
 
 // A finding is what was found out about one forward on the rules as they are.
@@ -66,8 +67,26 @@ type finding struct {
 
 // marks is what Fairlead has in the table of marks.
 type marks struct {
-	handle uint64
-	has    opening
+	handle   uint64 // of the table
+	forwards map[*forward.Forward]bool
+	sets     map[setID]bool
+	local    opening // the addresses of this host
+}
+
+// kept is what the last Keep was about, and what came of it.
+type kept struct {
+	digest uint64
+	auto   bool
+	spots  []spot
+	marks  uint64 // the handle of the table of marks
+	list   []*forward.Forward
+	found  map[string]Obstacle
+}
+
+// holds reports whether k is still so: the rules of others, what Fairlead has among them, and what is wanted.
+func (k *kept) holds(g *Guard, want []*forward.Forward, auto bool) bool {
+	return k != nil && k.digest == g.digest && k.auto == auto && k.marks == g.rules.marks && slices.Equal(k.list, want) &&
+		len(g.rules.edits(k.spots)) == 0
 }
 
 // New returns a Guard that has not looked yet.
@@ -116,6 +135,10 @@ func (g *Guard) Keep(ctx context.Context, want []*forward.Forward, host Host, au
 		if err := g.refresh(ctx, host); err != nil {
 			return nil, err
 		}
+		if g.last.holds(g, want, auto) {
+			return g.last.found, nil
+		}
+		g.last = nil
 		found := g.look(want)
 		var spots []spot
 		var blocked []*forward.Forward
@@ -141,6 +164,9 @@ func (g *Guard) Keep(ctx context.Context, want []*forward.Forward, host Host, au
 			found = g.remaining(want)
 		}
 		g.tell(found)
+		if g.complete {
+			g.last = &kept{g.digest, auto, spots, g.rules.marks, slices.Clone(want), found}
+		}
 		return found, nil
 	}
 	return nil, errChanging

@@ -19,7 +19,7 @@ func (g *Guard) refresh(ctx context.Context, host Host) error {
 		host.Indexes = indexes()
 	}
 	if !host.Equal(g.host) {
-		g.host, g.findings, g.list = host, nil, nil
+		g.host, g.findings, g.list, g.last = host, nil, nil, nil
 	}
 	return g.withReader(func(r *reader) error {
 		now, err := r.generation(ctx)
@@ -40,9 +40,9 @@ func (g *Guard) refresh(ctx context.Context, host Host) error {
 			return err
 		}
 		if digest := d.digest(); digest != g.digest || g.rules == nil {
-			g.digest, g.findings = digest, nil
+			g.digest, g.findings, g.list = digest, nil, nil
 		}
-		g.rules, g.generation, g.list = rules, now, nil
+		g.rules, g.generation = rules, now
 		return nil
 	})
 }
@@ -82,7 +82,7 @@ func (g *Guard) ensure(ctx context.Context, spots []spot, blocked []*forward.For
 	}
 	err = g.withReader(func(r *reader) error {
 		if len(spots) > 0 {
-			if err := g.mark(ctx, r, newOpening(blocked, g.host)); err != nil {
+			if err := g.mark(ctx, r, blocked); err != nil {
 				return err
 			}
 		}
@@ -124,66 +124,80 @@ func (g *Guard) ensure(ctx context.Context, spots []spot, blocked []*forward.For
 	return changed, err
 }
 
-// mark makes the table of marks have what want says. What was there by another process is not known, and made anew.
-func (g *Guard) mark(ctx context.Context, r *reader, want opening) error {
-	if g.marked == nil || g.marked.handle != g.rules.marks {
+// mark makes the table of marks have the sessions of want. What another process has put there is not known, and made anew.
+func (g *Guard) mark(ctx context.Context, r *reader, want []*forward.Forward) (err error) {
+	m, touched := g.marked, false
+	g.marked = nil // how far it comes is not known before the end
+	if m == nil || m.handle != g.rules.marks {
 		b := newBatch(0)
 		if g.rules.marks != 0 {
 			b.deleteMarkTable()
 		}
-		b.addMarkTable(want.sets())
+		b.addMarkTable()
 		if err := r.commit(ctx, b); err != nil {
 			return err
 		}
-		handle, err := r.tableHandle(ctx)
-		if err != nil {
+		m, touched = &marks{forwards: map[*forward.Forward]bool{}, sets: map[setID]bool{}, local: opening{}}, true
+		if m.handle, err = r.tableHandle(ctx); err != nil {
 			return err
 		}
-		g.marked = &marks{handle: handle, has: opening{}}
-		for id := range want {
-			g.marked.has[id] = map[session]bool{}
-		}
-		g.rules.marks = handle
+		g.rules.marks = m.handle
+	}
+	filled, err := m.fill(ctx, r, want, g.host)
+	if err != nil {
+		return err
+	}
+	if touched || filled {
 		if g.generation, err = r.generation(ctx); err != nil {
 			return err
 		}
 	}
-	touched, err := g.fill(ctx, r, want)
-	if touched && err == nil {
-		g.generation, err = r.generation(ctx)
-	}
-	if err != nil {
-		g.marked = nil // how far it came is not known
-	}
-	return err
+	g.marked = m
+	return nil
 }
 
-// fill changes sets and elements to what want says. Sets that are empty stay: they go with the table.
-func (g *Guard) fill(ctx context.Context, r *reader, want opening) (touched bool, err error) {
-	has := g.marked.has
+// fill changes sets and elements by what forwards came and went. Sets that are empty stay: they go with the table.
+func (m *marks) fill(ctx context.Context, r *reader, want []*forward.Forward, host Host) (touched bool, err error) {
+	now := make(map[*forward.Forward]bool, len(want))
+	var came, went []*forward.Forward
+	for _, f := range want {
+		if now[f] = true; !m.forwards[f] {
+			came = append(came, f)
+		}
+	}
+	for f := range m.forwards {
+		if !now[f] {
+			went = append(went, f)
+		}
+	}
+	plus, minus := openingOf(came), openingOf(went)
+	add, remove := plus.minus(minus), minus.minus(plus)
+	b := newBatch(0)
 	var fresh []setID
-	for _, id := range want.sets() {
-		if has[id] == nil {
+	for _, id := range add.sets() {
+		if !m.sets[id] {
 			fresh = append(fresh, id)
+			m.sets[id] = true
+			if id.asksLocal() && !m.sets[id.local()] {
+				fresh = append([]setID{id.local()}, fresh...)
+				m.sets[id.local()] = true
+			}
 		}
 	}
-	if len(fresh) > 0 {
-		b := newBatch(0)
-		b.addMarkSets(fresh)
-		if err := r.commit(ctx, b); err != nil {
-			return true, err
-		}
-		touched = true
-		for _, id := range fresh {
-			has[id] = map[session]bool{}
-		}
+	b.addMarkSets(fresh)
+	if err := r.commit(ctx, b); err != nil {
+		return true, err
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(has), setID.compare) {
-		for _, step := range []struct {
-			kind uint16
-			list []session
-		}{{unix.NFT_MSG_DELSETELEM, missing(has[id], want[id])}, {unix.NFT_MSG_NEWSETELEM, missing(want[id], has[id])}} {
-			for list := step.list; len(list) > 0; touched = true {
+	local := locals(slices.Collect(maps.Keys(m.sets)), host)
+	for _, step := range []struct {
+		kind uint16
+		what opening
+	}{
+		{unix.NFT_MSG_DELSETELEM, m.local.minus(local)}, {unix.NFT_MSG_NEWSETELEM, local.minus(m.local)},
+		{unix.NFT_MSG_DELSETELEM, remove}, {unix.NFT_MSG_NEWSETELEM, add},
+	} {
+		for _, id := range step.what.sets() {
+			for list := slices.Collect(maps.Keys(step.what[id])); len(list) > 0; touched = true {
 				b := newBatch(0)
 				list = b.change(step.kind, id, list)
 				if err := r.commit(ctx, b); err != nil {
@@ -191,22 +205,9 @@ func (g *Guard) fill(ctx context.Context, r *reader, want opening) (touched bool
 				}
 			}
 		}
-		has[id] = maps.Clone(want[id])
-		if has[id] == nil {
-			has[id] = map[session]bool{}
-		}
 	}
-	return touched, nil
-}
-
-// missing is what all has and some has not.
-func missing(all, some map[session]bool) (out []session) {
-	for s := range all {
-		if !some[s] {
-			out = append(out, s)
-		}
-	}
-	return out
+	m.forwards, m.local = now, local
+	return touched || len(fresh) > 0, nil
 }
 
 // Clear takes everything away that Fairlead has in other programs' chains, and the table of marks, whoever put them there.
@@ -215,7 +216,7 @@ func (g *Guard) Clear(ctx context.Context) error {
 	defer g.mu.Unlock()
 	const tries = 4
 	for range tries {
-		g.generation = 0
+		g.generation, g.last = 0, nil
 		if err := g.refresh(ctx, g.host); err != nil {
 			return err
 		}

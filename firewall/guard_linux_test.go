@@ -53,19 +53,15 @@ func TestKeep(t *testing.T) {
 		where            []string // table and chain, and the last words of the rule before ours; "": ours is the first
 		remains          bool
 	}{
-		{"ufw", "web 80 192.168.1.10:80", []string{"ip filter ufw-user-forward: -j DROP"}, false},
 		{"ufw", "both 8080 192.168.1.10:80 relay", []string{"ip filter ufw-user-input: ufw-user-limit-accept", "ip6 filter ufw6-user-input: ufw6-user-limit-accept"}, false},
 		{"ufw", "denied 4444 192.168.1.10:80 relay", nil, true},
 		{"ufw", "pinhole tcp/[fd00:1::10]:80 [fd00:1::10]:80", []string{"ip6 filter ufw6-user-forward: "}, false},
 		{"firewalld", "relayed 8080 192.168.1.10:80 relay", []string{`inet firewalld filter_IN_public_allow: accept`}, false},
 		{"firewalld", "pinhole tcp/[fd00:1::10]:443 [fd00:1::10]:443", []string{"inet firewalld filter_FWD_public_allow: accept"}, false},
 		{"docker", "web 80 192.168.1.10:8080", []string{"ip filter DOCKER-USER: "}, false},
-		{"docker", "container 80 172.17.0.3:80", []string{"ip filter DOCKER-USER: "}, false},
 		{"docker20", "web 80 192.168.1.10:8080 from=198.51.100.0/24", []string{"ip filter DOCKER-USER: "}, false},
-		{"libvirt", "vm 80 192.168.122.10:80", []string{"ip filter LIBVIRT_FWI: "}, false},
 		{"libvirt", "isolated 80 192.168.123.10:80", []string{"ip filter LIBVIRT_FWI: ", "ip filter LIBVIRT_FWO: "}, false},
 		{"libvirtnft", "vm 80-90 192.168.122.10", []string{"ip libvirt_network guest_input: "}, false},
-		{"fw4", "web 80 192.168.1.10:8080", []string{"inet fw4 forward_wan: jump accept_to_lan"}, false},
 		{"fw4", "all * 192.168.1.10 interface=wan", []string{"inet fw4 forward_wan: jump accept_to_lan"}, false},
 		{"fw4", "relayed 203.0.113.1:8080 192.168.1.10:8080 relay", []string{"inet fw4 input_wan: accept"}, false},
 		{"plain", "echo 0.0.0.0:7 192.168.1.77:7", nil, true},
@@ -176,7 +172,7 @@ func TestManyForwards(t *testing.T) {
 	loadText(t, n, "ufw")
 	g := newGuard(t)
 	var list []*forward.Forward
-	for port := 10000; port < 30000; port++ {
+	for port := 10000; port < 15000; port++ {
 		f := fwd(t, "x 1 192.168.1.10:9")
 		f.Name = "f" + string(rune('0'+port%10)) + strings.Repeat("x", port%7)
 		f.Listen.Ports = forward.Ports{Ranges: []forward.Range{{First: uint16(port), Last: uint16(port)}}}

@@ -180,25 +180,33 @@ func (id setID) key(c forward.Claim, port uint16) []byte {
 // An opening is the sessions that are marked: the elements of each set.
 type opening map[setID]map[session]bool
 
-func newOpening(list []*forward.Forward, h Host) opening {
+func (o opening) add(id setID, s session) {
+	if o[id] == nil {
+		o[id] = map[session]bool{}
+	}
+	o[id][s] = true
+}
+
+// openingOf is the sessions of all forwards of a list.
+func openingOf(list []*forward.Forward) opening {
 	o := opening{}
-	add := func(id setID, s session) {
-		if o[id] == nil {
-			o[id] = map[session]bool{}
-		}
-		o[id][s] = true
-	}
 	for _, f := range list {
-		sessions(f, add)
+		sessions(f, o.add)
 	}
-	for id := range maps.Clone(o) {
-		if id.asksLocal() {
-			local := id.local()
-			add(local, session{key: string(loopback(id.V6).AsSlice())})
-			for _, a := range h.Addrs {
-				if a.Prefix.Addr().Is6() == id.V6 {
-					add(local, session{key: string(a.Prefix.Addr().AsSlice())})
-				}
+	return o
+}
+
+// locals is the addresses of this host, for those of sets that ask for them.
+func locals(sets []setID, h Host) opening {
+	o := opening{}
+	for _, id := range sets {
+		if !id.asksLocal() {
+			continue
+		}
+		o.add(id.local(), session{key: string(loopback(id.V6).AsSlice())})
+		for _, a := range h.Addrs {
+			if a.Prefix.Addr().Is6() == id.V6 {
+				o.add(id.local(), session{key: string(a.Prefix.Addr().AsSlice())})
 			}
 		}
 	}
@@ -217,11 +225,17 @@ func loopback(v6 bool) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
-func (o opening) sets() []setID {
-	out := make([]setID, 0, len(o))
-	for id := range o {
-		out = append(out, id)
+func (o opening) sets() []setID { return slices.SortedFunc(maps.Keys(o), setID.compare) }
+
+// minus is what o has and p has not.
+func (o opening) minus(p opening) opening {
+	out := opening{}
+	for id, list := range o {
+		for s := range list {
+			if !p[id][s] {
+				out.add(id, s)
+			}
+		}
 	}
-	slices.SortFunc(out, setID.compare)
 	return out
 }

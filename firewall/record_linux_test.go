@@ -65,7 +65,7 @@ func readDump(t testing.TB, n *netlab.Node) *Dump {
 // TestRecord writes down what the kernel lists for each ruleset, with -update; the other tests read that on any system.
 func TestRecord(t *testing.T) {
 	if !*update {
-		t.Skip("records with -update only")
+		return
 	}
 	for _, name := range rulesets {
 		n := labHost(t)
