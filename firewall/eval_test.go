@@ -79,7 +79,9 @@ func TestBudget(t *testing.T) {
 	}
 	rs.finish()
 	for left, want := range map[int]result{100: undecided, 101: dropped} {
-		for j := range func(yield func(journey) bool) { testHost.journeys(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), yield) } {
+		for j := range func(yield func(journey) bool) {
+			testHost.journeys(fwd(t, "web 0.0.0.0:80 192.168.1.10:80 relay"), yield)
+		} {
 			e := evaluator{rs: rs, budget: &left}
 			if got, _ := e.run(j.packets[1]); got != want {
 				t.Errorf("got %v, expected %v", got, want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,9 @@ type firewalls struct {
 	found   atomic.Pointer[map[string]firewall.Obstacle]
 	kick    chan struct{} // capacity 1: a look is asked for
 	log     *slog.Logger
+
+	looking sync.Mutex
+	down    bool // all has been taken away, and stays so
 }
 
 func newFirewalls(carried func() ([]*forward.Forward, kernel.Facts), log *slog.Logger) *firewalls {
@@ -85,6 +89,11 @@ func (w *firewalls) run(ctx context.Context) error {
 }
 
 func (w *firewalls) look(ctx context.Context) error {
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	if w.down {
+		return nil
+	}
 	list, facts := w.carried()
 	found, err := w.guard.Keep(ctx, list, firewallHost(facts), w.auto.Load())
 	if err != nil && found == nil {
@@ -92,6 +101,14 @@ func (w *firewalls) look(ctx context.Context) error {
 	}
 	w.found.Store(&found)
 	return err
+}
+
+// clear takes away what is in other firewalls, for good.
+func (w *firewalls) clear() error {
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	w.down = true
+	return clearFirewalls(w.guard)
 }
 
 // firewallHost is what the firewall room has to know of facts.

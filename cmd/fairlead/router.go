@@ -107,7 +107,7 @@ func (r *router) Clear() error {
 	}
 	var err error
 	if r.others != nil {
-		err = clearFirewalls(r.others.guard)
+		err = r.others.clear()
 	}
 	if r.gateway != nil {
 		err = errors.Join(err, r.gateway.Clear())
