@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/api"
+	"github.com/fairlead-net/fairlead/firewall"
 	"github.com/fairlead-net/fairlead/kernel"
 )
 
@@ -60,6 +61,9 @@ func sweep(w io.Writer, away error, log *slog.Logger) error {
 	}
 	if err := kernel.NewKeep(kernel.Options{Log: log}).Release(); err != nil {
 		return fmt.Errorf("taking the routing for clients' addresses away: %w", err)
+	}
+	if err := clearFirewalls(firewall.New(firewall.Options{Log: log})); err != nil {
+		return fmt.Errorf("taking the rules in other firewalls away: %w", err)
 	}
 	fmt.Fprintln(w, "no daemon runs; there are no rules left")
 	return nil

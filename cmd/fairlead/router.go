@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 type router struct {
 	gateway   *kernel.Gateway
 	publisher *publish.Publisher // nil: nobody is asked
+	others    *firewalls         // nil: the other firewalls of this host are not looked after
 	log       *slog.Logger
 
 	mu     sync.Mutex
@@ -62,6 +64,9 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 			r.log.Error("not every forward can be published", keyError, err)
 		}
 	}
+	if r.others != nil {
+		r.others.soon()
+	}
 	if down || r.gateway == nil {
 		return
 	}
@@ -92,13 +97,20 @@ func wishes(all []*forward.Forward) []publish.Wish {
 // Lost reports whether somebody took away what the gateway has in the kernel.
 func (r *router) Lost() bool { return r.gateway != nil && r.gateway.Lost() }
 
-// Clear takes the gateway away, for good.
+// Clear takes the gateway away, and what is in other firewalls, for good.
 func (r *router) Clear() error {
 	r.mu.Lock()
 	r.down = true
 	r.mu.Unlock()
-	if r.gateway == nil || look().Unusable != "" {
+	if look().Unusable != "" {
 		return nil
 	}
-	return r.gateway.Clear()
+	var err error
+	if r.others != nil {
+		err = r.others.clear()
+	}
+	if r.gateway != nil {
+		err = errors.Join(err, r.gateway.Clear())
+	}
+	return err
 }
