@@ -199,6 +199,13 @@ func sport(network forward.Networks, flip uint16) value {
 	}
 }
 
+// dport is the port that a packet is for.
+func dport(network forward.Networks) value {
+	return func(reg uint32) statement {
+		return statement{network.String() + " dport", payload(payloadTransport, 2, 2, reg)}
+	}
+}
+
 // destination is the address and port that a packet is for, as set id has those of sources.
 func destination(id setID) value {
 	return func(reg uint32) statement {

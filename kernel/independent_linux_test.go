@@ -94,6 +94,14 @@ func TestIndependentUDP(t *testing.T) {
 		t.Errorf("received %q", text)
 	}
 
+	// A forward that takes a learned port has it at once.
+	c.apply(and(forwards, fwds(t, "new udp/3074 "+zoe4+":3074 from="+one4+"/32")...))
+	g.apply(spec, nil, and(forwards, fwds(t, "new udp/3074 "+zoe4+":3074 from="+one4+"/32")...))
+	newPhone(t, h.two, at(two4, 9998)).send(at(gate4, 3074), "not admitted")
+	if text, _ := ann.receive(); text != "" {
+		t.Errorf("received %q at the port of a forward", text)
+	}
+
 	// The rules written anew, a table adopted: what was learned stays.
 	next := newGateway(t, h.gate, "")
 	_ = h.gate.Do(g.Close)
