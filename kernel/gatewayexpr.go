@@ -199,6 +199,14 @@ func sport(network forward.Networks, flip uint16) value {
 	}
 }
 
+// claimed is a port as the key of a set of ports.
+func claimed(port value) value {
+	return func(reg uint32) statement {
+		p := port(reg)
+		return statement{p.text + " . meta l4proto", concat(p.expr, meta(metaL4Proto, reg+1))}
+	}
+}
+
 // dport is the port that a packet is for.
 func dport(network forward.Networks) value {
 	return func(reg uint32) statement {

@@ -82,7 +82,7 @@ func (p *gatewayPlan) independentChain(sets []setID, t setID) chain {
 	}
 	rules := []rule{{nat.toPort(inMap(mapped))}}
 	if id := gatewaySet(roleClaimed, t.V6, t.network); slices.Contains(sets, id) {
-		rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), ifIn(sport(t.network, 0), id), nat.plain(true)})
+		rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), ifIn(claimed(sport(t.network, 0)), id), nat.plain(true)})
 	}
 	rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), nat.plain(false)}, append(free(0), nat.plain(false)))
 	for _, flip := range flips {
@@ -121,7 +121,7 @@ func matchAll(t setID, rules []rule) []rule {
 // ifUnclaimed matches packets whose port is no forward's. Where no forward has one, it is nothing.
 func (p *gatewayPlan) ifUnclaimed(sets []setID, t setID, port value) rule {
 	if id := gatewaySet(roleClaimed, t.V6, t.network); slices.Contains(sets, id) {
-		return rule{ifNotIn(port, id)}
+		return rule{ifNotIn(claimed(port), id)}
 	}
 	return nil
 }

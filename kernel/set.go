@@ -176,8 +176,10 @@ func (id setID) appendKey(out []field) []field {
 	switch id.role {
 	case roleOutbound, roleMapped, roleSpoken:
 		return append(out, fieldClient, fieldSourcePort)
-	case roleClaimed, roleOwner:
+	case roleOwner:
 		return append(out, fieldSourcePort)
+	case roleClaimed: // the protocol only fills the key, as below; a mask goes into the first part
+		return append(out, fieldSourcePort, fieldProtocol)
 	case roleCount, rolePassed:
 		out = append(out, fieldDirection)
 	}
