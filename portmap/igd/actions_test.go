@@ -188,6 +188,13 @@ func TestOverwritesAndRefusals(t *testing.T) {
 	if list := desk.Of(netip.MustParseAddr("192.168.1.10")); len(list) != 1 || list[0].Internal.Port() != 81 {
 		t.Errorf("%+v", list)
 	}
+	desk.deny = keyOf("192.168.1.10:82")
+	if code := l.add(mapped{inside: "82"}); code != 718 {
+		t.Error(code)
+	}
+	if list := desk.Of(netip.MustParseAddr("192.168.1.10")); len(list) != 1 || list[0].Internal.Port() != 81 || list[0].Public.Port() != 8080 {
+		t.Errorf("after a refusal: %+v", list)
+	}
 	for _, test := range []struct {
 		err      error
 		one, two int // AddPortMapping

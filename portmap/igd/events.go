@@ -160,7 +160,7 @@ func (e *events) delivered(sub *subscription, err error) {
 		sub.failures = 0
 	} else if sub.failures++; sub.failures >= maxFailures {
 		delete(e.subs, sub.id)
-		e.server.Log.Debug("UPnP: a subscriber is gone", "client", sub.client, "error", err)
+		e.server.Log.Debug("UPnP: a subscriber is gone", keyClient, sub.client, keyError, err)
 	}
 	e.wake()
 }
@@ -247,7 +247,7 @@ func duration(timeout string) time.Duration {
 			return maxSubscription
 		}
 		if seconds, err := strconv.ParseUint(n, 10, 32); err == nil {
-			return min(max(time.Duration(seconds)*time.Second, minSubscription), maxSubscription) //nolint:gosec // 32 bits
+			return min(max(time.Duration(seconds)*time.Second, minSubscription), maxSubscription)
 		}
 	}
 	return minSubscription

@@ -27,7 +27,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte("GET " + base + "root.xml HTTP/1.1\r\nHost: 192.168.1.1:49152\r\n\r\n"))
 	f.Add([]byte("POST " + base + "control/ip HTTP/1.1\r\nHost: 192.168.1.1\r\nSOAPAction: " + call.SOAPAction() + "\r\nContent-Length: " + decimal(len(body)) + "\r\n\r\n" + body))
 	f.Add([]byte("SUBSCRIBE " + base + "event/ip HTTP/1.1\r\nHost: 192.168.1.1\r\nNT: upnp:event\r\nCALLBACK: <http://192.168.1.10:9/>\r\n\r\n"))
-	d := &door{l.server, testPlace(), netip.MustParseAddrPort("192.168.1.1:49152"), l.server.devices[2], f.Context()}
+	d := &door{l.server, testPlace(), netip.MustParseAddrPort("192.168.1.1:49152"), l.server.devices[2]}
 	client := netip.MustParseAddr("192.168.1.10")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
@@ -36,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		r.RemoteAddr = "192.168.1.10:50000"
 		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
+		d.answer(t.Context(), w, r)
 		if r.Header.Get("Origin") != "" && w.Code != http.StatusForbidden {
 			t.Fatalf("a browser is answered: %d", w.Code)
 		}

@@ -97,9 +97,9 @@ func newLab(t testing.TB, o Options) *lab {
 		at := netip.AddrPortFrom(own.Addr(), httpPort)
 		m := &memory{addr: at, conns: make(chan net.Conn), done: make(chan struct{})}
 		l.doors[own.Addr()], l.site.doors[own.Addr()] = m, httpPort
-		d := &door{s, place, at, s.deviceFor(own.Addr()), ctx}
+		d := &door{s, place, at, s.deviceFor(own.Addr())}
 		wg.Go(func() {
-			if err := d.serve(m); err != nil {
+			if err := d.serve(ctx, m); err != nil {
 				t.Errorf("HTTP at %v: %v", at, err)
 			}
 		})

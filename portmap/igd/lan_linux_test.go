@@ -19,8 +19,8 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/upnp"
 )
 
-// ask sends a search from a host, and returns what answers until it has been quiet for the time.
-func ask(t testing.TB, n *netlab.Node, own, to, target string, quiet time.Duration) (answers []ssdp.Message) {
+// ask sends a search from a host, and returns as many answers as are wanted, or what answers until it has been quiet for the time.
+func ask(t testing.TB, n *netlab.Node, own, to, target string, want int, quiet time.Duration) (answers []ssdp.Message) {
 	t.Helper()
 	c, err := n.ListenPacket("udp", own)
 	if err != nil {
@@ -36,7 +36,7 @@ func ask(t testing.TB, n *netlab.Node, own, to, target string, quiet time.Durati
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)
-	for {
+	for len(answers) < want {
 		_ = c.SetReadDeadline(time.Now().Add(quiet))
 		k, _, err := c.ReadFrom(buf)
 		if err != nil {
@@ -48,6 +48,7 @@ func ask(t testing.TB, n *netlab.Node, own, to, target string, quiet time.Durati
 		}
 		answers = append(answers, answer)
 	}
+	return answers
 }
 
 // web sends a request from a host and returns the status; 0: there was no answer.
@@ -82,7 +83,7 @@ func web(n *netlab.Node, own, url, method string, header http.Header, body strin
 func find(t testing.TB, n *netlab.Node, own string) string {
 	t.Helper()
 	for range 20 {
-		if got := ask(t, n, own+":0", ssdp.Group4+":1900", ssdp.RootDevice, 500*time.Millisecond); len(got) > 0 {
+		if got := ask(t, n, own+":0", ssdp.Group4+":1900", ssdp.RootDevice, 1, 500*time.Millisecond); len(got) > 0 {
 			return got[0].Location
 		}
 	}
@@ -102,17 +103,17 @@ func TestNothingAnswersOutside(t *testing.T) {
 	top.Client.Route(t, "fd00:1::/64", netlab.RouterWAN6)
 	for _, to := range []string{ssdp.Group4 + ":1900", netlab.RouterWAN4 + ":1900", netlab.RouterLAN4 + ":1900"} {
 		for _, own := range []string{netlab.Client4 + ":0"} {
-			if got := ask(t, top.Client, own, to, ssdp.All, 300*time.Millisecond); len(got) > 0 {
+			if got := ask(t, top.Client, own, to, ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 				t.Errorf("%s got %d answers from %s", own, len(got), to)
 			}
 		}
 	}
-	if got := ask(t, top.Client, "["+netlab.Client6+"]:0", "["+netlab.RouterLAN6+"]:1900", ssdp.All, 300*time.Millisecond); len(got) > 0 {
+	if got := ask(t, top.Client, "["+netlab.Client6+"]:0", "["+netlab.RouterLAN6+"]:1900", ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 		t.Errorf("%d answers over IPv6", len(got))
 	}
 	// A stranger with an address of the LAN.
 	top.Client.Run(t, "ip", "addr", "add", "192.168.1.99/32", "dev", "eth0")
-	if got := ask(t, top.Client, "192.168.1.99:0", netlab.RouterLAN4+":1900", ssdp.All, 300*time.Millisecond); len(got) > 0 {
+	if got := ask(t, top.Client, "192.168.1.99:0", netlab.RouterLAN4+":1900", ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 		t.Errorf("a stranger got %d answers", len(got))
 	}
 	for _, to := range []string{netlab.RouterWAN4, netlab.RouterLAN4} {
@@ -123,7 +124,7 @@ func TestNothingAnswersOutside(t *testing.T) {
 	if answer, _, err := web(top.Server, netlab.Server4, at, "GET", nil, ""); err != nil || answer.StatusCode != 200 {
 		t.Errorf("inside: %v, %v", answer, err)
 	}
-	if got := ask(t, top.Server, netlab.Server4+":0", netlab.RouterLAN4+":1900", ssdp.All, 500*time.Millisecond); len(got) != 10 {
+	if got := ask(t, top.Server, netlab.Server4+":0", netlab.RouterLAN4+":1900", ssdp.All, 99, 500*time.Millisecond); len(got) != 10 {
 		t.Errorf("%d answers by unicast", len(got))
 	}
 }

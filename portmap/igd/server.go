@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Desk   portmap.Desk
 	Spec   portmap.Spec
-	Places func() []portmap.Place // which are served now; asked every few seconds
+	Places func() []portmap.Place // which are served now; asked every second
 	Log    *slog.Logger           // nil: none
 
 	// ID is what the UUIDs of the device and the paths of its texts are made of, by a hash: something secret that stays the same, so that
@@ -40,7 +40,7 @@ type Link struct {
 }
 
 // lookEvery is how often the server looks whether its places are others.
-const lookEvery = 3 * time.Second
+const lookEvery = time.Second
 
 // A Server answers clients in its places. Make it with New, and run it once.
 type Server struct {
@@ -74,7 +74,7 @@ func New(o Options) *Server {
 		o.SameHost = func(a, b netip.Addr) bool { return a == b }
 	}
 	s := &Server{Options: o, started: time.Now()}
-	s.boot = uint32(s.started.Unix()) //nolint:gosec // it only has to grow, until 2106
+	s.boot = uint32(s.started.Unix())
 	s.token = s.secret("path")[:20]
 	s.port.want = o.Spec.HTTPPort
 	s.batch.init(o.Desk)
@@ -140,7 +140,7 @@ func (s *Server) visit(ctx context.Context) {
 			case <-t.ended: // it could not begin, or its interface went away: try again
 				ended = true
 				if text := t.err.Error(); said[index] != text {
-					s.Log.Warn("UPnP is not served on an interface; it is tried again", "interface", t.place.Interface.Name, "error", t.err)
+					s.Log.Warn("UPnP is not served on an interface; it is tried again", keyInterface, t.place.Interface.Name, keyError, t.err)
 					said[index] = text
 				}
 			default:
