@@ -276,6 +276,27 @@ func TestEachForItself(t *testing.T) {
 	}
 }
 
+// A list is as it was when its reader began, until somebody changes it.
+func TestListsWhileTheyAreRead(t *testing.T) {
+	desk := newDesk()
+	l := newLab(t, testOptions(t, desk, 1))
+	for _, port := range []string{"1000", "1001", "1002", "1003"} {
+		l.add(mapped{external: port, inside: port})
+	}
+	read := func(n int) string {
+		out, _ := l.ip("192.168.1.10", upnp.GetGenericPortMappingEntry, index(n))
+		return out.Of("NewExternalPort")
+	}
+	seen := read(0) + " " + read(1)
+	_ = desk.UnmapAt(t.Context(), netip.MustParseAddr("192.168.1.10"), forward.TCP, 1002) // and not by this server
+	seen += " " + read(2)
+	l.ip("192.168.1.10", upnp.DeletePortMapping, named("1001", "TCP"))
+	seen += " " + read(1) + " " + read(2) + " " + read(0)
+	if seen != "1000 1001 1002 1003  1000" {
+		t.Errorf("%q", seen)
+	}
+}
+
 // Two external ports may lead to one internal, and each ends by itself.
 func TestTwoPortsForOne(t *testing.T) {
 	desk := newDesk()

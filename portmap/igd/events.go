@@ -71,6 +71,13 @@ func (e *events) touch() {
 	}
 }
 
+// count is how often mappings have changed.
+func (e *events) count() uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changes
+}
+
 func (e *events) wake() {
 	select {
 	case e.touched <- struct{}{}:
@@ -179,9 +186,7 @@ func (e *events) values(sub *subscription) map[string]string {
 			"PortMappingNumberOfEntries": decimal(len(s.visible(sub.client))),
 		}
 		if sub.service.kind.Version >= 2 {
-			e.mu.Lock()
-			v["SystemUpdateID"] = decimal(e.changes)
-			e.mu.Unlock()
+			v["SystemUpdateID"] = decimal(e.count())
 		}
 		return v
 	case "link":

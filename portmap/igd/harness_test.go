@@ -85,7 +85,7 @@ func newLab(t testing.TB, o Options) *lab {
 	o.Places = func() []portmap.Place { return nil }
 	s := New(o)
 	place := testPlace()
-	l := &lab{t, s, &site{Server: s, place: place, doors: map[netip.Addr]uint16{}}, map[netip.Addr]*memory{}}
+	l := &lab{t, s, &site{Server: s, place: place, doors: map[netip.Addr]uint16{}, boot: 1}, map[netip.Addr]*memory{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -251,29 +251,12 @@ func genericEntry(_ context.Context, c *call) (upnp.Args, error) {
 	if !ok {
 		return nil, refused(upnp.InvalidArgs)
 	}
-	list := c.listed()
+	list := c.lists.get(c.Server, c.client, n > 0)
 	if n >= uint64(len(list)) {
 		return nil, refused(upnp.InvalidIndex)
 	}
 	e := entry(&list[n], time.Now())
 	return e.Args(), nil
-}
-
-// listed is the mappings that a client may see, in a fixed order.
-func (c *call) listed() []portmap.Mapping { return c.visible(c.client) }
-
-func (s *Server) visible(client netip.Addr) []portmap.Mapping {
-	if s.Spec.ThirdParty {
-		client = netip.Addr{}
-	}
-	list := s.Desk.Of(client)
-	out := make([]portmap.Mapping, 0, len(list))
-	for i := range list {
-		if list[i].Internal.Addr().Is4() {
-			out = append(out, list[i])
-		}
-	}
-	return out
 }
 
 // ranged is the client's mappings between two ports, by the arguments that DeletePortMappingRange and GetListOfPortMappings share.
@@ -288,7 +271,7 @@ func (c *call) ranged() (list []portmap.Mapping, manage bool, err error) {
 	if start > end {
 		return nil, false, refused(upnp.Inconsistent)
 	}
-	for _, m := range c.listed() {
+	for _, m := range c.visible(c.client) {
 		if port := m.Public.Port(); m.Network == network && port >= start && port <= end && (manage || c.own(&m)) {
 			list = append(list, m)
 		}

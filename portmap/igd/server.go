@@ -46,13 +46,13 @@ const lookEvery = time.Second
 type Server struct {
 	Options
 	started time.Time
-	boot    uint32 // BOOTID.UPNP.ORG
 	token   string // of all paths
 	devices [3]*device
 	batch   batch
 	events  events
 	guests  guests
 	holes   pinholes
+	lists   lists
 	port    portMemory
 }
 
@@ -74,7 +74,6 @@ func New(o Options) *Server {
 		o.SameHost = func(a, b netip.Addr) bool { return a == b }
 	}
 	s := &Server{Options: o, started: time.Now()}
-	s.boot = uint32(s.started.Unix())
 	s.token = s.secret("path")[:20]
 	s.port.want = o.Spec.HTTPPort
 	s.batch.init(o.Desk)
@@ -173,8 +172,12 @@ func (s *Server) visit(ctx context.Context) {
 	}
 }
 
+// samePlace reports whether two places are the same, in whatever order their addresses are.
 func samePlace(a, b portmap.Place) bool {
-	return a.Interface.Name == b.Interface.Name && slices.Equal(a.Addrs, b.Addrs)
+	lacks := func(list []netip.Prefix) func(netip.Prefix) bool {
+		return func(p netip.Prefix) bool { return !slices.Contains(list, p) }
+	}
+	return a.Interface.Name == b.Interface.Name && !slices.ContainsFunc(a.Addrs, lacks(b.Addrs)) && !slices.ContainsFunc(b.Addrs, lacks(a.Addrs))
 }
 
 // portMemory keeps the port of HTTP the same on all addresses and over changes of places, where that can be.

@@ -38,13 +38,14 @@ type site struct {
 	*Server
 	place portmap.Place
 	doors map[netip.Addr]uint16 // the port of HTTP at each address
+	boot  uint32            // BOOTID.UPNP.ORG, which grows with each change of the addresses (UDA 1.1, section 1.2.2)
 	meter meter
 }
 
 // serve serves one place until ctx ends, or until it cannot any more.
 func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &site{Server: s, place: p, doors: map[netip.Addr]uint16{}}
+	t := &site{Server: s, place: p, doors: map[netip.Addr]uint16{}, boot: uint32(time.Now().Unix())}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
