@@ -14,7 +14,7 @@ import (
 
 // A mapped is a mapping to be asked for; what is not said is as most clients have it.
 type mapped struct {
-	client, gateway  string
+	client           string
 	action, remote   string
 	external, inside string // ports
 	protocol         string

@@ -38,7 +38,7 @@ type site struct {
 	*Server
 	place portmap.Place
 	doors map[netip.Addr]uint16 // the port of HTTP at each address
-	boot  uint32            // BOOTID.UPNP.ORG, which grows with each change of the addresses (UDA 1.1, section 1.2.2)
+	boot  uint32                // BOOTID.UPNP.ORG, which grows with each change of the addresses (UDA 1.1, section 1.2.2)
 	meter meter
 }
 
