@@ -68,7 +68,7 @@ changed. Every mistake is named with file, line and column, and then the exit co
 				return err
 			}
 			bad := 0
-			facts := look()
+			facts := asGateway(look(), cfg != nil && cfg.Settings.Gateway != nil)
 			out.Forwards, bad = planAll(cfg, facts)
 			if cfg != nil {
 				if err := lookForFirewalls(cmd.Context(), cfg, out.Forwards, facts); err != nil {

@@ -32,10 +32,16 @@ type router struct {
 func (r *router) settle(s config.Settings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spec, r.open, r.failed = s.Gateway, nil, false
-	if s.SSHD != nil {
-		r.open = s.SSHD.Listen
+	r.spec, r.open, r.failed = s.Gateway, alsoOpen(s), false
+}
+
+// alsoOpen is what of this host the WAN reaches besides forwards, and what the gateway says itself: a server of this program that
+// was told to listen.
+func alsoOpen(s config.Settings) []forward.Listen {
+	if s.SSHD == nil {
+		return nil
 	}
+	return s.SSHD.Listen
 }
 
 // facts is what this host can do once it is the gateway of the settings: as soon as it is one, it forwards packets.
