@@ -19,7 +19,8 @@ RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./sto
 
 # What the tests in network namespaces, and those with real SSH programs, run beside our own code.
 NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf \
-               ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy miniupnpd upnpc
+               ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy \
+               vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc
 
 .PHONY: all build
 all build:

@@ -23,6 +23,8 @@ var mayImport = map[string][]string{
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
 	"portmap":             {"forward"},
+	"portmap/grant":       {"forward", "portmap", "store", "table"}, // leases are in the table
+	"portmap/neighbours":  {},
 	"firewall":            {"forward"},
 	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
@@ -30,7 +32,8 @@ var mayImport = map[string][]string{
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
-		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "firewall",
+		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours",
+		"firewall",
 		"internal/sshchan",
 	},
 	"internal/netlab":     {},

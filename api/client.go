@@ -95,6 +95,29 @@ func (c *Client) Kill(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/sessions/"+url.PathEscape(id), nil, nil, nil)
 }
 
+// Leases is every forward that a program of the LAN asked for, sorted by name.
+func (c *Client) Leases(ctx context.Context) ([]Lease, error) {
+	var out struct{ Leases []Lease }
+	err := c.do(ctx, http.MethodGet, "/v1/leases", nil, nil, &out)
+	return out.Leases, err
+}
+
+// Approve lets a lease in, or all leases of a device, and returns the names of those that waited.
+func (c *Client) Approve(ctx context.Context, which string) ([]string, error) {
+	return c.judge(ctx, which, "approve")
+}
+
+// Deny ends a lease, or all leases of a device, and has them refused from now on. It returns the names of those that were there.
+func (c *Client) Deny(ctx context.Context, which string) ([]string, error) {
+	return c.judge(ctx, which, "deny")
+}
+
+func (c *Client) judge(ctx context.Context, which, how string) ([]string, error) {
+	var out judged
+	err := c.do(ctx, http.MethodPost, "/v1/leases/"+url.PathEscape(which)+"/"+how, nil, nil, &out)
+	return out.Leases, err
+}
+
 // Apply moves the daemon to a file.
 func (c *Client) Apply(ctx context.Context, req ApplyRequest) (out Applied, err error) {
 	err = c.do(ctx, http.MethodPost, "/v1/apply", nil, req, &out)

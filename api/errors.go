@@ -27,6 +27,9 @@ const (
 // ErrNoSession is what Sessions.Kill wraps when no live session has the id.
 var ErrNoSession = errors.New("no such session")
 
+// ErrNoLease is what Leases wraps when neither a lease nor a device is meant.
+var ErrNoLease = errors.New("no lease and no device")
+
 // An Error is a refusal or a failure as it crosses the socket: {"error":{"message":…,"hint":…,"code":…}}.
 type Error struct {
 	Message string `json:"message"`
@@ -84,6 +87,9 @@ func errorOf(err error) *Error {
 	case errors.Is(err, table.ErrNothingPending):
 		e.Code, e.status = CodeConflict, http.StatusConflict
 		e.Hint = "either nothing was applied with --confirm, or its time is over and it was taken back; `fairlead status` shows what holds"
+	case errors.Is(err, ErrNoLease):
+		e.Code, e.status = CodeNotFound, http.StatusNotFound
+		e.Hint = "`fairlead leases` shows the leases and their clients; a device is named by its hardware or IP address"
 	case errors.Is(err, table.ErrNotFound), errors.Is(err, ErrNoSession):
 		e.Code, e.status = CodeNotFound, http.StatusNotFound
 	case errors.As(err, &tooLarge):

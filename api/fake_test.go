@@ -157,6 +157,21 @@ func (s fakeSessions) Kill(id string) error {
 	return nil
 }
 
+// fakeLeases knows what it approves and denies by name.
+type fakeLeases map[string][]string
+
+func (l fakeLeases) Approve(_ context.Context, which string) ([]string, error) {
+	names, ok := l[which]
+	if !ok {
+		return nil, fmt.Errorf("%q is %w", which, ErrNoLease)
+	}
+	return names, nil
+}
+
+func (l fakeLeases) Deny(ctx context.Context, which string) ([]string, error) {
+	return l.Approve(ctx, which)
+}
+
 // socketPath is short enough for sockaddr_un, which t.TempDir need not be.
 func socketPath(t *testing.T) string {
 	t.Helper()
@@ -185,6 +200,9 @@ func startServer(t *testing.T, o Options, ln net.Listener) (ended chan error) {
 	o.Log = slog.New(slog.DiscardHandler)
 	if o.Sessions == nil {
 		o.Sessions = fakeSessions{}
+	}
+	if o.Leases == nil {
+		o.Leases = fakeLeases{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended = make(chan error, 1)

@@ -2,22 +2,26 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/table"
 )
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	all := s.Table.Snapshot()
 	names := r.URL.Query()["name"]
 	if len(names) == 0 {
-		writeList(w, "forwards", len(all), func(i int) any { return ForwardOf(all[i]) })
+		writeList(w, "forwards", len(all), func(i int) any { return s.forwardOf(all[i]) })
 		return
 	}
 	at := make(map[string]int, len(all))
@@ -32,7 +36,19 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	writeList(w, "forwards", len(picked), func(i int) any { return ForwardOf(all[picked[i]]) })
+	writeList(w, "forwards", len(picked), func(i int) any { return s.forwardOf(all[picked[i]]) })
+}
+
+// forwardOf is a forward with all that is known of it.
+func (s *Server) forwardOf(st table.Status) Forward {
+	out := ForwardOf(st)
+	if s.Published != nil {
+		if state, ok := s.Published(st.Forward.Name); ok {
+			shown := PublishedOf(state)
+			out.Published = &shown
+		}
+	}
+	return out
 }
 
 func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
@@ -72,6 +88,29 @@ func (s *Server) kill(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Log.Info("session killed", "session", r.PathValue("id"))
 	writeJSON(w, struct{}{})
+}
+
+func (s *Server) leases(w http.ResponseWriter, _ *http.Request) {
+	all := slices.DeleteFunc(s.Table.Snapshot(), func(st table.Status) bool { return st.Forward.Lease == nil })
+	now := time.Now()
+	writeList(w, "leases", len(all), func(i int) any { return LeaseOf(all[i], now) })
+}
+
+// judge answers with the names of the leases that changed.
+func (s *Server) judge(do func(ctx context.Context, which string) ([]string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		names, err := do(r.Context(), r.PathValue("which"))
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, judged{list(names)})
+	}
+}
+
+// judged is the answer to who approves or denies.
+type judged struct {
+	Leases []string `json:"leases"` // names
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +158,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, ForwardOf(st))
+	writeJSON(w, s.forwardOf(st))
 }
 
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap/publish"
 	"github.com/fairlead-net/fairlead/table"
 )
 
@@ -47,12 +48,22 @@ type Sessions interface {
 	Kill(id string) error                            // wraps ErrNoSession when there is none
 }
 
+// Leases is where leases are approved and denied: one by its name, or all that a device has and will have, by its hardware or
+// IP address. The names are those of the leases that changed. The errors wrap ErrNoLease when nobody is meant.
+type Leases interface {
+	Approve(ctx context.Context, which string) (names []string, err error)
+	Deny(ctx context.Context, which string) (names []string, err error)
+}
+
 // Options is what a Server works with. All of it is needed.
 type Options struct {
 	Table    Table
 	Sessions Sessions
+	Leases   Leases
 	// Wake sends magic packets to the cards of a forward that names some. The error says why none could be sent.
 	Wake func(ctx context.Context, f *forward.Forward) ([]Woken, error)
+	// Published is what has become of a forward that gateways upstream are asked for. nil: none is.
+	Published func(name string) (publish.State, bool)
 	// Down takes everything away that would outlive the daemon. When it returns nil the Server answers and Run ends.
 	Down func(ctx context.Context) error
 	// Upgrade prepares the daemon to be replaced by a program, given by its absolute path. When it returns nil the Server answers
@@ -145,6 +156,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/sessions", s.sessions)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", s.kill)
+	mux.HandleFunc("GET /v1/leases", s.leases)
+	mux.HandleFunc("POST /v1/leases/{which}/approve", s.judge(s.Leases.Approve))
+	mux.HandleFunc("POST /v1/leases/{which}/deny", s.judge(s.Leases.Deny))
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("POST /v1/confirm", s.confirm)
 	mux.HandleFunc("PUT /v1/forwards/{name}", s.put)

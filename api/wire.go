@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -21,9 +22,10 @@ type Forward struct {
 	Detail      string      `json:"detail"`
 	Connections Connections `json:"connections"`
 	Bytes       Bytes       `json:"bytes"`
-	Since       *time.Time  `json:"since"`             // when it came into this state; null: not known
-	Expires     *time.Time  `json:"expires"`           // null: never
-	Targets     []Target    `json:"targets,omitempty"` // where the relay picks one of several, or checks the only one
+	Since       *time.Time  `json:"since"`               // when it came into this state; null: not known
+	Expires     *time.Time  `json:"expires"`             // null: never
+	Targets     []Target    `json:"targets,omitempty"`   // where the relay picks one of several, or checks the only one
+	Published   *Published  `json:"published,omitempty"` // of a forward that gateways upstream are asked for
 }
 
 // Target is how one target of a forward is doing.
@@ -58,6 +60,26 @@ type Session struct {
 	Carried string     `json:"carried"`
 	Since   *time.Time `json:"since"` // null: not known
 	Bytes   Bytes      `json:"bytes"`
+}
+
+// Lease is a forward that a program of the LAN asked for, as GET /v1/leases and `fairlead leases --json` show it.
+type Lease struct {
+	Name        string      `json:"name"`
+	Client      string      `json:"client"`      // IP address of who asked
+	MAC         string      `json:"mac"`         // of the client; "" is not known
+	Hostname    string      `json:"hostname"`    // of the client; "" is not known
+	Description string      `json:"description"` // what the client says that it is for; any printable text
+	Protocol    string      `json:"protocol"`    // by which it was asked for: "upnp", "natpmp" or "pcp"
+	Network     string      `json:"network"`     // "tcp" or "udp"
+	Internal    string      `json:"internal"`    // IP address and port in the LAN
+	External    string      `json:"external"`    // IP address and port where it is reached; of a pinhole the same as internal
+	From        []string    `json:"from"`        // who may come in; [] is everybody
+	Expires     *time.Time  `json:"expires"`     // null: never
+	Remaining   *int        `json:"remaining"`   // seconds until then; null: for ever
+	State       string      `json:"state"`       // as of a forward; or "asking": it waits to be approved; or "disabled" by its client
+	Detail      string      `json:"detail"`
+	Connections Connections `json:"connections"`
+	Bytes       Bytes       `json:"bytes"`
 }
 
 // Woken is one network card that magic packets were sent to, as POST /v1/forwards/NAME/wake and `fairlead wake --json` show
@@ -123,6 +145,33 @@ func ForwardOf(s table.Status) Forward {
 	}
 	if out.Detail == "" {
 		out.Detail = s.Stats.Note
+	}
+	return out
+}
+
+// LeaseOf is a lease as it goes over the wire; s must be one.
+func LeaseOf(s table.Status, now time.Time) Lease {
+	f, l := s.Forward, s.Forward.Lease
+	_, protocol, _ := strings.Cut(string(f.Origin), ":")
+	_, external, _ := strings.Cut(f.Listen.String(), "/")
+	out := Lease{
+		Name: f.Name, Client: l.Client.String(), MAC: l.MAC, Hostname: l.Hostname, Description: l.Description,
+		Protocol: protocol, Network: f.Listen.Networks.String(), Internal: f.To[0].String(), External: external, From: []string{},
+		State: s.State.String(), Detail: s.Detail, Expires: timeOf(f.Expires),
+		Connections: Connections{s.Stats.Open, s.Stats.Total, s.Stats.Refused}, Bytes: Bytes{s.Stats.BytesIn, s.Stats.BytesOut},
+	}
+	for _, p := range f.From {
+		out.From = append(out.From, p.String())
+	}
+	switch {
+	case l.Asking:
+		out.State, out.Detail = "asking", "`fairlead leases approve "+f.Name+"` lets it in"
+	case f.Disabled:
+		out.State, out.Detail = "disabled", "its client wants it so for now"
+	}
+	if !f.Expires.IsZero() {
+		left := max(int(f.Expires.Sub(now).Round(time.Second)/time.Second), 0)
+		out.Remaining = &left
 	}
 	return out
 }

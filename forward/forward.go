@@ -198,10 +198,12 @@ func (f *Forward) Validate() error {
 	f.validateTimes(bad)
 	f.validateCheck(bad)
 	f.validateTargets(bad)
+	f.validatePinhole(bad)
 	f.validateWake(bad)
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
 	f.validatePublish(bad)
+	f.validateHelper(bad)
 	return errors.Join(errs...)
 }
 
@@ -229,7 +231,7 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 	case t.Ports.First != t.Ports.Last && (len(ports.Ranges) != 1 || ports.Count() != t.Ports.Count()):
 		bad("to", "listen has %d ports (%s) and to has %d (%s): give ranges of the same length, one port, or none",
 			ports.Count(), ports, t.Ports.Count(), t.Ports)
-	case f.leadsToItself(t):
+	case f.leadsToItself(t) && !f.IsPinhole():
 		both := ports.String()
 		if !t.Ports.IsZero() {
 			both = t.Ports.String()
@@ -245,7 +247,7 @@ func (f *Forward) validateTarget(t Target, udp bool, bad func(field, format stri
 // runs out of descriptors. A forward of one interface leaves loopback to the programs of this host.
 func (f *Forward) leadsToItself(t Target) bool {
 	l := f.Listen
-	if l.Networks == 0 || l.IsUnix() || f.ListensAt() != f.DialsFrom() || f.Origin.IsLease() && f.IsPinhole() {
+	if l.Networks == 0 || l.IsUnix() || f.ListensAt() != f.DialsFrom() {
 		return false
 	}
 	every := !l.Addr.IsValid() || l.Addr.IsUnspecified() && l.Addr.Is4() == t.Addr.Is4()

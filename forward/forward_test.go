@@ -171,7 +171,16 @@ func TestValidate(t *testing.T) {
 		{"to itself in a range", "8000-8010", []string{":8005-8015"}, nil, "to"},
 		{"to itself on loopback", "80", []string{"127.0.0.1"}, nil, "to"},
 		{"to itself on loopback, v6", "[::]:80", []string{"[::1]:80"}, nil, "to"},
-		{"to its own address", "192.0.2.1:80", []string{"192.0.2.1:80"}, nil, "to"},
+		{"to its own address, a pinhole", "192.0.2.1:80", []string{"192.0.2.1:80"}, nil, ""},
+		{"a pinhole that keeps its ports", "[2001:db8::1]:80-90", []string{"2001:db8::1"}, nil, ""},
+		{"a pinhole of a host", "[2001:db8::1]:*", []string{"2001:db8::1"}, nil, ""},
+		{"a pinhole of a range", "[2001:db8::1]:80-90", []string{"[2001:db8::1]:80-90"}, nil, ""},
+		{"to one port of its own range", "192.0.2.1:80-90", []string{"192.0.2.1:85"}, nil, "to"},
+		{"to its own address among others", "192.0.2.1:80", []string{"192.0.2.1:80", "192.0.2.2:80"}, nil, "to"},
+		{"to its own loopback", "127.0.0.1:80", []string{"127.0.0.1:80"}, nil, "to"},
+		{"a pinhole by the relay", "192.0.2.1:80", []string{"192.0.2.1:80"}, func(f *forward.Forward) { f.Carry = forward.CarryRelay }, "to"},
+		{"a pinhole with limits", "192.0.2.1:80", []string{"192.0.2.1:80"}, func(f *forward.Forward) { f.MaxConnections = 2 }, "to"},
+		{"a pinhole that rewrites", "192.0.2.1:80", []string{"192.0.2.1:80"}, func(f *forward.Forward) { f.Source = forward.SourceRewrite }, "to"},
 		{"to another port here", "80", []string{":8080"}, nil, ""},
 		{"to loopback from one address", "192.0.2.1:80", []string{"127.0.0.1:80"}, nil, ""},
 		{"to loopback from one interface", "80", []string{"127.0.0.1:80"}, func(f *forward.Forward) { f.Interface = "eth0" }, ""},
@@ -210,9 +219,9 @@ func fieldsOf(t *testing.T, err error) string {
 		seen[name] = true
 	}
 	var list []string
-	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout deny direct drain
-		except fast_open from idle_timeout interface listen max_connections max_per_source name pac permit send_proxy slow_start source
-		through to udp_idle users wake wake_password wake_timeout`) {
+	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout deny direct dmz drain
+		except fast_open from idle_timeout independent interface lan listen max_connections max_per_source name open pac permit send_proxy
+		slow_start snat source through to udp_idle users wake wake_password wake_timeout wan`) {
 		if seen[name] {
 			list = append(list, name)
 			delete(seen, name)

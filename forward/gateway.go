@@ -100,16 +100,5 @@ func (f *Forward) validatePublish(bad func(field, format string, args ...any)) {
 	}
 }
 
-// IsPinhole reports whether f translates nothing: what comes for an IPv6 address of somebody else is let through to it. It
-// leads to where it listens, which for any other forward would be a circle.
-func (f *Forward) IsPinhole() bool {
-	l := f.Listen
-	if !l.Addr.Is6() || !l.Addr.IsGlobalUnicast() || l.IsUnix() || len(f.To) != 1 || f.ListensAt() != Host || f.DialsFrom() != Host {
-		return false
-	}
-	t := f.To[0]
-	return t.Addr == l.Addr && (t.Ports.IsZero() || len(l.Ports.Ranges) == 1 && l.Ports.Ranges[0] == t.Ports)
-}
-
 // IsLease reports whether a program of the LAN asked for it.
 func (o Origin) IsLease() bool { return strings.HasPrefix(string(o), "lease:") }

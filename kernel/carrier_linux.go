@@ -22,8 +22,8 @@ type Carrier struct {
 	log   *slog.Logger
 
 	mu         sync.Mutex
-	claim      net.Listener                  // the right to change the table, once it was needed
-	socket     *nlSocket                     // opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms)
+	claim      net.Listener // the right to change the table, once it was needed
+	socket     keptSocket
 	failed     bool                          // the last Apply was refused as a whole
 	generation uint32                        // of nftables after the last look: while it stands, nobody changed anything
 	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
@@ -33,6 +33,7 @@ type Carrier struct {
 	elements   map[setID]int                 // how many elements each set has
 	index      forward.Index                 // of carried
 	interfaces []string                      // elements of the set of interfaces
+	lateLeases lateLeases                    // the same for leases, in both ways
 	late       late                          // forwards whose stale sessions are to be ended
 	purges     sync.WaitGroup                // the goroutine that does, if there is one
 	closing    chan struct{}                 // closed by Close
@@ -83,7 +84,8 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 	if len(bad) > 0 {
 		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return bad[f.Name] != nil })
 	}
-	if !slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel }) {
+	carries := slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel })
+	if idle := c.known && c.handle != 0 && onlyLeases(c.carried); !carries && !idle {
 		want = nil // nothing to carry: no need for a table, let alone for places held in it
 	}
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })
@@ -102,24 +104,7 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 	return bad
 }
 
-// withSocket runs fn on the carrier's socket. A socket on which reading or writing failed is not used again: an answer
-// that came late would be taken for that to the next request.
-func (c *Carrier) withSocket(fn func(*nlSocket) error) error {
-	if c.socket == nil {
-		s, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		c.socket = s
-	}
-	err := fn(c.socket)
-	var refused *KernelError
-	if err != nil && !errors.As(err, &refused) {
-		err = errors.Join(err, c.socket.Close())
-		c.socket = nil
-	}
-	return err
-}
+func (c *Carrier) withSocket(fn func(*nlSocket) error) error { return c.socket.with(fn) }
 
 // Close gives back what the carrier holds in this process. What it has in the kernel stays.
 func (c *Carrier) Close() error {
@@ -127,11 +112,7 @@ func (c *Carrier) Close() error {
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var errs []error
-	if c.socket != nil {
-		errs = append(errs, c.socket.Close())
-		c.socket = nil
-	}
+	errs := []error{c.socket.Close()}
 	if c.claim != nil {
 		errs = append(errs, c.claim.Close())
 		c.claim = nil
@@ -209,6 +190,9 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	}
 	if errors.As(err, &refused) {
 		culprit = b.owners[refused.seq]
+		if o, ok := b.helpers[refused.seq]; ok && errors.Is(err, unix.ENOENT) {
+			err = &HelperError{o.helper, o.network, err}
+		}
 	}
 	return culprit, err
 }
@@ -223,7 +207,7 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 			}
 			c.handle = handle
 		}
-		if len(want) == 0 {
+		if ch.dropTable && !ch.fresh {
 			c.handle, ch.counts, ch.interfaces = 0, map[setID]int{}, nil
 		}
 		c.elements, c.interfaces = ch.counts, ch.interfaces
@@ -253,6 +237,7 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 func (c *Carrier) Clear() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.known = false // what lingers goes, too
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(context.Background(), s, nil, nil) })
 	if err != nil {
 		c.known = false

@@ -51,7 +51,10 @@ const sameInterfaces = "same_interface"
 //	prerouting ─► local ─► translate                  a client from outside
 //	output ─► own ─► loopback                         this host is the client
 //	postrouting ─► source ─► hairpin                  whose address the target sees
-//	forward, input, output ─► count                   bytes, each way: a packet passes one of the three, once
+//	forward, input, output ─► counting, passed        bytes, each way: a packet passes one of the three, once
+//	forward ─► ended                                  what goes on of a pinhole's session that has ended
+//
+// No chain may be called "count": nft(8) 1.0.6 takes that for a keyword in a list with "ct helper set" in it.
 func chains(sets []setID) []chain {
 	opening := rule{ifMidstream(), accept()}
 	toAddr := packetRules(sets, func(id setID) bool { return id.ByAddr })
@@ -74,13 +77,40 @@ func chains(sets []setID) []chain {
 		baseChain("output", "nat", hookOutput, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "own")}}, toOwnAddr...)...),
 		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, leavingRules(sets)...),
-		{name: "count", rules: countRules(sets)},
-		baseChain("count_forward", "filter", hookForward, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
-		baseChain("count_input", "filter", hookInput, priorityCount,
-			rule{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "count")}),
-		baseChain("count_output", "filter", hookOutput, priorityCount, rule{ifDNAT(), toChain(verdictGoto, "count")}),
+		{name: "counting", rules: countRules(sets, roleCount)},
 	}
+	out = append(out, countChains(sets)...)
 	return append(spareChains(sets), out...)
+}
+
+// countChains are where packets are counted. Those of pinholes are not translated; where there are any, what is not is looked
+// at, too.
+func countChains(sets []setID) []chain {
+	onward := []rule{{ifDNAT(), toChain(verdictGoto, "counting")}}
+	fromOthers := []rule{{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "counting")}}
+	var out []chain
+	if passed := countRules(sets, rolePassed); len(passed) > 0 {
+		out = append(out, chain{name: "passed", rules: passed},
+			chain{name: "ended", rules: endedRules(sets)},
+			baseChain("ended_forward", "filter", hookForward, priorityFilter, rule{ifState(stateNew), ifMidstream(), toChain(verdictGoto, "ended")}))
+		onward, fromOthers = append(onward, rule{toChain(verdictGoto, "passed")}), append(fromOthers, rule{toChain(verdictGoto, "passed")})
+	}
+	return append(out, baseChain("count_forward", "filter", hookForward, priorityCount, onward...),
+		baseChain("count_input", "filter", hookInput, priorityCount, fromOthers...),
+		baseChain("count_output", "filter", hookOutput, priorityCount, onward...))
+}
+
+// endedRules answer TCP packets of a pinhole that belong to no session known with a reset, from whichever side: conntrack
+// would take them for a new session, and one that was just ended would go on. Translated sessions need no such rule.
+func endedRules(sets []setID) []rule {
+	var out []rule
+	for _, id := range sets {
+		if id.role == rolePassed && id.network == forward.TCP {
+			out = append(out, rule{ifFamily(id.V6), ifProtocol(id.network), ifMember(id, metaIIFName), rejectReset()},
+				rule{ifFamily(id.V6), ifProtocol(id.network), ifReverse(id), rejectReset()})
+		}
+	}
+	return out
 }
 
 func baseChain(name, kind string, h hook, priority int32, rules ...rule) chain {
@@ -111,8 +141,11 @@ func packetRule(id setID) rule {
 	if id.role == roleHold {
 		return append(r, ifMember(id, metaIIFName), accept())
 	}
-	if id.spread.counts() {
+	if id.hasMembers() {
 		r = append(r, ifMember(id.members(), metaIIFName))
+	}
+	if o, ok := id.object(); ok {
+		r = append(r, o.attach())
 	}
 	return append(r, translate(id))
 }
@@ -162,10 +195,10 @@ func sourceRules(sets []setID) []rule {
 
 // countRules looks each packet up once. Where the interface is part of the key, a packet to the client leaves by the one
 // by which those from the client come in.
-func countRules(sets []setID) []rule {
+func countRules(sets []setID, of role) []rule {
 	var out []rule
 	for _, id := range sets {
-		if id.role != roleCount {
+		if id.role != of {
 			continue
 		}
 		prefix := rule{ifFamily(id.V6), ifProtocol(id.network)}

@@ -36,6 +36,11 @@ const (
 // what two forwards would both claim was refused before, and precedence is the order of the rules. That is what makes a
 // change cost what it changes and not what is there.
 func compileForward(f *forward.Forward, yield func(element)) {
+	eachMatch(f, func(m match) { compileClaim(f, m, yield) })
+}
+
+// eachMatch calls yield for every claim of f, and for each piece that except leaves of its clients.
+func eachMatch(f *forward.Forward, yield func(match)) {
 	var of netip.Prefix
 	var left []addrRange // of prefix of; claims of one prefix follow each other
 	for c := range f.Claims {
@@ -43,7 +48,7 @@ func compileForward(f *forward.Forward, yield func(element)) {
 			of, left = c.From, clientRanges(f.Except, c.From)
 		}
 		for _, clients := range left {
-			compileClaim(f, match{Claim: c, clients: clients}, yield)
+			yield(match{Claim: c, clients: clients})
 		}
 	}
 }
@@ -110,12 +115,18 @@ func compileClaim(f *forward.Forward, m match, yield func(element)) {
 		return // this family's clients are not the kernel's to carry
 	}
 	compileTargets(f, m, id, yield)
+	pinhole := f.IsPinhole()
 	for _, direction := range []byte{directionOriginal, directionReply} {
 		id := id
-		id.role = roleCount
+		if id.role = roleCount; pinhole {
+			id.role = rolePassed
+		}
 		e := newElement(id, f.Name, m, nil)
 		e.setDirection(direction)
 		yield(e)
+	}
+	if pinhole {
+		return // its target sees who calls
 	}
 	for i, t := range f.To {
 		same := func(other forward.Target) bool { return other.Addr == t.Addr } // another port of the same host
@@ -138,8 +149,8 @@ func sourceRole(s forward.Source) role {
 
 // compileTargets writes what leads the clients of one claim to their targets.
 func compileTargets(f *forward.Forward, m match, id setID, yield func(element)) {
-	id.spread = spreadOf(f)
-	if id.spread.counts() {
+	id.spread, id.helper = spreadOf(f), f.Helper
+	if id.hasMembers() {
 		yield(newElement(id.members(), f.Name, m, nil))
 	}
 	for m.slot = range id.spread.slots() {
@@ -219,7 +230,7 @@ func newElement(id setID, owner string, m match, data []byte) element {
 			exactly(m.target.AsSlice())
 		case fieldProtocol:
 			exactly([]byte{protocolNumber(m.Network)})
-		case fieldPort:
+		case fieldPort, fieldSourcePort:
 			add(binary.BigEndian.AppendUint16(nil, m.Range.First), binary.BigEndian.AppendUint16(nil, m.Range.Last))
 		}
 	}

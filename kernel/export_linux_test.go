@@ -15,3 +15,25 @@ func (c *Carrier) Drift(want []*forward.Forward) (add, del int, err error) {
 	_ = fresh.Close()
 	return add, del, err
 }
+
+// Drift is the same for a gateway.
+func (g *Gateway) Drift(spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) (add, del int, err error) {
+	fresh := NewGateway(GatewayOptions{Table: g.table})
+	err = fresh.socket.with(func(s *nlSocket) error {
+		ch, err := fresh.difference(s, newGatewayPlan(spec, open), forwards)
+		if err != nil {
+			return err
+		}
+		add, del = len(ch.add), len(ch.del)
+		for _, name := range ch.setsGone { // which may linger, empty
+			list, err := elementsOf(s, fresh.table, name)
+			if err != nil {
+				return err
+			}
+			del += len(list)
+		}
+		return nil
+	})
+	_ = fresh.Close()
+	return add, del, err
+}

@@ -152,11 +152,16 @@ func ifProtocol(n forward.Networks) statement {
 }
 
 // ifMidstream matches TCP packets that do not open a connection (RFC 9293, section 3.5: only SYN stands in the first).
-func ifMidstream() statement {
+func ifMidstream() statement { return tcpFlags("!=", cmpNeq) }
+
+// ifOpening matches those that do.
+func ifOpening() statement { return tcpFlags("==", cmpEq) }
+
+func tcpFlags(word string, op uint32) statement {
 	const finSynRstAck, syn = 0x17, 0x02
-	return statement{"tcp flags & (fin | syn | rst | ack) != syn", concat(
+	return statement{"tcp flags & (fin | syn | rst | ack) " + word + " syn", concat(
 		meta(metaL4Proto, reg32), compare(reg32, cmpEq, []byte{protoTCP}),
-		payload(payloadTransport, 13, 1, reg32), bitwise(reg32, []byte{finSynRstAck}), compare(reg32, cmpNeq, []byte{syn}))}
+		payload(payloadTransport, 13, 1, reg32), bitwise(reg32, []byte{finSynRstAck}), compare(reg32, op, []byte{syn}))}
 }
 
 // ifToThisHost matches packets to an address of this host: fib daddr type local (RTN_LOCAL is 2).
@@ -229,10 +234,12 @@ func ifSentHere() statement {
 
 // loadKey puts the key of set id into registers from reg32 on. Packet roles read the packet; session roles read the
 // original tuple, with the interface that key names (incoming for one direction, outgoing for the other).
-func loadKey(id setID, iface uint32) statement {
+func loadKey(id setID, iface uint32) statement { return loadKeyAt(id, iface, reg32) }
+
+// loadKeyAt is loadKey for registers from reg on.
+func loadKeyAt(id setID, iface, reg uint32) statement {
 	var texts []string
 	var out []byte
-	reg := uint32(reg32)
 	for _, f := range id.key() {
 		text, load := loadField(id, f, iface, reg)
 		texts = append(texts, text)
@@ -261,6 +268,8 @@ func loadField(id setID, f field, iface, reg uint32) (string, []byte) {
 		return slot.text, slot.expr
 	case fieldProtocol:
 		return "meta l4proto", meta(metaL4Proto, reg)
+	case fieldSourcePort:
+		return id.network.String() + " sport", payload(payloadTransport, 0, 2, reg)
 	case fieldPort:
 		if id.role.perSession() {
 			return "ct original proto-dst", ct(ctProtoDst, 0, reg)

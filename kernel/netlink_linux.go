@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,6 +60,37 @@ func (s *nlSocket) setBuffer(force, plain, n int) error {
 }
 
 func (s *nlSocket) Close() error { return unix.Close(s.fd) }
+
+// A keptSocket is a socket that is opened when first needed and kept: closing one waits for the kernel to tidy up (20 ms).
+type keptSocket struct{ s *nlSocket }
+
+// with runs fn on the socket. One on which reading or writing failed is not used again: an answer that came late would be
+// taken for that to the next request.
+func (k *keptSocket) with(fn func(*nlSocket) error) error {
+	if k.s == nil {
+		s, err := openNetlink()
+		if err != nil {
+			return err
+		}
+		k.s = s
+	}
+	err := fn(k.s)
+	var refused *KernelError
+	if err != nil && !errors.As(err, &refused) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(err, k.Close())
+	}
+	return err
+}
+
+// Close closes the socket, if there is one.
+func (k *keptSocket) Close() error {
+	if k.s == nil {
+		return nil
+	}
+	err := k.s.Close()
+	k.s = nil
+	return err
+}
 
 // A nlMessage is a netlink message without its header.
 type nlMessage struct {

@@ -21,6 +21,10 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
 		return
 	}
+	if len(ch.goneTargets) == 0 && allLeases(ch.removed) && allLeases(ch.added) {
+		c.purgeLeasesLater(ch.removed, ch.added)
+		return
+	}
 	here, err := localAddrs()
 	if err != nil {
 		c.report(0, err)
@@ -31,7 +35,7 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 		return
 	}
 	c.late.forget(ch.removed)
-	p := purger{here: here, now: map[string]*forward.Forward{}, gone: ch.goneTargets, former: c.former}
+	p := purger{here: here, now: map[string]*forward.Forward{}, gone: ch.goneTargets, gonePinholes: ch.gonePinholes, former: c.former}
 	for _, f := range ch.added {
 		p.now[f.Name] = f
 	}
@@ -141,28 +145,40 @@ type purger struct {
 	former        map[string][]*forward.Forward // where forwards led before; read before the caller goes on only
 	now           map[string]*forward.Forward   // that came, by name
 	gone          map[netip.AddrPort]bool       // where forwards led that only the kernel's table still told of
+	gonePinholes  map[netip.AddrPort]bool       // the same of pinholes
 }
 
 func (p *purger) stale(s session) bool {
 	if was := owner(&p.before, p.former, s, p.here); was != nil {
 		now := p.now[was.Name]
 		switch {
-		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
+		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.startedBy().Addr()):
 			return true
 		case s.network == forward.UDP:
 			return !leadsTo(now, s)
 		}
 		return false
 	}
+	if s.related() {
+		return false
+	}
 	packet := s.first(p.here)
+	if !s.translated() && p.throughGone(s) && owner(&p.after, nil, s, p.here) == nil {
+		return true
+	}
 	if s.translated() {
 		return packet.Local && p.leftBehind(s) && owner(&p.after, nil, s, p.here) == nil
 	}
 	f := p.after.Match(packet)
-	if f == nil || f.Listen.Ports.All || f.Carry != forward.CarryKernel {
+	if f == nil || f.Listen.Ports.All || f.Carry != forward.CarryKernel || f.IsPinhole() {
 		return false
 	}
 	return s.network == forward.UDP || s.tcpState != tcpStateEstablished
+}
+
+// throughGone reports whether the session goes where a pinhole was that only the kernel's table still told of.
+func (p *purger) throughGone(s session) bool {
+	return p.gonePinholes[s.target] || p.gonePinholes[netip.AddrPortFrom(s.target.Addr(), 0)]
 }
 
 // leftBehind reports whether the session went where a forward led that only the kernel's table still told of.

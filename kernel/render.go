@@ -22,8 +22,11 @@ func (rs *Ruleset) WriteNFT(w io.Writer) error {
 	}
 	writeElements(out, pairs)
 	fmt.Fprintf(out, "\t}\n")
+	for _, o := range helperObjects(rs.sets) {
+		o.write(out)
+	}
 	for _, id := range rs.sets {
-		rs.writeSet(out, id)
+		writeSet(out, id, rs.elements[id])
 	}
 	for _, c := range chains(rs.sets) {
 		writeChain(out, c)
@@ -32,7 +35,7 @@ func (rs *Ruleset) WriteNFT(w io.Writer) error {
 	return out.Flush()
 }
 
-func (rs *Ruleset) writeSet(out *bufio.Writer, id setID) {
+func writeSet(out *bufio.Writer, id setID, elements []element) {
 	kind, word, types := "set", "type", typeNames
 	if slices.Contains(id.key(), fieldSlot) {
 		word, types = "typeof", typeExpressions
@@ -42,17 +45,20 @@ func (rs *Ruleset) writeSet(out *bufio.Writer, id setID) {
 		kind, declared = "map", declared+" : "+types(id, id.data())
 	}
 	fmt.Fprintf(out, "\n\t%s %s {\n\t\t%s %s\n", kind, id.name(), word, declared)
-	if size := id.capacity(len(rs.elements[id])); size > 0 {
+	if size := id.capacity(len(elements)); size > 0 {
 		fmt.Fprintf(out, "\t\tsize %d\n", size)
 	}
 	if id.interval() {
 		fmt.Fprintf(out, "\t\tflags interval\n")
 	}
+	if id.role.learned() {
+		fmt.Fprintf(out, "\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", int(learnedTimeout.Seconds()))
+	}
 	if id.counts() {
 		fmt.Fprintf(out, "\t\tcounter\n")
 	}
-	items := make([]string, len(rs.elements[id]))
-	for i, e := range rs.elements[id] {
+	items := make([]string, len(elements))
+	for i, e := range elements {
 		items[i] = elementText(e)
 	}
 	writeElements(out, items)
@@ -132,7 +138,7 @@ func (id setID) fieldText(f field, b []byte) string {
 			return "udp"
 		}
 		return "tcp"
-	case fieldPort:
+	case fieldPort, fieldSourcePort:
 		return fmt.Sprint(binary.BigEndian.Uint16(b))
 	case fieldSlot:
 		return fmt.Sprint(id.slotOrder().Uint32(b))

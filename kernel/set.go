@@ -19,23 +19,36 @@ const (
 	roleDNATAddr             // packet: to another address, the port stays
 	roleRedirect             // packet: to another port of this host, the address stays
 	roleHold                 // packet: the relay listens there; leave it alone
-	roleMembers              // packet: what a map with a counter is for, so that others do not move that
+	roleMembers              // packet: what a map is for whose rule does something before it looks there
 	roleCount                // session: counts bytes, by direction
+	rolePassed               // session: the same for pinholes, whose sessions are not translated
 	roleKeep                 // session: never rewrite the source
 	roleAuto                 // session: rewrite the source where replies would miss this host
 	roleRewrite              // session: always rewrite the source
+
+	// Of the gateway's table.
+	rolePinhole  // packet: let it in
+	roleOutbound // packet: from which port what a target sends from its own leaves
+	roleClaimed  // packet: ports that are a forward's, so that nobody else's traffic leaves from them
+	roleMapped   // packet: from which port an internal address and port leaves; learned
+	roleOwner    // packet: whose an external port is; learned
+	roleSpoken   // packet: who has sent something out, where nothing is translated; learned
 )
 
-var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "members", "count", "keep", "auto", "rewrite"}
+var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "members", "count", "passed", "keep", "auto", "rewrite",
+	"pinhole", "outbound", "claimed", "mapped", "owner", "spoken"}
 
 // perSession reports whether r is looked up by the session rather than by the packet.
-func (r role) perSession() bool { return r >= roleCount }
+func (r role) perSession() bool { return r >= roleCount && r <= roleRewrite }
+
+// learned reports whether sets of r are filled by the rules themselves.
+func (r role) learned() bool { return r >= roleMapped }
 
 // ownsRule reports whether each set of r has a rule of its own among those for packets.
 func (r role) ownsRule() bool { return r < roleMembers }
 
 // decidesSource reports whether r is for a rule about the source address.
-func (r role) decidesSource() bool { return r >= roleKeep }
+func (r role) decidesSource() bool { return r >= roleKeep && r <= roleRewrite }
 
 // A setID names one nftables set or map: everything that decides its layout and the rule that looks it up.
 type setID struct {
@@ -45,6 +58,7 @@ type setID struct {
 	clients bool             // the client is matched as an address range (what except leaves of from), not as a prefix
 	each    bool             // a range that is shifted has an element for each port
 	spread  spread           // how one of several targets is picked; zero but for maps and their members
+	helper  forward.Helper   // that the rule attaches; none but for maps and their members
 }
 
 // compare gives sets one order: the order in which their rules stand.
@@ -57,6 +71,7 @@ func (id setID) compare(other setID) int {
 		compareBool(id.each, other.each),
 		cmp.Compare(id.spread.balance, other.spread.balance),
 		cmp.Compare(id.spread.targets, other.spread.targets),
+		cmp.Compare(id.helper, other.helper),
 	)
 }
 
@@ -76,6 +91,9 @@ func (id setID) name() string {
 	b.WriteString(roleNames[id.role])
 	b.WriteByte(id.version())
 	b.WriteString("_" + id.network.String())
+	if id.role >= roleOutbound {
+		return b.String()
+	}
 	if id.FromBits > 0 {
 		fmt.Fprintf(&b, "_from%d", id.FromBits)
 	}
@@ -93,6 +111,9 @@ func (id setID) name() string {
 		b.WriteString("_each")
 	}
 	b.WriteString(id.spread.suffix())
+	if id.helper != forward.HelperNone {
+		b.WriteString("_" + id.helper.String())
+	}
 	return b.String()
 }
 
@@ -107,9 +128,16 @@ func (id setID) version() byte {
 func (id setID) interval() bool { return id.clients || id.Ports == forward.PortRange && !id.each }
 
 // counts reports whether each element of the set has a counter: sessions in the maps, bytes in roleCount.
-func (id setID) counts() bool { return id.isMap() || id.role == roleCount }
+func (id setID) counts() bool {
+	return id.translates() || id.role == roleCount || id.role == rolePassed
+}
 
-func (id setID) isMap() bool { return id.role <= roleRedirect }
+// translates reports whether the set says where sessions are led to.
+func (id setID) translates() bool { return id.role <= roleRedirect }
+
+func (id setID) isMap() bool {
+	return id.translates() || id.role == roleOutbound || id.role == roleMapped || id.role == roleOwner
+}
 
 // A field is one part of a key or of a map's data.
 type field uint8
@@ -121,6 +149,7 @@ const (
 	fieldInterface
 	fieldProtocol
 	fieldPort
+	fieldSourcePort
 	fieldTarget
 	fieldSlot // drawn by the rule: which of several targets
 )
@@ -129,8 +158,13 @@ const (
 // takes its elements in half the time; one that becomes too small is made anew (ENFILE).
 func (id setID) capacity(n int) int {
 	const many = 1024
-	if n < many || id.interval() {
+	switch {
+	case id.role.learned():
+		return allPorts
+	case n < many || id.interval():
 		return 0
+	case id.role == roleOutbound || id.role == roleClaimed:
+		return allPorts
 	}
 	return 2 << bits.Len(uint(n))
 }
@@ -144,13 +178,18 @@ func (id setID) key() []field { return id.appendKey(make([]field, 0, maxFields))
 
 // appendKey is apart from key so that the list can stay on the stack of who asks: it is asked for every element.
 func (id setID) appendKey(out []field) []field {
-	if id.role == roleCount {
+	switch id.role {
+	case roleOutbound, roleMapped, roleSpoken:
+		return append(out, fieldClient, fieldSourcePort)
+	case roleClaimed, roleOwner:
+		return append(out, fieldSourcePort)
+	case roleCount, rolePassed:
 		out = append(out, fieldDirection)
 	}
 	if id.FromBits > 0 || id.clients {
 		out = append(out, fieldClient)
 	}
-	if id.isMap() && id.spread.draws() { // after the client: nft(8) takes a mask in the first part of a key alone
+	if id.translates() && id.spread.draws() { // after the client: nft(8) takes a mask in the first part of a key alone
 		out = append(out, fieldSlot)
 	}
 	if id.ByAddr {
@@ -174,11 +213,11 @@ func (id setID) appendKey(out []field) []field {
 // data is the parts of what the map yields, none for a set.
 func (id setID) data() []field {
 	switch id.role {
-	case roleDNAT:
+	case roleDNAT, roleOwner:
 		return dataAddrPort[:]
 	case roleDNATAddr:
 		return dataAddrPort[:1]
-	case roleRedirect:
+	case roleRedirect, roleOutbound, roleMapped:
 		return dataAddrPort[1:]
 	}
 	return nil
@@ -201,7 +240,7 @@ func (id setID) dataType(f field) dataType {
 		return dataType{"ifname", 41, 16}
 	case fieldProtocol:
 		return dataType{"inet_proto", 12, 1}
-	case fieldPort:
+	case fieldPort, fieldSourcePort:
 		return dataType{"inet_service", 13, 2}
 	case fieldSlot:
 		return dataType{"integer", 4, 4}
@@ -248,9 +287,9 @@ const (
 // class is what the element of the set with this key counts.
 func (id setID) class(key []byte) counterClass {
 	switch {
-	case id.isMap():
+	case id.translates():
 		return countsSessions
-	case id.role != roleCount:
+	case !id.counts():
 		return countsNothing
 	case key[0] == directionOriginal: // fieldDirection comes first
 		return countsIn

@@ -51,8 +51,14 @@ func fwd(t testing.TB, spec string) *forward.Forward {
 			if f.Balance, err = forward.ParseBalance(value); err != nil {
 				t.Fatal(err)
 			}
+		case "helper":
+			if f.Helper, err = forward.ParseHelper(value); err != nil {
+				t.Fatal(err)
+			}
 		case "hold":
 			f.Carry = forward.CarryRelay
+		case "outbound":
+			f.Outbound = true
 		}
 	}
 	if err := f.Validate(); err != nil {
@@ -89,8 +95,12 @@ type carrier struct {
 	host *netlab.Node
 }
 
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 func newCarrier(t testing.TB, host *netlab.Node) carrier {
-	c := carrier{kernel.New(kernel.Options{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}), t, host}
+	c := carrier{kernel.New(kernel.Options{Log: testLog(t)}), t, host}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +13,7 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	if ch.dropTable {
 		b.deleteTable()
 	}
-	if len(ch.want) == 0 {
+	if ch.dropTable && !ch.fresh {
 		return b
 	}
 	if ch.fresh {
@@ -20,7 +21,9 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 		b.addInterfaceSet()
 	}
 	if ch.rules {
-		b.writeStructure(ch)
+		b.writeStructure(structure{wanted: chains(ch.sets), fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere,
+			setsNew: ch.setsNew, counts: ch.counts, helpers: helperObjects(ch.sets), helpersThere: ch.helpersThere,
+			helperUser: func(o helperObject) string { return o.user(ch.want) }})
 	}
 	for _, name := range ch.interfacesGone {
 		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
@@ -33,9 +36,22 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	return b
 }
 
+// A structure is the sets and chains of a table, and what goes of those there.
+type structure struct {
+	wanted      []chain
+	fresh       bool // there is nothing yet
+	setsNew     []setID
+	counts      map[setID]int // how many elements they will have; 0 is not known
+	setsGone    []string
+	chainsThere []string
+
+	helpers      []helperObject
+	helpersThere []string
+	helperUser   func(helperObject) string // the forward whose fault it is when the kernel has none
+}
+
 // writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
-func (b *batch) writeStructure(ch *change) {
-	wanted := chains(ch.sets)
+func (b *batch) writeStructure(ch structure) {
 	if !ch.fresh {
 		b.flushRules()
 	}
@@ -43,7 +59,7 @@ func (b *batch) writeStructure(ch *change) {
 		b.deleteSet(name)
 	}
 	keep := map[string]bool{}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		keep[c.name] = true
 	}
 	for _, name := range ch.chainsThere {
@@ -51,13 +67,23 @@ func (b *batch) writeStructure(ch *change) {
 			b.deleteChain(name)
 		}
 	}
+	for _, name := range ch.helpersThere {
+		if !slices.ContainsFunc(ch.helpers, func(o helperObject) bool { return o.name() == name }) {
+			b.deleteHelper(name)
+		}
+	}
+	for _, o := range ch.helpers {
+		if !slices.Contains(ch.helpersThere, o.name()) {
+			b.addHelper(o, ch.helperUser(o))
+		}
+	}
 	for _, id := range ch.setsNew {
 		b.addSet(id, ch.counts[id])
 	}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		b.addChain(c)
 	}
-	for _, c := range wanted {
+	for _, c := range ch.wanted {
 		b.addRules(c)
 	}
 }

@@ -67,13 +67,16 @@ var (
 	ErrFailed     = errors.New("the mapping could not be made")    // the carrier refused it
 )
 
-// A Desk is where mappings are asked for. Its methods may be called from anywhere.
+// A Desk is where mappings are asked for. Its methods may be called from anywhere. Those that only look do not wait for a change that is
+// under way.
 type Desk interface {
 	// Map makes or renews mappings, in one change of the system for all of them, and returns when they are in force: a Result for
 	// each request, in its place.
 	Map(ctx context.Context, requests []Request) []Result
 	// Unmap ends the mapping of key, asked for by client. One that is not there is no error: that is what was wished for.
 	Unmap(ctx context.Context, client netip.Addr, key Key) error
+	// UnmapAt ends the mapping that an external port leads to: of several that a client of UPnP has for one internal port, one.
+	UnmapAt(ctx context.Context, client netip.Addr, network forward.Networks, external uint16) error
 	// UnmapAll ends every mapping of a host's transport that was made by the protocol (RFC 6886, section 3.4).
 	UnmapAll(ctx context.Context, client netip.Addr, network forward.Networks, p Protocol) error
 	// At is the mapping that an external port leads to, ByKey that of an internal one.
@@ -84,7 +87,8 @@ type Desk interface {
 	// External is the address that IPv4 mappings are reached at, invalid while there is none, and whether it is one that the
 	// internet reaches: not private, CGNAT's or reserved.
 	External() (addr netip.Addr, public bool)
-	// Epoch is the seconds since the mappings were last lost, or the program first started with none.
+	// Epoch is the seconds since the mappings were last lost, the external address became another one (RFC 6887, section 8.5), or the
+	// program first started with none.
 	Epoch() uint32
 	// Changed is closed when the external address is another, or the mappings were lost; then there is a new one.
 	Changed() <-chan struct{}

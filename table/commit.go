@@ -13,15 +13,19 @@ import (
 type change struct {
 	put      []*forward.Forward // each takes the place of the entry of its name
 	drop     []*entry
-	unshelve []shelfKey              // to be forgotten
-	shelve   map[shelfKey]shelved    // to be set aside
-	keep     func(tx store.Tx) error // written in the same transaction; may be nil
-	stored   bool                    // put is in the store already
-	force    bool                    // what ties is set aside rather than refused, and a store that fails is no reason to stop
-	then     func()                  // run when the change is in, under mu; may be nil
+	unshelve []shelfKey                    // to be forgotten
+	shelve   map[shelfKey]shelved          // to be set aside
+	keep     func(tx store.Tx) error       // written in the same transaction; may be nil
+	stored   bool                          // put is in the store already
+	force    bool                          // what ties is set aside rather than refused, and a store that fails is no reason to stop
+	refuse   func(*forward.Forward, error) // told of what ties, which is no reason to refuse the rest; nil: it is
+	then     func()                        // run when the change is in, under mu; may be nil
 
 	freed []*forward.Forward // whose claims were taken back, to undo it
 }
+
+// manyEdits is how many changes of entries are gathered before they are sorted in.
+const manyEdits = 4096
 
 // manyErrors is how many ties one refusal names.
 const manyErrors = 20
@@ -67,13 +71,13 @@ func (t *Table) claim(ch *change) error {
 	var errs []error
 	var added, tied []*forward.Forward
 	for _, f := range ch.put {
-		err := t.claims.add(f)
-		for err != nil && t.makeWay(ch, f, err) {
-			err = t.claims.add(f)
-		}
+		err := t.claimOne(ch, f)
 		switch {
 		case err == nil:
 			added = append(added, f)
+		case ch.refuse != nil:
+			t.stay(ch, f)
+			ch.refuse(f, err)
 		case ch.force:
 			ch.setAside(f, err)
 			tied = append(tied, f)
@@ -94,6 +98,36 @@ func (t *Table) claim(ch *change) error {
 	return nil
 }
 
+// claimOne enters the claims of f. What leases have of them they lose, unless f is one, too.
+func (t *Table) claimOne(ch *change, f *forward.Forward) error {
+	if err := t.inTheWay(f); err != nil {
+		return err
+	}
+	err := t.claims.add(f)
+	for err != nil && t.makeWay(ch, f, err) {
+		err = t.claims.add(f)
+	}
+	if err == nil {
+		for _, name := range t.claims.leasesUnder(f) {
+			if e := t.byName[name]; e != nil && !slices.Contains(ch.drop, e) {
+				t.giveWay(ch, e, f)
+			}
+		}
+	}
+	return err
+}
+
+// stay leaves the former self of f, which was refused, where it is.
+func (t *Table) stay(ch *change, f *forward.Forward) {
+	e := t.byName[f.Name]
+	if e == nil || slices.Contains(ch.drop, e) {
+		return
+	}
+	if t.claims.add(e.f) != nil { // another of this change has its place by now
+		ch.drop = append(ch.drop, e)
+	}
+}
+
 // makeWay has a forward that a guest asked for give way to one of the operator's, and reports whether it was what was in the
 // way. Its owner is told by his client that the port is gone when that asks again.
 func (t *Table) makeWay(ch *change, f *forward.Forward, err error) bool {
@@ -105,10 +139,14 @@ func (t *Table) makeWay(ch *change, f *forward.Forward, err error) bool {
 	if e == nil || !e.f.Origin.Guest() || f.Origin.Guest() {
 		return false
 	}
-	t.log.Warn("the forward of a guest gives way", keyForward, e.f.Name, keyOrigin, e.f.Origin, "to", f.Name)
+	t.giveWay(ch, e, f)
+	return true
+}
+
+func (t *Table) giveWay(ch *change, e *entry, to *forward.Forward) {
+	t.log.Warn("the forward of a guest gives way", keyForward, e.f.Name, keyOrigin, e.f.Origin, "to", to.Name)
 	t.claims.remove(e.f)
 	ch.freed, ch.drop = append(ch.freed, e.f), append(ch.drop, e)
-	return true
 }
 
 // unclaim undoes claim.
@@ -126,16 +164,13 @@ func (t *Table) unclaim(ch change) {
 // swapLocked puts ch into the entries. The caller holds writing and mu.
 func (t *Table) swapLocked(ch change) {
 	now := time.Now()
-	edits := make(map[string]*entry, len(ch.drop)+len(ch.put))
+	edits := t.edits
 	for _, e := range ch.drop {
 		edits[e.f.Name] = nil
-		delete(t.byName, e.f.Name)
-		t.lists.swap(e.sent, nil)
-		t.forgetLocked(e)
-		t.counters.drop(e.f.Name)
+		t.dropLocked(e)
 	}
 	for _, f := range ch.put {
-		edits[f.Name] = t.enterLocked(f, now)
+		edits[f.Name] = t.enterLocked(f, now, ch.stored)
 		delete(t.shelf, keyOf(f))
 	}
 	for _, k := range ch.unshelve {
@@ -150,18 +185,50 @@ func (t *Table) swapLocked(ch change) {
 		t.log.Warn("forward set aside", keyForward, k.name, keyOrigin, k.origin, keyErr, s.err)
 	}
 	if len(ch.freed)+len(ch.unshelve) > 0 {
-		for _, e := range t.takeFromShelfLocked(now) {
-			edits[e.f.Name] = e
-		}
+		t.takeFromShelfLocked(now, edits)
 	}
-	t.entries = splice(t.entries, edits, func(e *entry) string { return e.f.Name })
+	if len(edits) > manyEdits {
+		t.entriesLocked()
+	}
 }
 
-// enterLocked makes an entry of f, in the place of the one of that name.
-func (t *Table) enterLocked(f *forward.Forward, now time.Time) *entry {
+// entriesLocked is the entries sorted by name, in a slice that is never changed. They are sorted when somebody wants to see them
+// all: thousands of leases come and go before that. The caller holds mu, not to read alone.
+func (t *Table) entriesLocked() []*entry {
+	if len(t.edits) > 0 {
+		t.sorted = splice(t.sorted, t.edits, func(e *entry) string { return e.f.Name })
+		t.edits = map[string]*entry{}
+	}
+	return t.sorted
+}
+
+func (t *Table) dropLocked(e *entry) {
+	delete(t.byName, e.f.Name)
+	t.lists.swap(e.sent, nil)
+	t.forgetLocked(e)
+	t.counters.drop(e.f.Name)
+	if e.f.Origin.IsLease() {
+		t.noteLocked(nil, e.f)
+	} else {
+		t.operators = nil
+	}
+}
+
+// enterLocked makes an entry of f, in the place of the one of that name. stored says that the store has it.
+func (t *Table) enterLocked(f *forward.Forward, now time.Time, stored bool) *entry {
 	before := t.byName[f.Name]
+	var former *forward.Forward
 	if before != nil {
+		former = before.f
 		t.forgetLocked(before)
+	}
+	switch {
+	case !f.Origin.IsLease():
+		t.operators = nil
+	case stored:
+		t.lease(f, former)
+	default:
+		t.noteLocked(f, former)
 	}
 	e := newEntry(f, before, now)
 	t.byName[f.Name] = e
@@ -169,6 +236,7 @@ func (t *Table) enterLocked(f *forward.Forward, now time.Time) *entry {
 	if e.clocked {
 		t.clocked[e] = true
 	}
+	t.expiries.set(e)
 	t.counters.keep(f.Name)
 	return e
 }
@@ -178,4 +246,5 @@ func (t *Table) forgetLocked(e *entry) {
 	delete(t.touched, e)
 	delete(t.clocked, e)
 	delete(t.failing, e)
+	t.expiries.remove(e)
 }

@@ -36,7 +36,8 @@ type accompanied struct {
 	with []*forward.Forward
 }
 
-// update makes the companions fit what the carriers are to have, both sorted by name. It returns them, sorted by name, and
+// update makes the companions fit what the carriers are to have, both sorted by name: of the kernel's, those that may have
+// some. It returns them, sorted by name, and
 // the legs that have ended.
 func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kernel.Facts) ([]*forward.Forward, []meterKey) {
 	before := c.list
@@ -94,11 +95,16 @@ func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kern
 
 func compareName(f *forward.Forward, name string) int { return strings.Compare(f.Name, name) }
 
+// mayHaveCompanions says, of f alone, whether it could have some. What listens at one address has none.
+func mayHaveCompanions(f *forward.Forward) bool {
+	return f.Carry == forward.CarryKernel && !f.Listen.Addr.IsValid() && f.Interface == "" && f.Source != forward.SourceKeep &&
+		!f.Listen.Ports.All && f.Listen.Ports.Count() <= maxCompanionPorts && (f.Helper == forward.HelperNone || f.Helper.InRelay())
+}
+
 // companionsOf are those that f would have, or none.
 func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 	switch {
-	case f.Carry != forward.CarryKernel || f.Listen.Addr.IsValid() || f.Interface != "" || f.Source == forward.SourceKeep,
-		f.Listen.Ports.All || f.Listen.Ports.Count() > maxCompanionPorts,
+	case !mayHaveCompanions(f),
 		!slices.ContainsFunc(f.To, func(t forward.Target) bool { return !t.IsLocal() && !facts.IsLocal(t.Addr) }): // the kernel redirects those itself
 		return nil
 	}
@@ -118,7 +124,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 			continue
 		}
 		list = append(list, &forward.Forward{
-			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except,
+			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except, Helper: f.Helper,
 			Listen: forward.Listen{Networks: f.Listen.Networks, Addr: addr, Ports: f.Listen.Ports},
 		})
 	}
@@ -149,24 +155,24 @@ func listensOnLoopback(f *forward.Forward) bool {
 }
 
 // A portSet is a set of ports of each protocol.
-type portSet struct{ bits [2]*[65536 / 64]uint64 }
+type portSet struct{ bits [2]*PortBits }
 
 // add enters the ports of l. With onlyIfFree it enters all of them or, when one is there already, none, and says so.
 func (s *portSet) add(l forward.Listen, onlyIfFree bool) bool {
 	for network := range l.Networks.Each {
 		bits := &s.bits[network>>1]
 		if *bits == nil {
-			*bits = new([65536 / 64]uint64)
+			*bits = new(PortBits)
 		}
 		for port := range l.Ports.Each {
-			if onlyIfFree && (*bits)[port/64]&(1<<(port%64)) != 0 {
+			if onlyIfFree && (*bits).Has(port) {
 				return false
 			}
 		}
 	}
 	for network := range l.Networks.Each {
 		for port := range l.Ports.Each {
-			s.bits[network>>1][port/64] |= 1 << (port % 64)
+			s.bits[network>>1].Set(port)
 		}
 	}
 	return true

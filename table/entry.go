@@ -26,7 +26,8 @@ import (
 // back to and finds its name or its traffic taken never becomes an entry: see shelved.
 type entry struct {
 	f       *forward.Forward
-	clocked bool   // time alone can change how it is
+	clocked bool   // time alone can change how it is, and not only end it
+	place   int    // in the expiries, from 1; 0: it is not there
 	seen    uint64 // last cycle that took it up; 0: none yet
 
 	decision Decision
@@ -55,7 +56,7 @@ const (
 )
 
 func newEntry(f *forward.Forward, before *entry, now time.Time) *entry {
-	e := &entry{f: f, clocked: !f.Expires.IsZero() || !f.When.IsZero(), state: forward.StateWaiting, since: now}
+	e := &entry{f: f, clocked: (!f.Expires.IsZero() || !f.When.IsZero()) && !byExpiry(f), state: forward.StateWaiting, since: now}
 	if before != nil { // the lists still have it
 		e.sent = before.sent
 	}

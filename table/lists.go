@@ -13,10 +13,11 @@ import (
 // given.
 type lists struct {
 	kernel  []*forward.Forward // what the kernel carries, and what only holds its place there (disabled: while it is shut)
+	alone   []*forward.Forward // of kernel, what may have companions
 	relay   []*forward.Forward
 	carried int // of kernel, what it carries
 
-	kernelEdits, relayEdits map[string]*forward.Forward // by name; nil takes out
+	kernelEdits, aloneEdits, relayEdits map[string]*forward.Forward // by name; nil takes out
 }
 
 // swap puts now where before was; either may be nil.
@@ -31,11 +32,14 @@ func (l *lists) swap(before, now *forward.Forward) {
 
 func (l *lists) edit(f, now *forward.Forward, n int) {
 	if l.kernelEdits == nil {
-		l.kernelEdits, l.relayEdits = map[string]*forward.Forward{}, map[string]*forward.Forward{}
+		l.kernelEdits, l.aloneEdits, l.relayEdits = map[string]*forward.Forward{}, map[string]*forward.Forward{}, map[string]*forward.Forward{}
 	}
 	if f.Carry == forward.CarryKernel {
 		l.carried += n
 		l.kernelEdits[f.Name] = now
+		if mayHaveCompanions(f) {
+			l.aloneEdits[f.Name] = now
+		}
 		return
 	}
 	if !f.Disabled {
@@ -49,8 +53,9 @@ func (l *lists) edit(f, now *forward.Forward, n int) {
 // done carries the edits out.
 func (l *lists) done() {
 	l.kernel = splice(l.kernel, l.kernelEdits, nameOf)
+	l.alone = splice(l.alone, l.aloneEdits, nameOf)
 	l.relay = splice(l.relay, l.relayEdits, nameOf)
-	l.kernelEdits, l.relayEdits = nil, nil
+	l.kernelEdits, l.aloneEdits, l.relayEdits = nil, nil, nil
 }
 
 func nameOf(f *forward.Forward) string { return f.Name }

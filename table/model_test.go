@@ -117,8 +117,8 @@ func (h *house) check(rt *rapid.T) {
 	var inKernel, inRelay []string
 	var claims claims
 	carried := 0
-	for i, e := range t.entries {
-		if i > 0 && t.entries[i-1].f.Name >= e.f.Name || t.byName[e.f.Name] != e {
+	for i, e := range t.entriesLocked() {
+		if i > 0 && t.entriesLocked()[i-1].f.Name >= e.f.Name || t.byName[e.f.Name] != e {
 			rt.Fatalf("the entries are out of order at %s", e.f.Name)
 		}
 		if err := claims.add(e.f); err != nil {
@@ -139,8 +139,8 @@ func (h *house) check(rt *rapid.T) {
 			rt.Fatalf("%s is %v and failing is %v", e.f.Name, e.state, failed)
 		}
 	}
-	if len(t.byName) != len(t.entries) || t.lists.carried != carried || len(t.touched) != 0 {
-		rt.Fatalf("%d names, %d entries, %d carried of %d, %d touched", len(t.byName), len(t.entries), t.lists.carried, carried, len(t.touched))
+	if len(t.byName) != len(t.entriesLocked()) || t.lists.carried != carried || len(t.touched) != 0 {
+		rt.Fatalf("%d names, %d entries, %d carried of %d, %d touched", len(t.byName), len(t.entriesLocked()), t.lists.carried, carried, len(t.touched))
 	}
 	if k, r := names(t.lists.kernel), names(t.lists.relay); k != strings.Join(inKernel, " ") || r != strings.Join(inRelay, " ") {
 		rt.Fatalf("lists are %q and %q, want %q and %q", k, r, strings.Join(inKernel, " "), strings.Join(inRelay, " "))
@@ -151,7 +151,7 @@ func (h *house) check(rt *rapid.T) {
 		}
 	}
 	// Every claim is one of an entry, and there is no other.
-	for _, e := range t.entries {
+	for _, e := range t.entriesLocked() {
 		t.claims.remove(e.f)
 	}
 	for i, l := range []string{"1-3", "203.0.113.5:1-3", "127.0.0.1:1-3", "udp/1-3"} {
@@ -172,7 +172,7 @@ func (h *house) check(rt *rapid.T) {
 	if len(t.claims.unix) > 0 {
 		rt.Fatal("a socket is left of what is gone")
 	}
-	for _, e := range t.entries {
+	for _, e := range t.entriesLocked() {
 		if err := t.claims.add(e.f); err != nil {
 			rt.Fatal(err)
 		}

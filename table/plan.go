@@ -20,6 +20,9 @@ type Decision struct {
 
 // Plan picks the carrier for f and says why. It depends on nothing but its arguments.
 func Plan(f *forward.Forward, facts kernel.Facts) Decision {
+	if f.IsPinhole() && facts.IsLocal(f.Listen.Addr) {
+		return Decision{Err: fmt.Errorf("listen and to are both %s, an address of this host: the forward would lead to itself", f.To[0])}
+	}
 	why := needsRelay(f, facts)
 	if why == "" {
 		return planKernel(f, facts)
@@ -63,10 +66,14 @@ func planKeep(f *forward.Forward, facts kernel.Facts, why string) Decision {
 // needsKernel names what f asks for that the relay cannot give, or "".
 func needsKernel(f *forward.Forward) string {
 	switch {
+	case f.IsPinhole():
+		return "a pinhole"
 	case f.Listen.Ports.All:
 		return `listen = "*"`
 	case f.Carry == forward.CarryKernel:
 		return `carry = "kernel"`
+	case f.Helper != forward.HelperNone && !f.Helper.InRelay():
+		return fmt.Sprintf("helper = %q", f.Helper)
 	}
 	return ""
 }
@@ -86,6 +93,9 @@ func needsRelay(f *forward.Forward, facts kernel.Facts) string {
 	}
 	if facts.Unusable != "" {
 		return facts.Unusable
+	}
+	if f.Helper.InRelay() && slices.Contains(facts.Unread, f.Helper) { // else the kernel's own words are the reason why it fails
+		return fmt.Sprintf("this kernel has no helper for %s", f.Helper)
 	}
 	to := f.To[0].Addr // NeedsRelay has left addresses of one family or a port of this host
 	if !to.IsValid() {
@@ -112,6 +122,11 @@ func allLocal(f *forward.Forward, facts kernel.Facts) bool {
 func planKernel(f *forward.Forward, facts kernel.Facts) Decision {
 	d := Decision{Carry: forward.CarryKernel, Why: "plain host to host"}
 	to := f.To[0].Addr
+	if f.IsPinhole() {
+		d.Why = "pinhole: let through untranslated"
+		d.Note = "the target sees the client's address; its answers have to lead through this host"
+		return d
+	}
 	if !to.IsValid() {
 		d.Why = "plain redirect on this host"
 		d.Note = "the program has to listen on the addresses that clients use, not on 127.0.0.1 alone"

@@ -2,19 +2,23 @@ package table
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // A job is what one cycle hands to the carriers.
 type job struct {
 	entries []*entry           // those that it looks at, sorted by name
 	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
+	alone   []*forward.Forward // of kernel, what may have companions
 	relay   []*forward.Forward
+	here    []*forward.Forward // what this host listens for, whoever carries it
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
 }
@@ -32,9 +36,9 @@ func (t *Table) reconcile(ctx context.Context) {
 	j := t.assembleLocked(n, time.Now())
 	t.mu.Unlock()
 
-	with, ended := t.companions.update(j.kernel, j.relay, facts)
+	with, ended := t.companions.update(j.alone, j.relay, facts)
 	otherFamily := t.companions.otherFamily()
-	j.relay = add(j.relay, with)
+	j.relay, j.here = add(j.relay, with), add(j.here, with)
 	j.leaving = append(j.leaving, ended...)
 	if len(j.leaving) > 0 { // the last chance to count what they had
 		t.counters.read(t.kernel, t.relay)
@@ -84,9 +88,9 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 	t.replan, t.lost = false, false
 	t.touched = map[*entry]bool{}
 	t.lists.done()
-	j.relay = t.lists.relay
+	j.relay, j.here = t.lists.relay, t.lists.kernel
 	if t.lists.carried > 0 {
-		j.kernel = t.lists.kernel
+		j.kernel, j.alone = t.lists.kernel, t.lists.alone
 	}
 	return j
 }
@@ -94,11 +98,12 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 // todoLocked is the entries that a cycle has to look at, sorted by name.
 func (t *Table) todoLocked() []*entry {
 	if t.replan || t.down {
-		return t.entries
+		return t.entriesLocked()
 	}
 	todo := maps.Clone(t.touched)
 	maps.Copy(todo, t.clocked)
 	maps.Copy(todo, t.failing)
+	t.expiries.over(time.Now(), func(e *entry) { todo[e] = true })
 	return slices.SortedFunc(maps.Keys(todo), func(a, b *entry) int { return strings.Compare(a.f.Name, b.f.Name) })
 }
 
@@ -117,6 +122,9 @@ func (j *job) leave(sent, want *forward.Forward) {
 // other way stays in the relay until the kernel has it. A client that calls meanwhile finds one or the other.
 func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[string]error) {
 	fromRelay = t.relay.Apply(ctx, add(j.relay, j.moving))
+	if t.beside != nil { // before the kernel, which ends the sessions of what is gone: they find no way back in
+		t.beside.Carried(ctx, j.here)
+	}
 	fromKernel = t.kernel.Apply(ctx, j.kernel)
 	if len(j.moving) > 0 {
 		fromRelay = t.relay.Apply(ctx, j.relay)
@@ -149,8 +157,19 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 		default:
 			e.err, e.refused = err, n
 			t.failing[e] = true
+			t.learnLocked(err)
 		}
 	}
+}
+
+// learnLocked has everything planned anew when an error says of this host what could not be known before.
+func (t *Table) learnLocked(err error) {
+	var missing *kernel.HelperError
+	if !errors.As(err, &missing) || slices.Contains(t.facts.Unread, missing.Helper) {
+		return
+	}
+	t.facts.Unread = append(slices.Clip(t.facts.Unread), missing.Helper)
+	t.replan = true
 }
 
 // recordLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds

@@ -61,6 +61,7 @@ func (t *Table) settleLocked(s config.Settings) {
 	if !t.settings.Equal(s) {
 		t.settings = s
 		t.settle(s)
+		t.relook = true // at the host, which the settings may make a router
 	}
 }
 
@@ -108,7 +109,7 @@ func (t *Table) diff(origin forward.Origin, want []*forward.Forward, force bool)
 	if len(errs) > 0 {
 		return change{}, Change{}, errors.Join(errs...)
 	}
-	for _, e := range t.entries {
+	for _, e := range t.all() {
 		if e.f.Origin == origin && !names[e.f.Name] {
 			done.Removed = append(done.Removed, e.f.Name)
 			ch.drop = append(ch.drop, e)
@@ -127,7 +128,7 @@ func (t *Table) diff(origin forward.Origin, want []*forward.Forward, force bool)
 // ofOrigin is the forwards that origin has, sorted by name, and those of its that are set aside. The caller holds writing.
 func (t *Table) ofOrigin(origin forward.Origin) []*forward.Forward {
 	var list []*forward.Forward
-	for _, e := range t.entries {
+	for _, e := range t.all() {
 		if e.f.Origin == origin {
 			list = append(list, e.f)
 		}

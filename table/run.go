@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	lookEvery = 5 * time.Second  // at the facts of the host, and at the wall clock, which may have jumped
-	saveEvery = 10 * time.Second // of the counters, or less often: see saveInterval
-	soon      = time.Millisecond // the least that Run waits for the clock
+	lookEvery = 5 * time.Second       // at the facts of the host, and at the wall clock, which may have jumped
+	saveEvery = 10 * time.Second      // of the counters, or less often: see saveInterval
+	soon      = time.Millisecond      // the least that Run waits for the clock
+	overdue   = 50 * time.Millisecond // before it is tried again to delete what has expired
 )
 
 // Run loads what was stored, hands everything to the carriers, and keeps it so until ctx ends. It returns nil then; what the
@@ -21,7 +22,17 @@ func (t *Table) Run(ctx context.Context) error {
 	if err := t.start(ctx); err != nil {
 		return err
 	}
-	defer t.end()
+	leases := make(chan struct{})
+	saving, enough := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(leases)
+		t.saveLeases(saving)
+	}()
+	defer func() {
+		enough()
+		<-leases
+		t.end()
+	}()
 	t.look()
 	t.reconcile(ctx)
 	if ctx.Err() != nil {
@@ -42,12 +53,15 @@ func (t *Table) Run(ctx context.Context) error {
 		case <-look.C:
 			t.look()
 		case <-save.C:
-			save.Reset(saveInterval(t.save()))
+			save.Reset(saveInterval(t.saveCounters()))
 			continue
 		}
 		now := time.Now()
 		t.rollback(ctx, now)
 		t.expire(ctx, now)
+		if t.shallLook() {
+			t.look()
+		}
 		if t.due(now) {
 			t.reconcile(ctx)
 		}
@@ -71,6 +85,9 @@ func (t *Table) start(ctx context.Context) error {
 		return err
 	}
 	if err := t.load(); err != nil {
+		return err
+	}
+	if err := t.loadLeases(); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -98,11 +115,14 @@ func (t *Table) end() {
 	t.phase = ended
 	t.mu.Unlock()
 	close(t.stopped)
-	t.save()
+	if err := t.SaveLeases(); err != nil {
+		t.log.Error("leases cannot be stored; they are lost", keyErr, err)
+	}
+	t.saveCounters()
 }
 
-// save reads and stores the counters, and reports how long that took.
-func (t *Table) save() time.Duration {
+// saveCounters reads and stores the counters, and reports how long that took.
+func (t *Table) saveCounters() time.Duration {
 	began := time.Now()
 	t.counters.read(t.kernel, t.relay)
 	if err := t.counters.save(t.store); err != nil {
@@ -115,12 +135,21 @@ func (t *Table) save() time.Duration {
 // the kernel busy, and may take a hundredth of one processor at the most.
 func saveInterval(took time.Duration) time.Duration { return max(saveEvery, 100*took) }
 
+// shallLook reports whether the settings have changed since the last look.
+func (t *Table) shallLook() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.relook
+	t.relook = false
+	return was
+}
+
 // look has every forward planned anew when the host is another than it was, and carried anew when somebody else took what
 // a carrier had in the system.
 func (t *Table) look() {
 	facts, err := t.probe()
 	lost := false
-	for _, c := range []Carrier{t.kernel, t.relay} {
+	for _, c := range []any{t.kernel, t.relay, t.beside} {
 		if c, ok := c.(Loser); ok && c.Lost() {
 			lost = true
 		}
@@ -135,6 +164,7 @@ func (t *Table) look() {
 		}
 		facts = kernel.Facts{Unusable: err.Error()} // until the next look
 	}
+	facts.Unread = t.facts.Unread // once learned, until a restart
 	if t.cycles > 0 && facts.Equal(t.facts) {
 		return
 	}
@@ -151,14 +181,16 @@ func (t *Table) due(now time.Time) bool {
 	if t.cycle != nil || t.replan || t.lost || !t.wake.IsZero() && !now.Before(t.wake) {
 		return true
 	}
+	due := false
 	if !t.down {
 		for e := range t.clocked {
 			if e.seen > 0 && shutOf(e.f, now) != e.shut {
 				return true
 			}
 		}
+		t.expiries.over(now, func(e *entry) { due = due || e.seen > 0 && e.shut == open })
 	}
-	return false
+	return due
 }
 
 // untilWake is how long Run may sleep.
@@ -168,6 +200,15 @@ func (t *Table) untilWake() time.Duration {
 	wake := t.wake
 	if t.pending != nil {
 		wake = earliest(wake, t.pending.until)
+	}
+	if ends := t.expiries.first(); !ends.IsZero() {
+		left := time.Until(ends)
+		if left <= 0 { // it could not be deleted
+			left = overdue
+		}
+		if wake.IsZero() || left < time.Until(wake) {
+			return max(left, soon)
+		}
 	}
 	if wake.IsZero() {
 		return time.Hour
@@ -191,7 +232,11 @@ func (t *Table) expire(ctx context.Context, now time.Time) {
 		t.log.Error("expired forwards cannot be deleted", keyErr, err)
 		return
 	}
-	for _, e := range over {
+	for i, e := range over {
+		if i == manyNews {
+			t.log.Info("many forwards expired", keyCount, len(over))
+			break
+		}
 		t.log.Info("forward expired", keyForward, e.f.Name, keyOrigin, e.f.Origin)
 	}
 }
@@ -205,6 +250,7 @@ func (t *Table) expired(now time.Time) []*entry {
 			over = append(over, e)
 		}
 	}
+	t.expiries.over(now, func(e *entry) { over = append(over, e) })
 	return over
 }
 
@@ -225,7 +271,7 @@ func (t *Table) Down(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, carrier := range []Carrier{t.relay, t.kernel} {
+	for _, carrier := range []any{t.relay, t.kernel, t.beside} {
 		if c, ok := carrier.(Clearer); ok {
 			errs = append(errs, c.Clear())
 		}

@@ -44,9 +44,12 @@ func (t *Table) shelved(name string) *shelfKey {
 	return nil
 }
 
-// takeFromShelfLocked makes entries of what has its name and traffic free now. The caller holds writing and mu.
-func (t *Table) takeFromShelfLocked(now time.Time) []*entry {
-	var back []*entry
+// takeFromShelfLocked makes entries of what has its name and traffic free now, and enters them into edits; leases are in
+// nobody's way. The caller holds writing and mu.
+func (t *Table) takeFromShelfLocked(now time.Time, edits map[string]*entry) {
+	if len(t.shelf) == 0 {
+		return
+	}
 	keys := slices.SortedFunc(maps.Keys(t.shelf), func(a, b shelfKey) int {
 		return strings.Compare(a.name+"\x00"+string(a.origin), b.name+"\x00"+string(b.origin))
 	})
@@ -56,10 +59,17 @@ func (t *Table) takeFromShelfLocked(now time.Time) []*entry {
 			continue
 		}
 		delete(t.shelf, k)
-		back = append(back, t.enterLocked(s.f, now))
+		edits[k.name] = t.enterLocked(s.f, now, true)
+		for _, name := range t.claims.leasesUnder(s.f) {
+			if e := t.byName[name]; e != nil {
+				t.log.Warn("the forward of a guest gives way", keyForward, name, keyOrigin, e.f.Origin, "to", k.name)
+				t.claims.remove(e.f)
+				edits[name] = nil
+				t.dropLocked(e)
+			}
+		}
 		t.log.Info("forward no longer set aside", keyForward, k.name, keyOrigin, k.origin)
 	}
-	return back
 }
 
 func notFound(what, name string) error { return fmt.Errorf("%s %q: %w", what, name, ErrNotFound) }

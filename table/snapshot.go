@@ -24,19 +24,26 @@ type Status struct {
 func (t *Table) Len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.entries)
+	return len(t.byName)
 }
 
 // Forwards is what is in the table, sorted by name; nobody is asked how it is doing. What was set aside is not among it.
 func (t *Table) Forwards() []*forward.Forward {
-	t.mu.RLock()
-	entries := t.entries
-	t.mu.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entries := t.entriesLocked()
 	list := make([]*forward.Forward, len(entries))
 	for i, e := range entries {
 		list[i] = e.f
 	}
 	return list
+}
+
+// all is the entries sorted by name. The caller holds writing, so that they stay the ones that there are.
+func (t *Table) all() []*entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.entriesLocked()
 }
 
 // Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside
@@ -49,10 +56,11 @@ func (t *Table) Snapshot() []Status {
 		t.counters.read(t.kernel, t.relay)
 	}
 	opens := whenOpens(time.Now())
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	list := make([]Status, 0, len(t.entries)+len(t.shelf))
-	for _, e := range t.entries {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entries := t.entriesLocked()
+	list := make([]Status, 0, len(entries)+len(t.shelf))
+	for _, e := range entries {
 		list = append(list, t.statusLocked(e, opens))
 	}
 	if len(t.shelf) == 0 {

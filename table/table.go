@@ -41,13 +41,25 @@ type Loser interface{ Lost() bool }
 // A Clearer is a Carrier that leaves something in the system when it carries nothing. Down calls it last.
 type Clearer interface{ Clear() error }
 
-// Options is what a Table works with. All but Log and Settle is needed.
+// A Beside is somebody who does what forwards need besides being carried, such as to open a firewall for them. It may be a Loser
+// and a Clearer, too.
+type Beside interface {
+	// Carried is called in each cycle, before the kernel's carrier, with all that this host listens for, sorted by name, each with its
+	// carrier. It looks after its failures itself: they are no forward's.
+	Carried(ctx context.Context, here []*forward.Forward)
+}
+
+// Options is what a Table works with. All but Log, Settle and Lease is needed.
 type Options struct {
 	Kernel, Relay Carrier
+	Beside        Beside                       // nil: there is nobody
 	Facts         func() (kernel.Facts, error) // an error: nothing was found out, and what was known stands
 	Store         store.Store
 	Settle        func(config.Settings) // makes the settings of the file hold; it must not wait, nor call the table. nil: there are none
-	Log           *slog.Logger          // nil: none
+	// Lease is told of each lease that comes (before is nil), changes, or goes (now is nil), in order. It must not wait, nor call
+	// the table. nil: nobody wants to know.
+	Lease func(now, before *forward.Forward)
+	Log   *slog.Logger // nil: none
 }
 
 // The keys of log attributes.
@@ -67,38 +79,48 @@ const (
 // keeps nobody from asking for a change either. Changes that come in meanwhile are carried together by the next cycle.
 type Table struct {
 	kernel, relay Carrier
+	beside        Beside
 	probe         func() (kernel.Facts, error)
 	store         store.Store
 	settle        func(config.Settings)
+	lease         func(now, before *forward.Forward)
 	log           *slog.Logger
 	counters      *counters
 
 	kick    chan struct{} // capacity 1: a cycle is asked for
+	save    chan struct{} // capacity 1: there is something unsaved
 	ready   chan struct{}
 	stopped chan struct{}
 
 	writing chan struct{} // capacity 1, a lock that can be waited for with a context
 	claims  claims        // guarded by writing
 
+	saving sync.Mutex // held while leases are stored
+
 	carrying   sync.Mutex
 	companions companions // guarded by carrying
 
 	mu           sync.RWMutex
 	phase        phase
-	entries      []*entry          // sorted by name; the slice is replaced and never changed. Changing it takes writing, too
-	byName       map[string]*entry // the same ones
+	sorted       []*entry          // by name, as of before edits; the slice is replaced and never changed
+	edits        map[string]*entry // what is not in sorted yet: see entriesLocked
+	byName       map[string]*entry // the entries. Changing them takes writing, too
 	shelf        map[shelfKey]shelved
 	lists        lists
 	touched      map[*entry]bool // entries that the next cycle has to look at
-	clocked      map[*entry]bool // entries that time alone can change
-	failing      map[*entry]bool // entries that a carrier has refused
-	settings     config.Settings // of the file
+	clocked      map[*entry]bool // entries that time alone can change in other ways than to end them
+	expiries     expiries
+	operators    *operators                  // nil: to be found anew
+	unsaved      map[string]*forward.Forward // leases that the store does not have as they are; nil: does not have to forget yet
+	failing      map[*entry]bool             // entries that a carrier has refused
+	settings     config.Settings             // of the file
 	pending      *pending
 	cycle        *cycle // the next one, when somebody waits for it
 	cycles       uint64
 	facts        kernel.Facts
 	bothFamilies map[string]bool // forwards whose other family's clients the relay carries
 	lost         bool            // a carrier lost what it had
+	relook       bool            // the facts may be others than they were at the last look
 	replan       bool            // the facts are other ones than those that the plans were made from
 	wake         time.Time       // when the clock or a retry asks for a cycle
 	down         bool
@@ -127,11 +149,15 @@ func New(o Options) *Table {
 	if settle == nil {
 		settle = func(config.Settings) {}
 	}
+	lease := o.Lease
+	if lease == nil {
+		lease = func(_, _ *forward.Forward) {}
+	}
 	return &Table{
-		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, settle: settle, log: log, counters: newCounters(),
-		kick: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
-		byName: map[string]*entry{}, shelf: map[shelfKey]shelved{},
-		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{},
+		kernel: o.Kernel, relay: o.Relay, beside: o.Beside, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
+		kick: make(chan struct{}, 1), save: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
+		byName: map[string]*entry{}, edits: map[string]*entry{}, shelf: map[shelfKey]shelved{},
+		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{}, unsaved: map[string]*forward.Forward{},
 	}
 }
 
@@ -243,11 +269,16 @@ func (t *Table) joinLocked() *cycle {
 	if t.cycle == nil {
 		t.cycle = &cycle{done: make(chan struct{})}
 	}
+	nudge(t.kick)
+	return t.cycle
+}
+
+// nudge leaves a word in a channel that has room for one.
+func nudge(c chan struct{}) {
 	select {
-	case t.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
-	return t.cycle
 }
 
 // await waits until the carriers have answered in c.

@@ -43,7 +43,7 @@ type Options struct {
 
 // A Filter is who may come in by a mapping (RFC 6887, section 13.3).
 type Filter struct {
-	Prefix netip.Prefix // not valid: every filter before this one, and those that the mapping has, are deleted
+	Prefix netip.Prefix // as it was sent, so perhaps not masked; not valid: every filter before this one, and those that the mapping has, are deleted
 	Port   uint16       // of the remote peer; 0: any
 }
 

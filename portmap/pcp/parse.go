@@ -171,7 +171,7 @@ func parseFilter(data []byte) (Filter, error) {
 	if bits < 0 || bits > a.BitLen() {
 		return Filter{}, refuse(MalformedOption, "FILTER has a prefix that no address has")
 	}
-	f.Prefix = netip.PrefixFrom(a, bits).Masked()
+	f.Prefix = netip.PrefixFrom(a, bits)
 	return f, nil
 }
 

@@ -75,11 +75,12 @@ func (m *PortMapping) EntryArgs() Args {
 // Named reads the arguments that name a mapping. The error is a fault of the code that they deserve.
 func (a Args) Named() (m PortMapping, err error) {
 	m.RemoteHost = a.Of(argRemoteHost)
-	port, ok := a.Port(argExternalPort)
-	if !ok {
-		return m, NewFault(WANIPConnection, InvalidArgs)
+	var ok bool
+	if strings.TrimSpace(a.Of(argExternalPort)) != "*" { // as some write the wildcard
+		if m.External, ok = a.Port(argExternalPort); !ok {
+			return m, NewFault(WANIPConnection, InvalidArgs)
+		}
 	}
-	m.External = port
 	if m.Network, ok = ParseProtocol(a.Of(argProtocol)); !ok {
 		return m, NewFault(WANIPConnection, InvalidArgs)
 	}

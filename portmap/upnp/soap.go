@@ -122,9 +122,6 @@ func call(e *element) (Call, error) {
 		c.Args = make(Args, 0, len(e.children))
 	}
 	for _, a := range e.children {
-		if len(a.children) > 0 {
-			return Call{}, bad("the argument %.40s is not a plain one", a.name)
-		}
 		if _, twice := c.Args.Get(a.name); twice {
 			return Call{}, bad("the argument %.40s is there twice", a.name)
 		}

@@ -97,7 +97,6 @@ func TestCallsThatAreNone(t *testing.T) {
 	for name, text := range map[string]string{
 		"no envelope":        "<a/>",
 		"nothing in it":      wrap(""),
-		"a child of an arg":  wrap("<u:A xmlns:u='b'><c><d/></c></u:A>"),
 		"an argument twice":  wrap("<u:A xmlns:u='b'><c>1</c><c>2</c></u:A>"),
 		"too many arguments": wrap("<u:A xmlns:u='b'>" + numbered(MaxArgs+1) + "</u:A>"),
 	} {
@@ -107,6 +106,27 @@ func TestCallsThatAreNone(t *testing.T) {
 	}
 	if _, err := ParseAnswer([]byte(wrap("<u:A xmlns:u='b'/>"))); !errors.Is(err, ErrBadText) {
 		t.Error(err)
+	}
+}
+
+// miniupnpc does not escape what a program calls its mapping.
+func TestCallsThatAreNotEscaped(t *testing.T) {
+	for _, describe := range []string{"Tom & Jerry", "a <b>", "a &amp b", "AT&T;"} {
+		m := mapping
+		m.Description = "DESCRIPTION"
+		c := Call{WANIPConnection + ":1", AddPortMapping, m.Args()}
+		got, err := ParseCall([]byte(strings.Replace(string(c.Append(nil)), "DESCRIPTION", describe, 1)))
+		if err != nil {
+			t.Errorf("%s: %v", describe, err)
+			continue
+		}
+		n, err := got.Args.Mapping()
+		if strings.Contains(describe, "<") {
+			describe = "a" // the rest is lost
+		}
+		if err != nil || n.External != mapping.External || n.Description != describe {
+			t.Errorf("%s: %+v, %v", describe, n, err)
+		}
 	}
 }
 
@@ -132,6 +152,9 @@ func TestArgsThatAreNone(t *testing.T) {
 		if m, err := args.Mapping(); !errors.Is(err, &Fault{Code: InvalidArgs}) {
 			t.Errorf("%v: %+v, %v", change, m, err)
 		}
+	}
+	if m, err := (Args{{argExternalPort, "*"}, {argProtocol, "udp"}}).Named(); err != nil || m.External != 0 || m.Network != forward.UDP {
+		t.Errorf("%+v, %v", m, err)
 	}
 	p := Pinhole{RemotePort: 1, InternalClient: "2001:db8::1", InternalPort: 80, Protocol: 6, Lease: 3600}
 	if got, err := p.Args().Pinhole(); err != nil || got != p {

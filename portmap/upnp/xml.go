@@ -52,7 +52,7 @@ func (e *element) of(name string) string {
 	return ""
 }
 
-// parse reads the one element that a text consists of.
+// parse reads the one element that a text consists of. What is not well-formed is read as if it were, where that can be.
 func parse(b []byte) (*element, error) {
 	if len(b) > MaxDocument {
 		return nil, bad("%d bytes; %d are the most", len(b), MaxDocument)
@@ -60,6 +60,7 @@ func parse(b []byte) (*element, error) {
 	b = bytes.TrimRight(b, "\x00") // some programs count the end of a C string
 	d := xml.NewDecoder(bytes.NewReader(b))
 	d.CharsetReader = charset
+	d.Strict = false // miniupnpc and many gateways write & and < as they are
 	var root *element
 	var open []*element
 	for count := 0; ; {

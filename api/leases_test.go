@@ -1,0 +1,72 @@
+package api
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/table"
+)
+
+func TestLeases(t *testing.T) {
+	f := mustForward(t, "lease-192.168.1.20-udp-3074", "udp/203.0.113.5:3075", "192.168.1.20:3074")
+	f.Origin, f.Expires = "lease:upnp", time.Now().Add(time.Hour)
+	f.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	f.Lease = &forward.Lease{Client: netip.MustParseAddr("192.168.1.20"), MAC: "02:00:00:00:00:20", Hostname: "xbox", Description: "Xbox Live"}
+	asking := *f
+	asking.Name, asking.Disabled, asking.Lease = "lease-x", true, &forward.Lease{Client: f.Lease.Client, Asking: true}
+	off := *f
+	off.Name, off.Disabled = "lease-y", true
+	fake := &fakeTable{}
+	fake.set(mustForward(t, "web", "80", "192.168.1.9"))
+	s := fake.set(f)
+	s.Stats = forward.Stats{Open: 1, Total: 2, BytesIn: 3, BytesOut: 4}
+	fake.all[f.Name] = s
+	fake.set(&asking)
+	fake.set(&off)
+	c := NewClient(serve(t, Options{Table: fake, Leases: fakeLeases{"02:00:00:00:00:20": {"lease-x"}, "odd/name?": nil}}))
+	defer c.Close()
+
+	list, err := c.Leases(t.Context())
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	got := list[0]
+	if got.Remaining == nil || *got.Remaining < 3590 || *got.Remaining > 3600 || got.Expires == nil {
+		t.Errorf("%+v", got)
+	}
+	got.Remaining, got.Expires = nil, nil
+	want := Lease{
+		Name: f.Name, Client: "192.168.1.20", MAC: "02:00:00:00:00:20", Hostname: "xbox", Description: "Xbox Live", Protocol: "upnp", Network: "udp",
+		Internal: "192.168.1.20:3074", External: "203.0.113.5:3075", From: []string{"198.51.100.0/24"}, State: "up",
+		Connections: Connections{Open: 1, Total: 2}, Bytes: Bytes{3, 4},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if list[1].State != "asking" || !strings.Contains(list[1].Detail, "approve lease-x") || list[2].State != "disabled" {
+		t.Errorf("%+v", list[1:])
+	}
+	if names, err := c.Approve(t.Context(), "02:00:00:00:00:20"); err != nil || len(names) != 1 {
+		t.Error(names, err)
+	}
+	if names, err := c.Deny(t.Context(), "odd/name?"); err != nil || names == nil || len(names) != 0 {
+		t.Error(names, err)
+	}
+	var refused *Error
+	if _, err := c.Deny(t.Context(), "nobody"); !errors.As(err, &refused) || refused.Code != CodeNotFound || refused.Hint == "" {
+		t.Error(err)
+	}
+}
+
+func TestLeaseThatIsOver(t *testing.T) {
+	f := mustForward(t, "lease", "udp/203.0.113.5:1", "192.168.1.20:1")
+	f.Lease, f.Expires = &forward.Lease{}, time.Now().Add(-time.Minute)
+	if l := LeaseOf(table.Status{Forward: f}, time.Now()); *l.Remaining != 0 {
+		t.Errorf("%d", *l.Remaining)
+	}
+}

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package kernel
+
+import (
+	"context"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// A Gateway on this system refuses.
+type Gateway struct{}
+
+// NewGateway returns a gateway that refuses.
+func NewGateway(GatewayOptions) *Gateway { return &Gateway{} }
+
+// Apply refuses, unless nothing is asked for.
+func (*Gateway) Apply(_ context.Context, spec *forward.Gateway, _ []forward.Listen, _ []*forward.Forward) error {
+	if spec == nil {
+		return nil
+	}
+	return errNoLinux
+}
+
+// Lost has nothing to lose.
+func (*Gateway) Lost() bool { return false }
+
+// Clear has nothing to remove.
+func (*Gateway) Clear() error { return nil }
+
+// Close has nothing to give back.
+func (*Gateway) Close() error { return nil }

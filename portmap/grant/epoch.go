@@ -1,0 +1,85 @@
+package grant
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fairlead-net/fairlead/store"
+)
+
+const (
+	bucketPortmap = "portmap"
+	keyEpoch      = "epoch" // a storedEpoch as JSON
+)
+
+// An epoch is how old the mappings are, by the clock that cannot be set: clients take one that goes more slowly than their own
+// for a server that has lost them (RFC 6886, section 3.6; RFC 6887, section 8.5).
+type epoch struct {
+	base  time.Duration // at since
+	since time.Time
+}
+
+func (e epoch) seconds() uint32 {
+	if e.since.IsZero() {
+		return 0
+	}
+	return uint32(min((e.base + time.Since(e.since)).Seconds(), math.MaxUint32))
+}
+
+// A storedEpoch is what the store has of it. While a program runs it is not clean: whatever ends that one without a word may
+// have taken leases with it that were granted and not stored yet.
+type storedEpoch struct {
+	Seconds uint32    `json:"seconds"` // at At
+	At      time.Time `json:"at"`
+	Clean   bool      `json:"clean"`
+}
+
+// resume is the epoch after what an earlier program left. The time in between counts as far as the wall clock tells; when it
+// says that there was less than none, none.
+func resume(was storedEpoch, now time.Time) epoch {
+	if !was.Clean {
+		return epoch{since: now}
+	}
+	base := time.Duration(was.Seconds) * time.Second
+	if away := now.Round(0).Sub(was.At); away > 0 {
+		base += away
+	}
+	return epoch{base: base, since: now}
+}
+
+// loadEpoch goes on where the last program ended.
+func (d *Desk) loadEpoch() error {
+	data, err := d.Store.Get(bucketPortmap, keyEpoch)
+	if err != nil {
+		return fmt.Errorf("the age of the mappings cannot be read: %w", err)
+	}
+	var was storedEpoch
+	if data != nil && json.Unmarshal(data, &was) != nil {
+		was = storedEpoch{}
+	}
+	d.mu.Lock()
+	d.epoch = resume(was, time.Now())
+	d.mu.Unlock()
+	return d.saveEpoch(false)
+}
+
+// restartEpoch has clients ask for all their mappings again.
+func (d *Desk) restartEpoch() error {
+	d.mu.Lock()
+	d.epoch = epoch{since: time.Now()}
+	d.mu.Unlock()
+	return d.saveEpoch(false)
+}
+
+func (d *Desk) saveEpoch(clean bool) error {
+	data, err := json.Marshal(storedEpoch{Seconds: d.Epoch(), At: time.Now().UTC(), Clean: clean})
+	if err != nil {
+		return err
+	}
+	if err := d.Store.Update(func(tx store.Tx) error { return tx.Put(bucketPortmap, keyEpoch, data) }); err != nil {
+		return fmt.Errorf("the age of the mappings cannot be stored: %w", err)
+	}
+	return nil
+}

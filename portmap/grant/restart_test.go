@@ -1,0 +1,237 @@
+package grant
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap"
+	"github.com/fairlead-net/fairlead/store"
+)
+
+// A disk is a Store whose writes can be cut off, as by a crash.
+type disk struct {
+	store.Store
+	mu     sync.Mutex
+	dead   bool
+	writes int
+}
+
+var errDead = errors.New("the process is dead")
+
+func (d *disk) Update(fn func(store.Tx) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead {
+		return errDead
+	}
+	d.writes++
+	return d.Store.Update(fn)
+}
+
+func (d *disk) kill(dead bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead = dead
+}
+
+func TestLeasesSurviveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := store.Memory()
+		h := newHouse(t, s, &portmap.Spec{Ask: true}).start()
+		r := request(t, "pcp udp 192.168.1.20:3074 4000")
+		r.Nonce, r.Describe, r.From = [12]byte{7}, "game", []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+		h.Map(t.Context(), []portmap.Request{r})
+		if _, err := h.Approve(t.Context(), "192.168.1.20"); err != nil {
+			t.Fatal(err)
+		}
+		h.ask("pcp tcp [2001:db8:1::20]:443")
+		r = request(t, "upnp tcp 192.168.1.20:80")
+		r.Lifetime = 2 * time.Minute
+		h.Map(t.Context(), []portmap.Request{r})
+		h.ask("natpmp tcp 192.168.1.30:81")
+		h.ask("natpmp tcp 192.168.1.20:82")
+		elapse(time.Minute)
+		before := h.Of(netip.Addr{})
+		epoch := h.Epoch()
+		if epoch != 60 {
+			t.Errorf("the epoch is %d", epoch)
+		}
+		h.stop()
+
+		time.Sleep(5 * time.Minute)
+		h = newHouse(t, s, &portmap.Spec{Ask: true}).start(admin(t, "op", "82"))
+		defer h.stop()
+		after := h.Of(netip.Addr{})
+		if len(before) != 5 || len(after) != 3 { // one has ended, one gave way
+			t.Fatalf("%d leases, then %d", len(before), len(after))
+		}
+		i := 0
+		for _, m := range before {
+			if m.Internal.Port() == 80 || m.Internal.Port() == 82 {
+				continue
+			}
+			n := after[i]
+			i++
+			if m.Key != n.Key || m.External != n.External || m.Nonce != n.Nonce || m.Describe != n.Describe || m.Protocol != n.Protocol ||
+				len(m.From) != len(n.From) || m.Asking != n.Asking || !m.Expires.Equal(n.Expires) || m.Name != n.Name || m.Lifetime != n.Lifetime {
+				t.Errorf("before %+v\nafter  %+v", m, n)
+			}
+		}
+		if got := h.Epoch(); got != 60+300 {
+			t.Errorf("the epoch is %d after a restart", got)
+		}
+		for _, f := range h.table.Forwards() {
+			if f.Origin.IsLease() && (f.Lease.MAC == "" || f.Outbound == f.IsPinhole()) {
+				t.Errorf("%+v %+v", f, f.Lease)
+			}
+		}
+		if r := h.ask("natpmp tcp 192.168.1.20:90"); r.Err != nil || r.Asking {
+			t.Errorf("the approval is forgotten: %+v", r)
+		}
+		h.wantCarried("lease-192.168.1.20-tcp-90 tcp/203.0.113.5:90 192.168.1.20:90", "lease-192.168.1.20-udp-3074 udp/203.0.113.5:4000 192.168.1.20:3074",
+			"lease-2001-db8-1--20-tcp-443 tcp/[2001:db8:1::20]:443 [2001:db8:1::20]:443", "op tcp/82 192.168.1.9:8080")
+		elapse(55 * time.Minute)
+		if len(h.Of(netip.Addr{})) != 1 {
+			t.Errorf("%d leases after their hour", len(h.Of(netip.Addr{})))
+		}
+	})
+}
+
+// What a crash takes is at most what was granted in the last second, and clients are told that something may be missing.
+func TestCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		h := newHouse(t, d, &portmap.Spec{}).start()
+		h.ask("natpmp tcp 192.168.1.20:80")
+		elapse(time.Second)
+		h.ask("natpmp tcp 192.168.1.20:81")
+		d.kill(true)
+		h.t = quiet{t}
+		h.stop()
+		d.kill(false)
+		time.Sleep(time.Minute)
+		h = newHouse(t, d, &portmap.Spec{}).start()
+		defer h.stop()
+		if list := h.Of(one); len(list) != 1 || list[0].Internal.Port() != 80 {
+			t.Errorf("%+v", list)
+		}
+		if h.Epoch() != 0 {
+			t.Errorf("the epoch is %d", h.Epoch())
+		}
+	})
+}
+
+// quiet is a TB that errors are expected of.
+type quiet struct{ testing.TB }
+
+func (quiet) Error(...any) {}
+
+// A disk that fails keeps nobody from getting a mapping, and has it in the end.
+func TestStoreFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		h := newHouse(t, d, &portmap.Spec{}).start()
+		d.kill(true)
+		h.want("natpmp tcp 192.168.1.20:80", "203.0.113.5:80")
+		elapse(3 * time.Second)
+		if !h.logged("a restart would lose them") {
+			t.Error("it is not logged")
+		}
+		d.kill(false)
+		elapse(time.Second)
+		if data, _ := d.Get("leases", "lease-192.168.1.20-tcp-80"); data == nil {
+			t.Error("it is not stored")
+		}
+		h.stop()
+	})
+}
+
+// Many leases at once are one write, a moment later.
+func TestWritesAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		h := newHouse(t, d, &portmap.Spec{}).start()
+		before := d.writes
+		for i := range 50 {
+			h.ask("natpmp tcp 192.168.1.20:" + []string{"80", "81"}[i%2])
+		}
+		elapse(time.Second)
+		if d.writes != before+1 {
+			t.Errorf("%d writes", d.writes-before)
+		}
+		h.stop()
+	})
+}
+
+func TestAddressChanges(t *testing.T) {
+	inHouse(t, &portmap.Spec{}, func(h *house) {
+		h.ask("natpmp tcp 192.168.1.20:80")
+		h.ask("natpmp tcp 192.168.1.20:81")
+		elapse(time.Hour / 2)
+		applies, _ := h.carrier.counts()
+		h.replace(admin(h.t, "op", "203.0.113.9:81"))
+		changed := h.Changed()
+		h.goTo(Outside{Addr: netip.MustParseAddr("203.0.113.9")})
+		h.wantCarried("lease-192.168.1.20-tcp-80 tcp/203.0.113.9:80 192.168.1.20:80", "op tcp/203.0.113.9:81 192.168.1.9:8080")
+		select {
+		case <-changed:
+		default:
+			h.t.Error("nobody was told")
+		}
+		if now, _ := h.carrier.counts(); now != applies+2 {
+			h.t.Errorf("%d cycles", now-applies)
+		}
+		if addr, public := h.External(); addr.String() != "203.0.113.9" || !public || h.Epoch() != 0 {
+			h.t.Errorf("%s %v, epoch %d", addr, public, h.Epoch())
+		}
+		elapse(time.Minute)
+		h.goTo(Outside{})
+		h.want("natpmp tcp 192.168.1.20:82", portmap.ErrNoExternal.Error())
+		h.goTo(Outside{Addr: netip.MustParseAddr("203.0.113.9")}) // the same one again: nothing was lost
+		if h.Epoch() != 60 {
+			h.t.Errorf("the epoch is %d", h.Epoch())
+		}
+		changed = h.Changed()
+		h.goTo(Outside{Addr: netip.MustParseAddr("203.0.113.9"), Public: netip.MustParseAddr("198.51.100.1")})
+		select {
+		case <-changed:
+		default:
+			h.t.Error("nobody was told of the public address")
+		}
+		h.want("natpmp tcp 192.168.1.20:82", "198.51.100.1:82")
+		if m, ok := h.At(forward.TCP, 80); !ok || m.Public.String() != "198.51.100.1:80" {
+			h.t.Errorf("%+v", m)
+		}
+	})
+}
+
+// The age of the mappings is told by a clock that cannot be set, whatever the wall clock says between two programs.
+func TestEpochAndTheWallClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		for _, c := range []struct {
+			was  storedEpoch
+			want uint32
+		}{
+			{storedEpoch{}, 0},
+			{storedEpoch{Seconds: 100, At: now.Add(-time.Minute)}, 0},
+			{storedEpoch{Seconds: 100, At: now.Add(-time.Minute), Clean: true}, 160},
+			{storedEpoch{Seconds: 100, At: now.Add(30 * 365 * 24 * time.Hour), Clean: true}, 100}, // the clock was set back
+			{storedEpoch{Seconds: 100, At: time.Unix(0, 0), Clean: true}, 946684900},
+			{storedEpoch{Seconds: 1<<32 - 1, At: now.Add(-time.Minute), Clean: true}, 1<<32 - 1},
+		} {
+			if got := resume(c.was, now).seconds(); got != c.want {
+				t.Errorf("%+v: %d, want %d", c.was, got, c.want)
+			}
+		}
+		time.Sleep(time.Minute)
+		if got := resume(storedEpoch{Seconds: 5, At: now, Clean: true}, now).seconds(); got != 65 {
+			t.Errorf("a minute later: %d", got)
+		}
+	})
+}
