@@ -486,3 +486,43 @@ func TestGatewayCommand(t *testing.T) {
 		}
 	})
 }
+
+// TestPublish has the daemon ask for the ports of its forwards, and says so in status.
+func TestPublish(t *testing.T) {
+	a := newAsker(t, false)
+	gw := miniupnpd(t, a.gateway, "enable_upnp=yes", "enable_natpmp=yes")
+	a.listen(t, 8000)
+	d := up(t, a.host, "[forward.web]\nlisten = \"8080\"\nto = \":8000\"\npublish = 9090\n[forward.other]\nlisten = \"8081\"\nto = \":8000\"\n")
+	published := func() publishedStatus {
+		var list struct {
+			Forwards []struct {
+				Name      string
+				Published *publishedStatus
+			}
+		}
+		if err := json.Unmarshal([]byte(d.run("status", "--json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range list.Forwards {
+			if f.Name == "other" && f.Published != nil {
+				t.Errorf("nobody has asked for %+v", f)
+			}
+			if f.Name == "web" && f.Published != nil {
+				return *f.Published
+			}
+		}
+		return publishedStatus{}
+	}
+	d.wait("the port is open", func() bool { s := published(); return s.State == "open" && has(s, "tcp/"+front+":9090") })
+	if !a.reaches(t, front+":9090") {
+		t.Error("it is open and not reached from outside")
+	}
+	if out := d.run("status"); !strings.Contains(out, "published: tcp "+front+":9090 -> "+homeNet+"10:8080  by pcp of "+homeNet+"1") {
+		t.Errorf("status says:\n%s", out)
+	}
+	gw.restart(gw.proc.Kill)
+	d.wait("the port is back", func() bool { return a.reaches(t, front+":9090") })
+	d.write("[forward.web]\nlisten = \"8080\"\nto = \":8000\"\n")
+	d.run("apply", "-c", d.file())
+	d.wait("the port is closed", func() bool { return !a.reaches(t, front+":9090") })
+}

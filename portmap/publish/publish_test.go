@@ -356,8 +356,11 @@ func TestApply(t *testing.T) {
 			t.Error("nobody is told")
 		}
 		r.expect(t, Open, KindNone, "tcp/198.41.0.4:9090")
-		if g.count() != 3 || len(r.States()) != 2 {
+		if g.count() != 3 || len(r.States()) != 3 {
 			t.Errorf("%+v, %+v", g.mappings, r.States())
+		}
+		if st, ok := r.State("bad"); !ok || st.Phase != Failed || st.Problem == nil {
+			t.Errorf("%+v", st)
 		}
 		if err := r.Apply(nil); err != nil {
 			t.Error(err)
