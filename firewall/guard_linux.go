@@ -3,7 +3,6 @@ package firewall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -54,7 +53,7 @@ func (g *Guard) withReader(fn func(*reader) error) error {
 		err = errors.Join(fn(r), r.close())
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w (%w)", ErrNotAllowed, err)
+		return ErrNotAllowed
 	}
 	return err
 }
