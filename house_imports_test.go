@@ -23,14 +23,14 @@ var mayImport = map[string][]string{
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
 	"password":            {},
 	"portmap":             {"forward"},
-	"portmap/grant":       {"forward", "portmap", "store", "table"},
+	"portmap/grant":       {"forward", "portmap", "store", "table"}, // leases are in the table
 	"portmap/neighbours":  {},
 	"firewall":            {"forward"},
 	"relay":               {"forward", "node", "wake", "internal/processors"},
 	"relay/head/headtest": {"relay"}, // the contract of heads
 	"sshd":                {"forward", "node", "internal/sshchan", "internal/sshwire", "internal/processors"},
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
-	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table"},
+	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours", "firewall",
 		"internal/sshchan",

@@ -21,7 +21,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	all := s.Table.Snapshot()
 	names := r.URL.Query()["name"]
 	if len(names) == 0 {
-		writeList(w, "forwards", len(all), func(i int) any { return ForwardOf(all[i]) })
+		writeList(w, "forwards", len(all), func(i int) any { return s.forwardOf(all[i]) })
 		return
 	}
 	at := make(map[string]int, len(all))
@@ -36,7 +36,19 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	writeList(w, "forwards", len(picked), func(i int) any { return ForwardOf(all[picked[i]]) })
+	writeList(w, "forwards", len(picked), func(i int) any { return s.forwardOf(all[picked[i]]) })
+}
+
+// forwardOf is a forward with all that is known of it.
+func (s *Server) forwardOf(st table.Status) Forward {
+	out := ForwardOf(st)
+	if s.Published != nil {
+		if state, ok := s.Published(st.Forward.Name); ok {
+			shown := PublishedOf(state)
+			out.Published = &shown
+		}
+	}
+	return out
 }
 
 func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +158,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, ForwardOf(st))
+	writeJSON(w, s.forwardOf(st))
 }
 
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/portmap/publish"
 	"github.com/fairlead-net/fairlead/table"
 )
 
@@ -61,6 +62,8 @@ type Options struct {
 	Leases   Leases
 	// Wake sends magic packets to the cards of a forward that names some. The error says why none could be sent.
 	Wake func(ctx context.Context, f *forward.Forward) ([]Woken, error)
+	// Published is what has become of a forward that gateways upstream are asked for. nil: none is.
+	Published func(name string) (publish.State, bool)
 	// Down takes everything away that would outlive the daemon. When it returns nil the Server answers and Run ends.
 	Down func(ctx context.Context) error
 	// Upgrade prepares the daemon to be replaced by a program, given by its absolute path. When it returns nil the Server answers

@@ -22,9 +22,10 @@ type Forward struct {
 	Detail      string      `json:"detail"`
 	Connections Connections `json:"connections"`
 	Bytes       Bytes       `json:"bytes"`
-	Since       *time.Time  `json:"since"`             // when it came into this state; null: not known
-	Expires     *time.Time  `json:"expires"`           // null: never
-	Targets     []Target    `json:"targets,omitempty"` // where the relay picks one of several, or checks the only one
+	Since       *time.Time  `json:"since"`               // when it came into this state; null: not known
+	Expires     *time.Time  `json:"expires"`             // null: never
+	Targets     []Target    `json:"targets,omitempty"`   // where the relay picks one of several, or checks the only one
+	Published   *Published  `json:"published,omitempty"` // of a forward that gateways upstream are asked for
 }
 
 // Target is how one target of a forward is doing.

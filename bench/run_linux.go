@@ -40,6 +40,8 @@ func role(name string) (error, bool) {
 		return measureStarts(), true
 	case "delay":
 		return delays(), true
+	case "map":
+		return load.Map(), true
 	}
 	return nil, false
 }
@@ -77,6 +79,7 @@ func run(ctx context.Context, o options) error {
 		{"c", "relay", b.relays},
 		{"d", "start", b.starts},
 		{"e", "ssh and proxies", b.tunnels},
+		{"f", "port mapping", b.grants},
 	}
 	for _, s := range sections {
 		if !o.wants(s.key) || ctx.Err() != nil {

@@ -15,7 +15,7 @@ func keys() []string {
 		"listen", "to", "from", "except", "interface", "enabled", "expires", "when", "max_connections", "max_per_source",
 		"bandwidth", "bandwidth_per_source", "connect_timeout", "idle_timeout", "udp_idle", "carry", "source", "fast_open",
 		"balance", "check", "check_interval", "slow_start", "drain", "send_proxy", "accept_proxy",
-		"wake", "wake_timeout", "wake_password", "users", "permit", "deny", "pac", "direct", "through", "at", "via",
+		"wake", "wake_timeout", "wake_password", "users", "permit", "deny", "pac", "direct", "through", "at", "via", "helper", "passive_ports", "publish",
 	}
 }
 
@@ -74,6 +74,9 @@ func Help(key string) string {
 		return `wake_password is six bytes such as "aa:bb:cc:dd:ee:ff" or four such as "192.0.2.1", beside wake`
 	case "fast_open":
 		return `fast_open is true or false (the default), for tcp`
+	}
+	if help := gatewayKeyHelp(key); help != "" {
+		return help
 	}
 	return proxyHelp(key)
 }

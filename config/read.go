@@ -31,11 +31,16 @@ func (r *reader) read(root *node) {
 			r.readUsers(c)
 		case "sshd":
 			r.readSSHD(c)
+		case "gateway":
+			r.readGateway(c)
 		}
+	}
+	if c := root.child([]byte("dmz")); c != nil { // wherever it stands, it is of the gateway
+		r.readDMZ(c)
 	}
 	for _, c := range root.children {
 		switch c.name {
-		case "node", "users", "sshd":
+		case "node", "users", "sshd", "gateway", "dmz":
 		case "forward":
 			if r.hasTables(c, "forward") {
 				r.readForwards(c)
@@ -59,17 +64,17 @@ func (r *reader) hasTables(n *node, what string) bool {
 }
 
 func (r *reader) unknownTop(n *node) {
-	const all = "a configuration has the tables [forward.NAME], [node.NAME], [users.NAME] and [sshd]"
+	const all = "a configuration has the tables [forward.NAME], [node.NAME], [users.NAME], [sshd], [gateway] and [dmz]"
 	one := problem{at: n.keyAt, msg: fmt.Sprintf("unknown key %s", quoteKey(n.name))}
 	if n.shape != shapeScalar && n.shape != shapeList {
 		one.msg = fmt.Sprintf("unknown table %s", quoteKey(n.name))
 	}
-	meant := suggest(n.name, []string{"forward", "node", "users", "sshd"})
+	meant := suggest(n.name, []string{"forward", "node", "users", "sshd", "gateway", "dmz"})
 	switch {
 	case new(Spec).field(n.name) != nil:
 		one.hint = "the keys of a forward stand below its header, [forward.NAME]"
-	case meant == "sshd":
-		one.hint = "did you mean [sshd]?"
+	case meant == "sshd", meant == "gateway", meant == "dmz":
+		one.hint = fmt.Sprintf("did you mean [%s]?", meant)
 	case meant != "":
 		one.hint = fmt.Sprintf("did you mean [%s.NAME]?", meant)
 	default:
@@ -174,6 +179,8 @@ func set(target any, n *node, help func(key string) string) (msg, hint string) {
 		return setBool(*target, n)
 	case *bool:
 		return setBool(target, n)
+	case *Publish:
+		return target.setNode(n, help)
 	case *Secret:
 		if !n.isText() { // a hint with its text in it would show the secret
 			return "this is not text in quotes", help(n.name)
@@ -216,7 +223,7 @@ func setText(target *string, n *node, help func(key string) string) (msg, hint s
 // isTime reports whether the value of key is a time such as "30s".
 func isTime(key string) bool {
 	switch key {
-	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout", "keepalive", "login_grace":
+	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout", "keepalive", "login_grace", "min_lifetime", "max_lifetime":
 		return true
 	}
 	return false

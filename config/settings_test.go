@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
+	"github.com/fairlead-net/fairlead/portmap"
 )
 
 // hash is one of a password that nobody has.
@@ -67,6 +68,43 @@ func noZero(t *testing.T, what string, v reflect.Value, except ...string) {
 	for field, value := range v.Fields() {
 		if value.IsZero() && !strings.Contains(strings.Join(except, " "), field.Name) {
 			t.Errorf("the reference does not set %s of %s", field.Name, what)
+		}
+	}
+}
+
+// TestGateway: every key of the reference arrives, and what is left out has its default.
+func TestGateway(t *testing.T) {
+	cfg, err := config.Parse("reference.toml", config.Reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := cfg.Settings
+	if s.Gateway == nil || s.Portmap == nil || s.Coexist != config.CoexistAuto {
+		t.Fatalf("%+v", s)
+	}
+	noZero(t, "gateway", reflect.ValueOf(*s.Gateway))
+	noZero(t, "gateway.portmap", reflect.ValueOf(*s.Portmap))
+	cfg, err = config.Parse("x", []byte("[gateway]\nwan = [\"eth0\"]\nlan = [\"br0\"]\n[gateway.portmap]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &forward.Gateway{WAN: []string{"eth0"}, LAN: []string{"br0"}, Masquerade: true, Protect: true, ClampMSS: true}
+	if s = cfg.Settings; !s.Gateway.Equal(want) || s.Coexist != config.CoexistReport {
+		t.Errorf("%+v", s.Gateway)
+	}
+	if p := s.Portmap; p == nil || len(p.Protocols) != 3 || p.IGD != 1 || p.Ports.String() != "1024-65535" || p.MaxLife != portmap.DefaultMaxLife ||
+		p.MinLife != portmap.DefaultMinLife || p.MaxLeases != portmap.DefaultMaxLeases || p.MaxClient != portmap.DefaultMaxClient || p.Ask || p.ThirdParty {
+		t.Errorf("%+v", p)
+	}
+	for text, want := range map[string]bool{ // whether there is a gateway, and a server
+		"[gateway]\ncoexist = \"auto\"": false,
+		"[dmz]\ninterfaces = \"br1\"\n[gateway]\nwan = \"eth0\"\nlan = \"br0\"\nsnat = \"203.0.113.7\"\n[gateway.portmap]\nenabled = false": true,
+	} {
+		cfg, err := config.Parse("x", []byte(text))
+		if err != nil || (cfg.Settings.Gateway != nil) != want || cfg.Settings.Portmap != nil {
+			t.Errorf("%s: %+v, %v", text, cfg, err)
+		} else if g := cfg.Settings.Gateway; want && (g.Masquerade || len(g.DMZ) != 1) {
+			t.Errorf("%+v", g)
 		}
 	}
 }

@@ -42,13 +42,22 @@ func (s sheet) mark(one problem) problem {
 
 // sheetOf is the sheet, with nothing behind it, for the keys below a header; ok is whether there is such a table.
 func sheetOf(path []string) (s sheet, ok bool) {
-	if len(path) == 1 && path[0] == "sshd" {
-		return sshdSheet(new(sshdTable)), true
+	if len(path) == 1 {
+		switch path[0] {
+		case "sshd":
+			return sshdSheet(new(sshdTable)), true
+		case "gateway":
+			return gatewaySheet(new(gatewayTable)), true
+		case "dmz":
+			return dmzSheet(new(dmzTable)), true
+		}
 	}
 	if len(path) != 2 {
 		return sheet{}, false
 	}
 	switch path[0] {
+	case "gateway":
+		return portmapSheet(new(portmapTable)), path[1] == "portmap"
 	case "forward":
 		return forwardSheet(path[1], new(Spec)), true
 	case "node":

@@ -74,6 +74,10 @@ type Spec struct {
 	PAC     bool    `toml:"pac,omitempty" json:"pac,omitempty"`
 	Direct  Strings `toml:"direct,omitempty" json:"direct,omitempty"`
 	Through Strings `toml:"through,omitempty" json:"through,omitempty"`
+
+	Helper       string  `toml:"helper,omitempty" json:"helper,omitempty"`
+	PassivePorts string  `toml:"passive_ports,omitempty" json:"passive_ports,omitempty"`
+	Publish      Publish `toml:"publish,omitempty" json:"publish,omitempty"`
 }
 
 // field is a pointer to what key sets, or nil for a key that is not known.
@@ -117,6 +121,9 @@ func (s *Spec) field(key string) any {
 		return &s.AcceptProxy
 	}
 	if target := s.dynamicField(key); target != nil {
+		return target
+	}
+	if target := s.reachField(key); target != nil {
 		return target
 	}
 	return s.relayField(key)
@@ -170,6 +177,7 @@ func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, err
 	check("accept_proxy", err)
 	s.relayed(f, check)
 	s.dynamic(f, check)
+	s.reach(f, check)
 	if len(errs) > 0 { // what is missing above would only be complained about again
 		check("", forward.CheckName(name))
 		return nil, errors.Join(errs...)
@@ -196,6 +204,7 @@ func SpecOf(f *forward.Forward) Spec {
 		SlowStart: forward.FormatDuration(f.SlowStart), Drain: stringsOf(f.Drain), Wake: stringsOf(f.Wake.MACs),
 		WakeTimeout: forward.FormatDuration(f.Wake.Timeout), WakePassword: Secret(f.Wake.Password.Reveal()), FastOpen: f.FastOpen,
 		Users: slices.Clone(f.Users), Permit: stringsOf(f.Policy.Permit), Deny: stringsOf(f.Policy.Deny),
+		Helper: f.Helper.String(), PassivePorts: formatRange(f.PassivePorts), Publish: publishOf(f.Publish),
 		PAC: f.PAC.Serve, Direct: stringsOf(f.PAC.Direct), Through: stringsOf(f.PAC.Through),
 	}
 	s.To = stringsOf(f.To)

@@ -202,6 +202,8 @@ func (f *Forward) Validate() error {
 	f.validateWake(bad)
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
+	f.validatePublish(bad)
+	f.validateHelper(bad)
 	return errors.Join(errs...)
 }
 

@@ -82,5 +82,23 @@ func (l *Lease) Equal(m *Lease) bool {
 	return *l == *m
 }
 
+// maxPublished is how many ports of one forward are asked for: gateways have a mapping for each.
+const maxPublished = 64
+
+func (f *Forward) validatePublish(bad func(field, format string, args ...any)) {
+	l := f.Listen
+	switch {
+	case !f.Publish.On:
+	case f.ListensAt() != Host:
+		bad("publish", "it listens at node %s, whose gateway is not this host's to ask; leave publish out", f.At)
+	case l.IsUnix(), l.Addr.IsValid() && l.Addr.IsLoopback():
+		bad("publish", "it listens at %s, which no gateway leads to; listen on a port of all addresses, such as \"8080\"", l)
+	case l.Ports.All, l.Ports.Count() > maxPublished:
+		bad("publish", "gateways have a mapping for each port, and %d is the most that are asked for", maxPublished)
+	case f.Publish.Port != 0 && l.Ports.Count() > 1:
+		bad("publish", "one external port cannot lead to %d ports; write publish = true for the same ones", l.Ports.Count())
+	}
+}
+
 // IsLease reports whether a program of the LAN asked for it.
 func (o Origin) IsLease() bool { return strings.HasPrefix(string(o), "lease:") }

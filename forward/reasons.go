@@ -32,6 +32,8 @@ func (f *Forward) NeedsRelay() string {
 		return "send_proxy writes into the stream"
 	case len(f.AcceptProxy) > 0:
 		return "accept_proxy reads from the stream"
+	case !f.PassivePorts.IsZero():
+		return "passive_ports are listened at by the relay"
 	}
 	if reason := f.relayKey(); reason != "" {
 		return reason

@@ -125,7 +125,11 @@ func (id setID) slotOrder() interface {
 	return binary.NativeEndian
 }
 
-// members is the set of what a map with a counter is for.
+// hasMembers reports whether the rule of map id moves a counter or attaches a helper before it looks there: then another set
+// says first whether its forwards are meant at all.
+func (id setID) hasMembers() bool { return id.spread.counts() || id.helper != forward.HelperNone }
+
+// members is that other set.
 func (id setID) members() setID {
 	id.role, id.each = roleMembers, false
 	return id

@@ -16,6 +16,8 @@ type batch struct {
 	seq    uint32
 	owners map[uint32]string // the forward that a message is for, where it is for one alone
 
+	helpers map[uint32]helperObject // that a message declares
+
 	lastMessage int // where in buf the last message begins
 }
 
@@ -23,7 +25,7 @@ type batch struct {
 const chunk = 400
 
 func newBatch(table string) *batch {
-	b := &batch{table: table, owners: map[uint32]string{}}
+	b := &batch{table: table, owners: map[uint32]string{}, helpers: map[uint32]helperObject{}}
 	b.raw(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	return b
 }

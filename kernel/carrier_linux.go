@@ -33,6 +33,7 @@ type Carrier struct {
 	elements   map[setID]int                 // how many elements each set has
 	index      forward.Index                 // of carried
 	interfaces []string                      // elements of the set of interfaces
+	lateLeases lateLeases                    // the same for leases, in both ways
 	late       late                          // forwards whose stale sessions are to be ended
 	purges     sync.WaitGroup                // the goroutine that does, if there is one
 	closing    chan struct{}                 // closed by Close
@@ -83,7 +84,8 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 	if len(bad) > 0 {
 		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return bad[f.Name] != nil })
 	}
-	if !slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel }) {
+	carries := slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel })
+	if idle := c.known && c.handle != 0 && onlyLeases(c.carried); !carries && !idle {
 		want = nil // nothing to carry: no need for a table, let alone for places held in it
 	}
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })
@@ -188,6 +190,9 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	}
 	if errors.As(err, &refused) {
 		culprit = b.owners[refused.seq]
+		if o, ok := b.helpers[refused.seq]; ok && errors.Is(err, unix.ENOENT) {
+			err = &HelperError{o.helper, o.network, err}
+		}
 	}
 	return culprit, err
 }
@@ -202,7 +207,7 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 			}
 			c.handle = handle
 		}
-		if len(want) == 0 {
+		if ch.dropTable && !ch.fresh {
 			c.handle, ch.counts, ch.interfaces = 0, map[setID]int{}, nil
 		}
 		c.elements, c.interfaces = ch.counts, ch.interfaces
@@ -232,6 +237,7 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 func (c *Carrier) Clear() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.known = false // what lingers goes, too
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(context.Background(), s, nil, nil) })
 	if err != nil {
 		c.known = false

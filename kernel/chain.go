@@ -51,8 +51,10 @@ const sameInterfaces = "same_interface"
 //	prerouting ─► local ─► translate                  a client from outside
 //	output ─► own ─► loopback                         this host is the client
 //	postrouting ─► source ─► hairpin                  whose address the target sees
-//	forward, input, output ─► count, passed           bytes, each way: a packet passes one of the three, once
+//	forward, input, output ─► counting, passed        bytes, each way: a packet passes one of the three, once
 //	forward ─► ended                                  what goes on of a pinhole's session that has ended
+//
+// No chain may be called "count": nft(8) 1.0.6 takes that for a keyword in a list with "ct helper set" in it.
 func chains(sets []setID) []chain {
 	opening := rule{ifMidstream(), accept()}
 	toAddr := packetRules(sets, func(id setID) bool { return id.ByAddr })
@@ -75,7 +77,7 @@ func chains(sets []setID) []chain {
 		baseChain("output", "nat", hookOutput, priorityDNAT,
 			append([]rule{opening, {ifToThisHost(), toChain(verdictGoto, "own")}}, toOwnAddr...)...),
 		baseChain("postrouting", "nat", hookPostrouting, prioritySNAT, leavingRules(sets)...),
-		{name: "count", rules: countRules(sets, roleCount)},
+		{name: "counting", rules: countRules(sets, roleCount)},
 	}
 	out = append(out, countChains(sets)...)
 	return append(spareChains(sets), out...)
@@ -84,8 +86,8 @@ func chains(sets []setID) []chain {
 // countChains are where packets are counted. Those of pinholes are not translated; where there are any, what is not is looked
 // at, too.
 func countChains(sets []setID) []chain {
-	onward := []rule{{ifDNAT(), toChain(verdictGoto, "count")}}
-	fromOthers := []rule{{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "count")}}
+	onward := []rule{{ifDNAT(), toChain(verdictGoto, "counting")}}
+	fromOthers := []rule{{ifNotInterface(metaIIFName, "lo"), ifDNAT(), toChain(verdictGoto, "counting")}}
 	var out []chain
 	if passed := countRules(sets, rolePassed); len(passed) > 0 {
 		out = append(out, chain{name: "passed", rules: passed},
@@ -139,8 +141,11 @@ func packetRule(id setID) rule {
 	if id.role == roleHold {
 		return append(r, ifMember(id, metaIIFName), accept())
 	}
-	if id.spread.counts() {
+	if id.hasMembers() {
 		r = append(r, ifMember(id.members(), metaIIFName))
+	}
+	if o, ok := id.object(); ok {
+		r = append(r, o.attach())
 	}
 	return append(r, translate(id))
 }

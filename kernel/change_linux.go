@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,13 +19,14 @@ type change struct {
 	dropTable bool // the table there is of another layout, or no longer needed
 	fresh     bool // the table is made
 	rules     bool // the sets are not the same: the rules are written anew
+	linger    bool // what becomes empty stays for the next lease, until something else has the rules written anew
 	del, add  []element
 	counts    map[setID]int // elements of each set afterwards
 	sets      []setID       // with elements afterwards, in order
 
 	setsNew                       []setID
 	setsGone                      []string
-	chainsThere                   []string
+	chainsThere, helpersThere     []string
 	interfaces                    []string // afterwards
 	interfacesNew, interfacesGone []string
 
@@ -56,7 +58,8 @@ func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, err
 func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*change, error) {
 	ch := &change{want: want, counts: c.elements}
 	ch.removed, ch.added = differ(c.carried, want)
-	if len(want) == 0 {
+	ch.linger = onlyLeases(ch.removed)
+	if len(want) == 0 && !ch.linger {
 		ch.dropTable = true
 		return ch, nil
 	}
@@ -86,6 +89,12 @@ func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*c
 		ch.add = append(ch.add, add[f.Name]...)
 	}
 	return ch, ch.setStructure(s, c.table, c.elements)
+}
+
+// onlyLeases reports whether the kernel carries nothing of list but leases, which come and go: to make and unmake sets and rules for
+// each would take longer than all the rest.
+func onlyLeases(list []*forward.Forward) bool {
+	return !slices.ContainsFunc(list, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel && !f.Origin.IsLease() })
 }
 
 // differ returns what is only in old and what is only in now. Both are sorted by name.
@@ -240,8 +249,7 @@ func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {
 		}
 	}
 	ch.rules = true
-	ch.chainsThere, err = chainNames(s, c.table)
-	return err
+	return ch.readStructure(s, c.table)
 }
 
 func (ch *change) compareSet(id setID, has []found, wanted []element) {
@@ -298,27 +306,51 @@ func (ch *change) setStructure(s *nlSocket, table string, now map[setID]int) err
 	for _, e := range ch.add {
 		ch.counts[e.set]++
 	}
-	for id, n := range ch.counts {
-		if n > 0 {
-			ch.sets = append(ch.sets, id)
-			if now[id] == 0 {
-				ch.setsNew = append(ch.setsNew, id)
-			}
-			continue
-		}
-		delete(ch.counts, id)
-		if now[id] > 0 {
-			ch.setsGone = append(ch.setsGone, id.name())
-		}
-	}
-	slices.SortFunc(ch.sets, setID.compare)
-	slices.SortFunc(ch.setsNew, setID.compare)
-	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return ch.counts[e.set] == 0 }) // they go with their set
+	ch.setsNew, ch.setsGone = arrange(ch.counts, now, ch.linger && !ch.fresh)
+	ch.sets = sortedSets(maps.Keys(ch.counts))
+	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return !has(ch.counts, e.set) }) // they go with their set
 	if ch.rules = ch.fresh || len(ch.setsNew)+len(ch.setsGone) > 0; !ch.rules || ch.fresh {
 		return nil
 	}
-	var err error
-	ch.chainsThere, err = chainNames(s, table)
+	return ch.readStructure(s, table)
+}
+
+// arrange finds which sets come, in order, and the names of those that go, and takes the latter out of counts: how many elements each
+// will have. now is how many each has that there is. With linger empty ones stay as long as nothing else comes or goes.
+func arrange(counts, now map[setID]int, linger bool) (fresh []setID, gone []string) {
+	var empty []setID
+	for id, n := range counts {
+		switch {
+		case n > 0 && !has(now, id):
+			fresh = append(fresh, id)
+		case n == 0:
+			empty = append(empty, id)
+		}
+	}
+	if linger && len(fresh) == 0 {
+		return nil, nil
+	}
+	for _, id := range empty {
+		delete(counts, id)
+		if has(now, id) {
+			gone = append(gone, id.name())
+		}
+	}
+	slices.SortFunc(fresh, setID.compare)
+	return fresh, gone
+}
+
+func has(counts map[setID]int, id setID) bool {
+	_, there := counts[id]
+	return there
+}
+
+// readStructure reads what writeStructure has to know of the table that is there.
+func (ch *change) readStructure(s *nlSocket, table string) (err error) {
+	if ch.chainsThere, err = chainNames(s, table); err != nil {
+		return err
+	}
+	ch.helpersThere, err = helperNames(s, table)
 	return err
 }
 

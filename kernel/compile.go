@@ -149,8 +149,8 @@ func sourceRole(s forward.Source) role {
 
 // compileTargets writes what leads the clients of one claim to their targets.
 func compileTargets(f *forward.Forward, m match, id setID, yield func(element)) {
-	id.spread = spreadOf(f)
-	if id.spread.counts() {
+	id.spread, id.helper = spreadOf(f), f.Helper
+	if id.hasMembers() {
 		yield(newElement(id.members(), f.Name, m, nil))
 	}
 	for m.slot = range id.spread.slots() {

@@ -25,7 +25,27 @@ type session struct {
 	since    time.Time // zero where conntrack keeps no times
 	in, out  uint64    // bytes, zero where conntrack does not count
 	original []byte    // CTA_TUPLE_ORIG, to name the entry in a delete
+	master   origin    // of the session that a helper read of this one in; zero: none
 }
+
+// An origin is the first packet of a session.
+type origin struct {
+	network          forward.Networks // 0: neither TCP nor UDP
+	client, listened netip.AddrPort
+}
+
+func (s session) origin() origin { return origin{s.network, s.client, s.listened} }
+
+// startedBy is the client of the forward: who began the session, or the one that it was negotiated in.
+func (s session) startedBy() netip.AddrPort {
+	if s.related() {
+		return s.master.client
+	}
+	return s.client
+}
+
+// related reports whether a helper expected the session.
+func (s session) related() bool { return s.master != origin{} }
 
 // Attributes of linux/netfilter/nfnetlink_conntrack.h.
 const (
@@ -36,6 +56,7 @@ const (
 	ctaCountersOrig     = 9
 	ctaCountersReply    = 10
 	ctaID               = 12
+	ctaTupleMaster      = 14
 	ctaZone             = 18
 	ctaTimestamp        = 20
 	tcpStateEstablished = 3 // TCP_CONNTRACK_ESTABLISHED
@@ -71,6 +92,8 @@ func parseSession(b []byte) (s session, ok bool) {
 			s.client, s.listened, s.network = parseTuple(v)
 		case ctaTupleReply:
 			s.target, _, _ = parseTuple(v)
+		case ctaTupleMaster:
+			s.master.client, s.master.listened, s.master.network = parseTuple(v)
 		case ctaStatus:
 			s.status = beUint32(v)
 		case ctaProtoInfo:
@@ -98,7 +121,7 @@ func parseSession(b []byte) (s session, ok bool) {
 		}
 	})
 	s.family = byte(familyOf(s.client.Addr().Is6()))
-	return s, s.network != 0 && s.client.IsValid() && s.listened.IsValid()
+	return s, (s.network != 0 || s.related()) && s.client.IsValid() && s.listened.IsValid()
 }
 
 func parseTuple(b []byte) (src, dst netip.AddrPort, network forward.Networks) {

@@ -24,13 +24,18 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 		c.log.Warn("counters cannot be read", "table", c.table, "error", err)
 	}
 	open := map[string]int{}
-	err := c.eachSession(func(s session, f *forward.Forward) { open[f.Name]++ })
+	err := c.eachSession(func(s session, f *forward.Forward) {
+		if !s.related() { // what a session negotiates is a part of it
+			open[f.Name]++
+		}
+	})
 	if err != nil {
 		c.log.Warn("sessions cannot be read", "table", c.table, "error", err)
 	}
+	notes := helperNotes(c.carried)
 	for _, f := range c.carried {
 		if f.Carry == forward.CarryKernel {
-			s := forward.Stats{Open: open[f.Name]}
+			s := forward.Stats{Open: open[f.Name], Note: notes[f.Helper]}
 			if r := c.counted[f.Name]; r != nil {
 				s.Total, s.BytesIn, s.BytesOut = r[countsSessions].packets, r[countsIn].bytes, r[countsOut].bytes
 			}

@@ -21,10 +21,18 @@ func (g *Gateway) Drift(spec *forward.Gateway, open []forward.Listen, forwards [
 	fresh := NewGateway(GatewayOptions{Table: g.table})
 	err = fresh.socket.with(func(s *nlSocket) error {
 		ch, err := fresh.difference(s, newGatewayPlan(spec, open), forwards)
-		if err == nil {
-			add, del = len(ch.add), len(ch.del)+len(ch.setsGone)
+		if err != nil {
+			return err
 		}
-		return err
+		add, del = len(ch.add), len(ch.del)
+		for _, name := range ch.setsGone { // which may linger, empty
+			list, err := elementsOf(s, fresh.table, name)
+			if err != nil {
+				return err
+			}
+			del += len(list)
+		}
+		return nil
 	})
 	_ = fresh.Close()
 	return add, del, err

@@ -3,6 +3,8 @@ package kernel
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/fairlead-net/fairlead/forward"
 )
 
 // Facts is what a planner must know of this host to say whether the kernel can carry a forward, and how. It is a snapshot:
@@ -14,6 +16,10 @@ type Facts struct {
 	Addrs    []Addr // of this host, loopback left out
 	Default4 string // the interface of the IPv4 default route, or ""
 	Default6 string // the interface of the IPv6 default route, or ""
+
+	// Unread are the helpers that this kernel turned out not to have (see HelperError). Probe does not know: asking would load
+	// modules that nobody needs.
+	Unread []forward.Helper
 }
 
 // An Addr is an address of this host and the interface that bears it.
@@ -25,7 +31,7 @@ type Addr struct {
 // Equal reports whether f and g would lead to the same plans.
 func (f Facts) Equal(g Facts) bool {
 	return f.Unusable == g.Unusable && f.Routes4 == g.Routes4 && f.Routes6 == g.Routes6 &&
-		f.Default4 == g.Default4 && f.Default6 == g.Default6 && slices.Equal(f.Addrs, g.Addrs)
+		f.Default4 == g.Default4 && f.Default6 == g.Default6 && slices.Equal(f.Addrs, g.Addrs) && slices.Equal(f.Unread, g.Unread)
 }
 
 // Routes reports whether this host forwards packets of the family that addr belongs to.

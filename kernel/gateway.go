@@ -238,6 +238,9 @@ func (p *gatewayPlan) sets(filled func(func(setID) bool)) []setID {
 func (rs *GatewayRuleset) WriteNFT(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	fmt.Fprintf(out, "table inet %s {\n\tcomment %q\n", rs.table, gatewayLayout)
+	for _, o := range rs.plan.helpers() {
+		o.write(out)
+	}
 	for _, id := range rs.sets {
 		writeSet(out, id, rs.elements[id])
 	}

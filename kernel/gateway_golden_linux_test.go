@@ -40,6 +40,8 @@ var gatewayCases = map[string]gatewayCase{
 			"e 3078 192.168.1.20:3074 outbound"}},
 	"independent-snat": {spec: forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}, Independent: true,
 		SNAT: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8:1::1")}}},
+	"helpers": {spec: forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan", "vlan*"}, DMZ: []string{"dmz"},
+		Helpers: []forward.Helper{forward.HelperFTP, forward.HelperSIP}}},
 	"nothing": {spec: forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}}},
 }
 

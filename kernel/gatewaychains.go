@@ -41,11 +41,11 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 //	            └► hairpin                              and the LAN, of a host that is called by its external port
 //	learn ─► …                            what was translated to what (independent)
 //	mss                                   (forward) sessions that are opened over the WAN
-//
-// Another concern of a packet on its way, such as which of conntrack's helpers reads it, is one more base chain.
+//	helpers_from ─► helpers               which of conntrack's helpers reads what the inside starts
 func (p *gatewayPlan) chains(sets []setID) []chain {
 	var out []chain
-	for _, group := range [][]chain{p.natChains(sets), p.independentChains(sets), p.filterChains(sets), p.mssChains()} {
+	_, helpers := gatewayHelpers(p.spec.Helpers, p.inside())
+	for _, group := range [][]chain{p.natChains(sets), p.independentChains(sets), p.filterChains(sets), p.mssChains(), helpers} {
 		out = append(out, group...)
 	}
 	return slices.DeleteFunc(out, func(c chain) bool { return len(c.rules) == 0 })
@@ -53,6 +53,12 @@ func (p *gatewayPlan) chains(sets []setID) []chain {
 
 // inside is the interfaces that this host is the gateway of.
 func (p *gatewayPlan) inside() []string { return slices.Concat(p.spec.LAN, p.spec.DMZ) }
+
+// helpers is the objects that the rules attach.
+func (p *gatewayPlan) helpers() []helperObject {
+	objects, _ := gatewayHelpers(p.spec.Helpers, p.inside())
+	return objects
+}
 
 // each is a rule for each interface: what goes by it goes on to then.
 func each(key uint32, interfaces []string, then ...statement) []rule {

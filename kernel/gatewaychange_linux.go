@@ -20,6 +20,8 @@ type gatewayChange struct {
 
 	setsNew               []setID
 	setsGone, chainsThere []string
+	helpers               []helperObject
+	helpersThere          []string
 }
 
 func (ch *gatewayChange) touches() bool {
@@ -83,7 +85,9 @@ func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward)
 		return ch, nil
 	}
 	var err error
-	ch.chainsThere, err = chainNames(s, g.table)
+	if ch.chainsThere, err = chainNames(s, g.table); err == nil {
+		ch.helpersThere, err = helperNames(s, g.table)
+	}
 	return ch, err
 }
 
@@ -108,6 +112,9 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 			return nil, err
 		}
 		if ch.chainsThere, err = chainNames(s, g.table); err != nil {
+			return nil, err
+		}
+		if ch.helpersThere, err = helperNames(s, g.table); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +143,7 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 	ch.arrange(plan, now)
 	ch.rules = true
 	sets := plan.sets(keysOf(ch.counts))
-	ch.wanted = plan.chains(sets)
+	ch.wanted, ch.helpers = plan.chains(sets), plan.helpers()
 	ch.setsNew = slices.DeleteFunc(sets, func(id setID) bool { return slices.Contains(there, id.name()) })
 	ch.setsGone = slices.DeleteFunc(there, func(name string) bool {
 		return slices.ContainsFunc(plan.sets(keysOf(ch.counts)), func(id setID) bool { return id.name() == name })
@@ -153,21 +160,10 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 	for _, e := range ch.add {
 		ch.counts[e.set]++
 	}
-	for id, n := range ch.counts {
-		switch {
-		case n == 0:
-			delete(ch.counts, id)
-			if now[id] > 0 {
-				ch.setsGone = append(ch.setsGone, id.name())
-			}
-		case now[id] == 0:
-			ch.setsNew = append(ch.setsNew, id)
-		}
-	}
-	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return ch.counts[e.set] == 0 }) // they go with their set
+	ch.setsNew, ch.setsGone = arrange(ch.counts, now, true)
+	ch.del = slices.DeleteFunc(ch.del, func(e element) bool { return !has(ch.counts, e.set) }) // they go with their set
 	if ch.rules = len(ch.setsNew)+len(ch.setsGone) > 0; ch.rules {
-		slices.SortFunc(ch.setsNew, setID.compare)
-		ch.wanted = plan.chains(plan.sets(keysOf(ch.counts)))
+		ch.wanted, ch.helpers = plan.chains(plan.sets(keysOf(ch.counts))), plan.helpers()
 	}
 }
 
@@ -184,7 +180,8 @@ func (ch *gatewayChange) batch(table string) *batch {
 	if ch.rules {
 		sizes := maps.Clone(ch.counts)
 		maps.DeleteFunc(sizes, func(id setID, _ int) bool { return id.role < roleOutbound })
-		b.writeStructure(structure{counts: sizes, wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew})
+		b.writeStructure(structure{counts: sizes, wanted: ch.wanted, fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere, setsNew: ch.setsNew,
+			helpers: ch.helpers, helpersThere: ch.helpersThere, helperUser: func(helperObject) string { return "" }})
 	}
 	eachSet(ch.del, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_DELSETELEM, id, list, chunk) })
 	eachSet(ch.add, func(id setID, list []element) { b.changeElements(unix.NFT_MSG_NEWSETELEM, id, list, chunk) })

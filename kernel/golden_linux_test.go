@@ -35,6 +35,12 @@ var goldens = map[string][]string{
 		"at6 [2001:db8::1]:83 [fd00::1],[fd00::2] balance=round-robin from=2001:db8:5::/48",
 		"all6 [::]:* fd00::1,fd00::2 balance=round-robin",
 	},
+	"helper": {
+		"ftp 0.0.0.0:21 192.168.1.10:2121 helper=ftp", "ftp6 [::]:21 [fd00:1::10] helper=ftp", "local 2121 :21 helper=ftp", "plain 2100-2200 192.168.1.10", "stay 2300-2310 192.168.1.10 helper=ftp",
+		"sip tcp+udp/5060 192.168.1.10 helper=sip", "tftp udp/69 192.168.1.10 helper=tftp", "irc 6667 192.168.1.10 helper=irc", "pptp 1723 192.168.1.10 helper=pptp",
+		"ras udp/1719 192.168.1.10 helper=h323", "q931 1720 192.168.1.10 helper=h323", "amanda udp/10080 192.168.1.10 helper=amanda",
+		"turns 0.0.0.0:22 192.168.1.10:21,192.168.1.20:21 balance=round-robin helper=ftp", "shift 2400-2401 192.168.1.10:24-25 helper=ftp", "from 23 192.168.1.10:21 from=198.51.100.0/24 helper=ftp",
+	},
 	"pinhole": {"web6 [2001:db8:2::10]:80 2001:db8:2::10", "range6 tcp+udp/[2001:db8:2::10]:8000-8010 2001:db8:2::10 from=2001:db8:5::/48",
 		"all6 [2001:db8:2::11]:* 2001:db8:2::11", "except4 198.51.100.9:80 198.51.100.9 except=10.0.0.0/8", "wan4 udp/198.51.100.9:81 198.51.100.9:81 interface=wan",
 		"plain 80 192.168.1.10:8080"},

@@ -21,6 +21,10 @@ func (c *Carrier) purge(nl *nlSocket, ch *change) {
 	if len(ch.removed)+len(ch.added)+len(ch.goneTargets) == 0 {
 		return
 	}
+	if len(ch.goneTargets) == 0 && allLeases(ch.removed) && allLeases(ch.added) {
+		c.purgeLeasesLater(ch.removed, ch.added)
+		return
+	}
 	here, err := localAddrs()
 	if err != nil {
 		c.report(0, err)
@@ -148,11 +152,14 @@ func (p *purger) stale(s session) bool {
 	if was := owner(&p.before, p.former, s, p.here); was != nil {
 		now := p.now[was.Name]
 		switch {
-		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.client.Addr()):
+		case now == nil || now.Carry != forward.CarryKernel || !now.Admits(s.startedBy().Addr()):
 			return true
 		case s.network == forward.UDP:
 			return !leadsTo(now, s)
 		}
+		return false
+	}
+	if s.related() {
 		return false
 	}
 	packet := s.first(p.here)

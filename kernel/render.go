@@ -22,6 +22,9 @@ func (rs *Ruleset) WriteNFT(w io.Writer) error {
 	}
 	writeElements(out, pairs)
 	fmt.Fprintf(out, "\t}\n")
+	for _, o := range helperObjects(rs.sets) {
+		o.write(out)
+	}
 	for _, id := range rs.sets {
 		writeSet(out, id, rs.elements[id])
 	}

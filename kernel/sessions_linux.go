@@ -19,20 +19,25 @@ func (c *Carrier) Sessions() ([]forward.Session, error) {
 	defer c.mu.Unlock()
 	var out []forward.Session
 	err := c.eachSession(func(s session, f *forward.Forward) {
+		if s.network == 0 { // GRE, which PPTP negotiates: it has no ports to show, and ends with its master
+			return
+		}
 		out = append(out, forward.Session{ID: s.name(), Forward: f.Name, Network: s.network, Client: s.client.String(),
 			Target: s.target.String(), Carried: forward.CarryKernel, Since: s.since, BytesIn: s.in, BytesOut: s.out})
 	})
 	return out, err
 }
 
-// Kill ends the session with this ID, or returns ErrNoSession.
+// Kill ends the session with this ID and those that it negotiated, or returns ErrNoSession.
 func (c *Carrier) Kill(id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var victims []session
+	var victims, related []session
 	err := c.eachSession(func(s session, _ *forward.Forward) {
 		if s.name() == id {
 			victims = append(victims, s)
+		} else if s.related() {
+			related = append(related, s)
 		}
 	})
 	if err != nil {
@@ -40,6 +45,11 @@ func (c *Carrier) Kill(id string) error {
 	}
 	if len(victims) == 0 {
 		return fmt.Errorf("%w: %s", ErrNoSession, id)
+	}
+	for _, s := range related {
+		if slices.ContainsFunc(victims, func(v session) bool { return s.master == v.origin() }) {
+			victims = append(victims, s)
+		}
 	}
 	return c.withSocket(func(s *nlSocket) error { return end(s, victims) })
 }
@@ -77,18 +87,28 @@ func localAddrs() (map[netip.Addr]bool, error) {
 }
 
 // first is the packet that began session s.
-func (s session) first(here map[netip.Addr]bool) forward.Packet {
-	addr := s.listened.Addr()
-	return forward.Packet{Network: s.network, Client: s.client.Addr(), Addr: addr,
-		Local: addr.IsLoopback() || here[addr], Port: s.listened.Port()}
+func (s session) first(here map[netip.Addr]bool) forward.Packet { return s.origin().packet(here) }
+
+func (o origin) packet(here map[netip.Addr]bool) forward.Packet {
+	addr := o.listened.Addr()
+	return forward.Packet{Network: o.network, Client: o.client.Addr(), Addr: addr,
+		Local: addr.IsLoopback() || here[addr], Port: o.listened.Port()}
 }
 
 // owner is the forward that translated a session, or the pinhole that let it through, or nil: one that claims its first packet
 // and leads to where it went, now or before its target was changed. What another program translated leads elsewhere and is
 // nobody's here.
+//
+// What a helper expected is its master's: it may go either way, by any port, and be translated or not.
 func owner(x *forward.Index, former map[string][]*forward.Forward, s session, here map[netip.Addr]bool) *forward.Forward {
-	leads := func(f *forward.Forward) bool { return s.translated() != f.IsPinhole() && leadsTo(f, s) }
-	for f := range x.Candidates(s.first(here)) {
+	first := s.origin()
+	if s.related() {
+		first = s.master
+	}
+	leads := func(f *forward.Forward) bool {
+		return (s.related() || s.translated() != f.IsPinhole()) && leadsTo(f, s)
+	}
+	for f := range x.Candidates(first.packet(here)) {
 		if f.Carry == forward.CarryKernel && (leads(f) || slices.ContainsFunc(former[f.Name], leads)) {
 			return f
 		}
@@ -120,6 +140,12 @@ func (c *Carrier) remember(ch *change) {
 func leadsTo(f *forward.Forward, s session) bool {
 	return slices.ContainsFunc(f.To, func(t forward.Target) bool {
 		addr := t.Addr
+		if s.related() {
+			if t.IsLocal() {
+				addr = s.master.listened.Addr()
+			}
+			return f.Helper != forward.HelperNone && (addr == s.target.Addr() || addr == s.client.Addr())
+		}
 		if t.IsLocal() {
 			addr = s.listened.Addr()
 		}

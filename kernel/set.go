@@ -19,7 +19,7 @@ const (
 	roleDNATAddr             // packet: to another address, the port stays
 	roleRedirect             // packet: to another port of this host, the address stays
 	roleHold                 // packet: the relay listens there; leave it alone
-	roleMembers              // packet: what a map with a counter is for, so that others do not move that
+	roleMembers              // packet: what a map is for whose rule does something before it looks there
 	roleCount                // session: counts bytes, by direction
 	rolePassed               // session: the same for pinholes, whose sessions are not translated
 	roleKeep                 // session: never rewrite the source
@@ -58,6 +58,7 @@ type setID struct {
 	clients bool             // the client is matched as an address range (what except leaves of from), not as a prefix
 	each    bool             // a range that is shifted has an element for each port
 	spread  spread           // how one of several targets is picked; zero but for maps and their members
+	helper  forward.Helper   // that the rule attaches; none but for maps and their members
 }
 
 // compare gives sets one order: the order in which their rules stand.
@@ -70,6 +71,7 @@ func (id setID) compare(other setID) int {
 		compareBool(id.each, other.each),
 		cmp.Compare(id.spread.balance, other.spread.balance),
 		cmp.Compare(id.spread.targets, other.spread.targets),
+		cmp.Compare(id.helper, other.helper),
 	)
 }
 
@@ -109,6 +111,9 @@ func (id setID) name() string {
 		b.WriteString("_each")
 	}
 	b.WriteString(id.spread.suffix())
+	if id.helper != forward.HelperNone {
+		b.WriteString("_" + id.helper.String())
+	}
 	return b.String()
 }
 

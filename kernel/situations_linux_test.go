@@ -51,6 +51,10 @@ func fwd(t testing.TB, spec string) *forward.Forward {
 			if f.Balance, err = forward.ParseBalance(value); err != nil {
 				t.Fatal(err)
 			}
+		case "helper":
+			if f.Helper, err = forward.ParseHelper(value); err != nil {
+				t.Fatal(err)
+			}
 		case "hold":
 			f.Carry = forward.CarryRelay
 		case "outbound":

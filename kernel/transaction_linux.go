@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +13,7 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	if ch.dropTable {
 		b.deleteTable()
 	}
-	if len(ch.want) == 0 {
+	if ch.dropTable && !ch.fresh {
 		return b
 	}
 	if ch.fresh {
@@ -21,7 +22,8 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	}
 	if ch.rules {
 		b.writeStructure(structure{wanted: chains(ch.sets), fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere,
-			setsNew: ch.setsNew, counts: ch.counts})
+			setsNew: ch.setsNew, counts: ch.counts, helpers: helperObjects(ch.sets), helpersThere: ch.helpersThere,
+			helperUser: func(o helperObject) string { return o.user(ch.want) }})
 	}
 	for _, name := range ch.interfacesGone {
 		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
@@ -42,6 +44,10 @@ type structure struct {
 	counts      map[setID]int // how many elements they will have; 0 is not known
 	setsGone    []string
 	chainsThere []string
+
+	helpers      []helperObject
+	helpersThere []string
+	helperUser   func(helperObject) string // the forward whose fault it is when the kernel has none
 }
 
 // writeStructure declares new sets and chains, writes every rule anew, and removes the sets and chains that no rule names.
@@ -59,6 +65,16 @@ func (b *batch) writeStructure(ch structure) {
 	for _, name := range ch.chainsThere {
 		if !keep[name] {
 			b.deleteChain(name)
+		}
+	}
+	for _, name := range ch.helpersThere {
+		if !slices.ContainsFunc(ch.helpers, func(o helperObject) bool { return o.name() == name }) {
+			b.deleteHelper(name)
+		}
+	}
+	for _, o := range ch.helpers {
+		if !slices.Contains(ch.helpersThere, o.name()) {
+			b.addHelper(o, ch.helperUser(o))
 		}
 	}
 	for _, id := range ch.setsNew {

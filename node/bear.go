@@ -19,7 +19,8 @@ type Bearer interface {
 // A Leader is a Node that connects on behalf of a client and bears the client's socket, without anybody waiting for it.
 type Leader interface {
 	// Lead takes over the socket fd, connects as DialFor does, and bears the socket from then on. It returns at once; false is that
-	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket.
+	// it cannot now, and the socket is the caller's as before. Bytes that the client sends meanwhile wait in the socket. With First,
+	// network and addr are not looked at.
 	Lead(fd int, client netip.AddrPort, network, addr string, o LeadOptions) (Borne, bool)
 }
 
@@ -29,7 +30,55 @@ type LeadOptions struct {
 	BearOptions
 	Timeout   time.Duration // to connect
 	Connected func()
-	Failed    func(error) // as DialFor would; the client is reset
+	Failed    func(error) // as DialFor would; the client is reset, or with First the socket is the caller's again
+	First     *First      // nil: it is known where the client goes
+}
+
+// First is how a client is asked where it goes. Its functions are not to wait for anything.
+type First struct {
+	// Ask is called when the socket can be read, which it does to the end, until it knows the address, which is TCP.
+	Ask func() (addr string, next Next)
+	// Left is called instead of all others when the node does not go on: Ask wanted to leave, or the connection has ended before the
+	// far end answered. The socket is the caller's again.
+	Left     func()
+	Patience time.Duration // with the client, who is reset then
+}
+
+// Next is what Ask wants to be done.
+type Next uint8
+
+// What comes next with a client who was asked.
+const (
+	AskAgain Next = iota // when it has said more
+	Asked
+	Leave
+)
+
+// A Greeter is a listener of a node's that shows what arrives before Accept does.
+type Greeter interface {
+	net.Listener
+	// Greet has greet called for every Arrival from now on. It must not wait for anything; false leaves the arrival to Accept.
+	Greet(greet func(Arrival) bool)
+}
+
+// An Arrival is a connection that a Greeter has yet to accept. Who greets it calls Meet or Refuse, once.
+type Arrival interface {
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+	// Meet takes over the socket fd, whose connect is under way, accepts the connection when that has succeeded, and bears the
+	// socket from then on. It returns at once.
+	Meet(fd int, o MeetOptions) Borne
+	Refuse()
+}
+
+// MeetOptions are how an Arrival is met. Ended is called last in any case, and none of them may wait for anything.
+type MeetOptions struct {
+	BearOptions
+	Timeout   time.Duration // to connect
+	Connected func()
+	// Failed says why the socket, which is closed, did not connect. It returns the next to try and how long that may take, or a
+	// negative one: the arrival is refused.
+	Failed func(error) (fd int, timeout time.Duration)
 }
 
 // BearOptions are how a Bearer carries a socket.

@@ -67,7 +67,8 @@ var (
 	ErrFailed     = errors.New("the mapping could not be made")    // the carrier refused it
 )
 
-// A Desk is where mappings are asked for. Its methods may be called from anywhere.
+// A Desk is where mappings are asked for. Its methods may be called from anywhere. Those that only look do not wait for a change that is
+// under way.
 type Desk interface {
 	// Map makes or renews mappings, in one change of the system for all of them, and returns when they are in force: a Result for
 	// each request, in its place.
@@ -86,7 +87,8 @@ type Desk interface {
 	// External is the address that IPv4 mappings are reached at, invalid while there is none, and whether it is one that the
 	// internet reaches: not private, CGNAT's or reserved.
 	External() (addr netip.Addr, public bool)
-	// Epoch is the seconds since the mappings were last lost, or the program first started with none.
+	// Epoch is the seconds since the mappings were last lost, the external address became another one (RFC 6887, section 8.5), or the
+	// program first started with none.
 	Epoch() uint32
 	// Changed is closed when the external address is another, or the mappings were lost; then there is a new one.
 	Changed() <-chan struct{}

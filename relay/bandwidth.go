@@ -117,7 +117,7 @@ func (l *limit) allow(n int) bool {
 
 // A source is what the live sessions of one client address share.
 type source struct {
-	sessions         int
+	sessions, parts  int // all of them, and those that are a part of another one
 	upload, download bucket
 }
 

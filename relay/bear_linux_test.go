@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,7 +62,7 @@ func (c *bearingConn) CloseWrite() error { return closeWrite(c.Conn) }
 // leadingNode leads clients from accept to end, too.
 type leadingNode struct {
 	*bearingNode
-	led atomic.Int64
+	led, left atomic.Int64
 }
 
 func (n *leadingNode) Lead(fd int, _ netip.AddrPort, network, addr string, o node.LeadOptions) (node.Borne, bool) {
@@ -70,10 +72,17 @@ func (n *leadingNode) Lead(fd int, _ netip.AddrPort, network, addr string, o nod
 	n.led.Add(1)
 	l := &leading{}
 	go func() {
-		c, err := n.Node.Dial(context.Background(), network, addr)
+		if o.First != nil && !asks(fd, o.First, &addr) {
+			n.left.Add(1)
+			o.First.Left()
+			return
+		}
+		c, err := n.Node.Dial(context.Background(), cmp.Or(network, "tcp"), addr)
 		if err != nil {
+			if o.First == nil {
+				_ = unix.Close(fd)
+			}
 			o.Failed(err)
-			_ = unix.Close(fd)
 			o.Ended(l)
 			return
 		}
@@ -86,6 +95,23 @@ func (n *leadingNode) Lead(fd int, _ netip.AddrPort, network, addr string, o nod
 		}
 	}()
 	return l, true
+}
+
+// asks asks a client where it goes; false is that it is left to others.
+func asks(fd int, first *node.First, addr *string) bool {
+	for {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, int(first.Patience/time.Millisecond)); err != nil && err != unix.EINTR {
+			return false
+		}
+		switch to, next := first.Ask(); next {
+		case node.Asked:
+			*addr = to
+			return true
+		case node.Leave:
+			return false
+		}
+	}
 }
 
 type leading struct {

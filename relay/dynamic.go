@@ -25,7 +25,7 @@ type Login func(ctx context.Context, f *forward.Forward, source netip.Addr, name
 //	entered ─► the head asks, the errand dials ─► carried, or served by the head to its end ─► left
 //	               └─ refused (the head has answered the client in its protocol)
 func (r *Relay) serveDynamic(ctx context.Context, s *stream, f *forward.Forward) (handed bool) {
-	e := newErrand(r, s, f)
+	e := newErrand(r, s, f, s.client)
 	_ = s.near.SetDeadline(time.Now().Add(headTime))
 	outcome, err := s.head.Serve(ctx, e.client(ctx), e)
 	where, reached := e.end()

@@ -35,17 +35,21 @@ type errand struct {
 	over    bool          // the session is about to leave, or has left: nothing is noted any more
 }
 
-func newErrand(r *Relay, s *stream, f *forward.Forward) *errand {
-	local := !s.client.IsValid() || s.client.Addr().IsLoopback()
+func newErrand(r *Relay, s *stream, f *forward.Forward, client netip.AddrPort) *errand {
+	local := !client.IsValid() || client.Addr().IsLoopback()
 	return &errand{relay: r, s: s, f: f, inward: local || f.Anyone}
 }
 
 // client is the connection as the head gets it.
 func (e *errand) client(ctx context.Context) net.Conn {
-	if e.s.upload.Slice() == 0 && e.s.download.Slice() == 0 {
-		return e.s.near
+	near := e.s.near
+	if e.s.begun != nil {
+		near = &retold{Conn: near, talk: *e.s.begun}
 	}
-	return &shaped{Conn: e.s.near, ctx: ctx, upload: &e.s.upload, download: &e.s.download}
+	if e.s.upload.Slice() == 0 && e.s.download.Slice() == 0 {
+		return near
+	}
+	return &shaped{Conn: near, ctx: ctx, upload: &e.s.upload, download: &e.s.download}
 }
 
 // sendAhead sends the target what the client has said beyond what the head needed.
@@ -111,13 +115,19 @@ func (e *errand) Dial(ctx context.Context, network, host string, port uint16) (n
 			return nil, ctx.Err()
 		}
 	}
-	if errors.Is(err, node.ErrRefused) {
-		err = fmt.Errorf("%w: %w", head.ErrDenied, err)
-	}
+	err = forHead(err)
 	if isScarce(err) && e.relay.pause.begin(err) {
 		e.relay.log.Warn("accepting is paused", keyForward, e.f.Name, keyError, err)
 	}
 	return nil, err
+}
+
+// forHead is an error of a node's in a head's words.
+func forHead(err error) error {
+	if errors.Is(err, node.ErrRefused) {
+		return fmt.Errorf("%w: %w", head.ErrDenied, err)
+	}
+	return err
 }
 
 // end says what came of it, when the head has returned. One that still dials breaks its contract, and changes nothing here.

@@ -25,7 +25,7 @@ func errandFor(t *testing.T, f *forward.Forward, from string) *errand {
 	if err := newTask(f).enter(s, f); err != nil {
 		t.Fatal(err)
 	}
-	return newErrand(r, s, f)
+	return newErrand(r, s, f, s.client)
 }
 
 func rules(t *testing.T, texts ...string) []forward.Rule {

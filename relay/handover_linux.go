@@ -278,7 +278,7 @@ func (r *Relay) resumeSession(e *engine.Engine, s *HandedSession) bool {
 		return false
 	}
 	p := s.Place.place()
-	q := &quick{relay: r, resumed: s.Where}
+	q := &quick{attempts: attempts{relay: r}, resumed: s.Where}
 	q.id, q.place, q.network, q.since = s.ID, &p, p.network, s.Since
 	q.client, q.peer, q.local, q.earlier, q.kept = s.Client, s.Peer, s.Local, s.Earlier, s.Kept
 	if !q.covered(t.f) || t.enter(q, t.f) != nil {

@@ -45,6 +45,12 @@ func (b *burden) kill() {
 	}
 }
 
+func (b *burden) wasKilled() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.killed
+}
+
 // moved is how many bytes came from the socket and went to it.
 func (b *burden) moved() (from, to uint64) {
 	b.mu.Lock()
@@ -57,7 +63,7 @@ func (b *burden) moved() (from, to uint64) {
 }
 
 // lead has the node that dials for f connect the client and carry it, where it can: to a single target, to which nothing has to
-// be said first. It returns nil when the client is seen to, one way or the other, errChanged when the forward is another by now,
+// be said first, or to where a prompt head lets it go. It returns nil when the client is seen to, one way or the other, errChanged when the forward is another by now,
 // and errNotLed.
 func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f *forward.Forward) error {
 	r := g.relay
@@ -65,35 +71,48 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 	if leader == nil {
 		return errNotLed
 	}
+	if f.Dynamic() != forward.HeadNone {
+		return g.ask(fd, client, local, t, f, leader)
+	}
 	l := &led{session: g.newSession(client, local), relay: r}
 	to := addresses(f.To[0], f.TargetPort(f.To[0], l.place.port), &l.session)[0]
 	l.at = to.String()
-	switch err := t.enter(l, f); err {
+	switch err := g.enter(fd, t, l, f); err {
 	case nil:
 	case errFull:
-		t.refuse()
-		engine.Reset(fd)
 		return nil
 	default:
 		return err
 	}
-	r.held.Add(2)
-	r.wg.Add(1)
 	borne, ok := leader.Lead(fd, client, to.network, to.addr, node.LeadOptions{
 		BearOptions: node.BearOptions{Idle: f.IdleTimeout, From: limitOf(&l.upload), To: limitOf(&l.download), Ended: l.ended},
 		Timeout:     dialTime(f, true), Connected: l.connected, Failed: l.failed,
 	})
 	if !ok {
-		l.letGo()
+		l.letGo(l)
 		return errNotLed
 	}
 	l.is(borne)
 	return nil
 }
 
+// enter takes in a session that a node leads, or turns its client away if that is one too many.
+func (g *gate) enter(fd int, t *task, l live, f *forward.Forward) error {
+	err := t.enter(l, f)
+	switch err {
+	case nil:
+		g.relay.held.Add(2)
+		g.relay.wg.Add(1)
+	case errFull:
+		t.refuse()
+		engine.Reset(fd)
+	}
+	return err
+}
+
 // leader is the node that dials for f, if it can lead clients of f by itself.
 func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
-	if len(f.To) != 1 || f.Dynamic() != forward.HeadNone || f.SendProxy != 0 || len(f.Wake.MACs) > 0 ||
+	if len(f.To) != 1 || f.SendProxy != 0 || f.Helper != forward.HelperNone || len(f.Wake.MACs) > 0 ||
 		f.Source == forward.SourceKeep || f.Check.Kind != forward.CheckNone || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
 		return nil
 	}
@@ -116,12 +135,12 @@ func (l *led) failed(err error) {
 
 func (l *led) ended(moved node.Borne) {
 	l.is(moved)
-	l.letGo()
+	l.letGo(l)
 }
 
 // letGo gives back what was taken for the session.
-func (l *led) letGo() {
-	l.task.leave(l)
+func (l *led) letGo(whole live) {
+	l.task.leave(whole)
 	l.relay.held.Add(-2)
 	l.relay.wg.Done()
 }

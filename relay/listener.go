@@ -166,7 +166,7 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 		}
 		conn, err := l.stream.Accept()
 		if err == nil {
-			r.goServe(ctx, l, conn)
+			r.goServe(ctx, l, conn, nil)
 			continue
 		}
 		if ctx.Err() != nil || !r.retryAfter(ctx, l, err) {
@@ -175,13 +175,13 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 	}
 }
 
-// goServe gives a client a goroutine.
-func (r *Relay) goServe(ctx context.Context, l *listener, conn net.Conn) {
+// goServe gives a client a goroutine. begun is what was said on conn before, or nil.
+func (r *Relay) goServe(ctx context.Context, l *listener, conn net.Conn, begun *talk) {
 	r.held.Add(2)
 	r.slow.Add(1)
 	r.wg.Go(func() {
 		defer r.slow.Add(-1)
-		if !r.serveStream(ctx, l, conn) {
+		if !r.serveStream(ctx, l, conn, begun) {
 			r.held.Add(-2)
 		}
 	})

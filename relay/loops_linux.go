@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
 	"github.com/fairlead-net/fairlead/relay/engine"
 )
 
@@ -79,6 +80,9 @@ func (r *Relay) takeOver(ctx context.Context, l *listener) door {
 	case *net.UnixListener:
 		ln.SetUnlinkOnClose(false)
 		d.unlink = l.place.path
+	case node.Greeter:
+		ln.Greet((&gate{relay: r, listener: l, ctx: ctx}).meet)
+		return nil
 	default:
 		return nil
 	}

@@ -29,6 +29,7 @@ const (
 	keyClient  = "client"
 	keyTarget  = "target"
 	keyState   = "state"
+	keyCount   = "count"
 	keyError   = "err"
 )
 
@@ -68,6 +69,7 @@ type Relay struct {
 	own     ownAddresses
 	pause   pause
 	buffers buffers
+	data    dataPorts
 	loops   loops          // of the engine
 	magic   magicSender    // of wakers
 	wg      sync.WaitGroup // listeners, sessions, questions to targets
@@ -105,6 +107,7 @@ func New(o Options) *Relay {
 		began: time.Now(), names: make(chan struct{}, 1),
 		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
+	r.data.relay = r
 	if o.Handover != nil {
 		r.nextID.Store(o.Handover.NextID) // before the first client: no two sessions have one number
 	}

@@ -16,6 +16,7 @@ type session struct {
 	f       *forward.Forward // as it was when the session began
 	head    head.Head        // of f, where that is a dynamic forward
 	place   *place           // where it came in
+	whole   *ftpControl      // that it is a data connection of; nil: a session of its own
 	network forward.Networks
 	local   netip.Addr     // this host's address that the client used, where it is known
 	peer    netip.Addr     // whom from and except are about; zero for a client of a unix socket

@@ -17,6 +17,7 @@ import (
 type stream struct {
 	session
 	near     net.Conn // to the client
+	begun    *talk    // what was said on near before, in a loop; nil: nothing
 	up, down half     // client to target, target to client
 
 	reachedAt string // as people see it; guarded by task.mu
@@ -26,6 +27,8 @@ type stream struct {
 	handed mover    // who has both connections now; nil: copyHalf does
 	killed bool
 	cancel context.CancelFunc
+
+	control *ftpControl // what reads it, where that is done
 }
 
 // A mover moves the bytes of a stream by itself: the engine, or a connection of a node.
@@ -36,9 +39,9 @@ type mover interface {
 
 // serveStream carries one client from accept to end, or until the engine does, which then also lets go of what is held for
 // it. ctx is the listener's; a session that has entered outlives it.
-func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (handed bool) {
+func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn, begun *talk) (handed bool) {
 	said := proxyHeader{client: addrPort(near.RemoteAddr()), dest: addrPort(near.LocalAddr())}
-	s := &stream{near: near}
+	s := &stream{near: near, begun: begun}
 	s.id, s.place, s.network, s.since = r.nextID.Add(1), &l.place, l.place.network, time.Now().UnixNano()
 	s.client, s.peer, s.local = said.client, said.client.Addr(), said.dest.Addr()
 	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -72,6 +75,10 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn) (ha
 	}
 	s.reachedAt = target.where
 	s.task.reached(&s.session, target.target)
+	if f.Helper == forward.HelperFTP {
+		r.serveFTP(sessionCtx, s, target)
+		return false
+	}
 	return r.carry(sessionCtx, s)
 }
 
@@ -103,13 +110,13 @@ func (s *stream) watchIdle() (stop func()) {
 	go func() {
 		tick := time.NewTicker(max(s.f.IdleTimeout/idleSteps, time.Millisecond))
 		defer tick.Stop()
-		moved, since := s.in.Load()+s.out.Load(), time.Now()
+		moved, since := s.activity(), time.Now()
 		for {
 			select {
 			case <-done:
 				return
 			case now := <-tick.C:
-				if n := s.in.Load() + s.out.Load(); n != moved {
+				if n := s.activity(); n != moved {
 					moved, since = n, now
 				} else if now.Sub(since) >= s.f.IdleTimeout {
 					s.kill()
@@ -119,6 +126,18 @@ func (s *stream) watchIdle() (stop func()) {
 		}
 	}()
 	return func() { close(done) }
+}
+
+// activity is how many bytes have moved, those of data connections included.
+func (s *stream) activity() uint64 {
+	n := s.in.Load() + s.out.Load()
+	s.mu.Lock()
+	c := s.control
+	s.mu.Unlock()
+	if c != nil {
+		n += c.activity()
+	}
+	return n
 }
 
 // lead notes where the stream leads now, which for a client of a proxy may change.
@@ -196,6 +215,9 @@ func (s *stream) kill() {
 	defer s.mu.Unlock()
 	s.killed = true
 	s.cancel()
+	if s.control != nil {
+		defer s.control.kill()
+	}
 	if s.handed != nil {
 		s.handed.kill()
 		return

@@ -36,6 +36,7 @@ type task struct {
 	head      head.Head        // of f, where that is a dynamic forward
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
+	parts     int // sessions that are a part of another one
 	perSource map[netip.Addr]*source
 	targets   []*target // in the order of f.To; nil where nothing depends on what is known of them
 	open      int       // sessions that reached their target
@@ -79,7 +80,11 @@ func (t *task) enter(l live, f *forward.Forward) error {
 	if limit == 0 && s.network == forward.UDP {
 		limit = maxFlows
 	}
-	if limit > 0 && len(t.sessions) >= limit || f.MaxPerSource > 0 && t.sessionsOf(s.client.Addr()) >= f.MaxPerSource {
+	full := limit > 0 && len(t.sessions)-t.parts >= limit || f.MaxPerSource > 0 && t.sessionsOf(s.client.Addr()) >= f.MaxPerSource
+	switch {
+	case s.whole != nil: // it counts as a part of that
+		t.parts++
+	case full:
 		return errFull
 	}
 	s.task, s.f, s.head, s.kept = t, f, t.head, s.kept || keeps(f)
@@ -147,11 +152,16 @@ func (t *task) unreachable(err error) {
 // leave ends what enter began.
 func (t *task) leave(l live) {
 	s := l.base()
+	if s.whole != nil {
+		defer s.whole.left(l)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.sessions, s.id)
-	t.leaveSource(s.client.Addr())
-	if s.carried {
+	t.leaveSource(s)
+	if s.whole != nil {
+		t.parts--
+	} else if s.carried {
 		t.open--
 		if g := t.known(s.target); g != nil && g.open > 0 {
 			g.open--
@@ -177,20 +187,27 @@ func (t *task) countSource(s *session) {
 		t.perSource[addr] = from
 	}
 	from.sessions++
+	if s.whole != nil {
+		from.parts++
+	}
 	s.share(from)
 }
 
 // sessionsOf is how many sessions a client address has, where that is counted. The caller holds t.mu.
 func (t *task) sessionsOf(addr netip.Addr) int {
 	if from := t.perSource[addr]; from != nil {
-		return from.sessions
+		return from.sessions - from.parts
 	}
 	return 0
 }
 
 // leaveSource takes one session from a client address, which is forgotten with its last one.
-func (t *task) leaveSource(addr netip.Addr) {
+func (t *task) leaveSource(s *session) {
+	addr := s.client.Addr()
 	if from := t.perSource[addr]; from != nil {
+		if s.whole != nil {
+			from.parts--
+		}
 		if from.sessions--; from.sessions == 0 {
 			delete(t.perSource, addr)
 		}
@@ -212,7 +229,7 @@ func (t *task) recount() {
 	for _, l := range t.sessions {
 		s := l.base()
 		t.countSource(s)
-		if s.carried {
+		if s.carried && s.whole == nil {
 			t.countTarget(s)
 		}
 	}

@@ -16,7 +16,7 @@ var _ node.Leader = (*clientNode)(nil)
 // DialFor to find out and to say.
 func (n *clientNode) Lead(fd int, client netip.AddrPort, network, addr string, o node.LeadOptions) (node.Borne, bool) {
 	p, ok := n.client.peer.(*wirePeer)
-	if !ok || !n.placing.TryRLock() {
+	if !ok || o.First != nil || !n.placing.TryRLock() {
 		return nil, false
 	}
 	at, err := n.find(network, addr)
@@ -29,14 +29,18 @@ func (n *clientNode) Lead(fd int, client netip.AddrPort, network, addr string, o
 		return nil, false
 	}
 	f := n.client.newFlow(kind, at.bound.String())
-	explain := func(err error) error {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return n.silent(err)
-		}
-		return n.failed(err)
+	lead := &sshchan.Lead{
+		Conn: p.Conn, FD: fd, Options: o,
+		Ends: sshchan.FastEnds{
+			Gone:    func() { f.finish(); n.client.release() },
+			Carried: func(ca *sshwire.Carried) { f.begin(ca) },
+		},
+		Explain: func(err error) error {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return n.silent(err)
+			}
+			return n.failed(err)
+		},
 	}
-	return sshchan.Lead(p.Conn, kind, payload, fd, o, explain, sshchan.FastEnds{
-		Gone:    func() { f.finish(); n.client.release() },
-		Carried: func(ca *sshwire.Carried) { f.begin(ca) },
-	}), true
+	return lead.Start(kind, payload), true
 }

@@ -123,9 +123,9 @@ func (in *wireIncoming) carry(fd int, o carriage) {
 	in.AcceptCarry(fd, sshwire.CarryOptions{
 		Connecting: o.connecting,
 		Opened:     func(ca *sshwire.Carried) { f.begin(ca) },
-		Failed: func(err error) int {
+		Failed: func(err error) (int, time.Duration) {
 			o.failed(err)
-			return -1
+			return -1, 0
 		},
 		Ended: func(*sshwire.Carried) {
 			f.finish()

@@ -98,7 +98,7 @@ func compareName(f *forward.Forward, name string) int { return strings.Compare(f
 // mayHaveCompanions says, of f alone, whether it could have some. What listens at one address has none.
 func mayHaveCompanions(f *forward.Forward) bool {
 	return f.Carry == forward.CarryKernel && !f.Listen.Addr.IsValid() && f.Interface == "" && f.Source != forward.SourceKeep &&
-		!f.Listen.Ports.All && f.Listen.Ports.Count() <= maxCompanionPorts
+		!f.Listen.Ports.All && f.Listen.Ports.Count() <= maxCompanionPorts && (f.Helper == forward.HelperNone || f.Helper.InRelay())
 }
 
 // companionsOf are those that f would have, or none.
@@ -124,7 +124,7 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 			continue
 		}
 		list = append(list, &forward.Forward{
-			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except,
+			Name: f.Name + lo.suffix, Origin: f.Origin, To: f.To, Balance: f.Balance, Carry: forward.CarryRelay, From: from, Except: except, Helper: f.Helper,
 			Listen: forward.Listen{Networks: f.Listen.Networks, Addr: addr, Ports: f.Listen.Ports},
 		})
 	}

@@ -72,6 +72,8 @@ func needsKernel(f *forward.Forward) string {
 		return `listen = "*"`
 	case f.Carry == forward.CarryKernel:
 		return `carry = "kernel"`
+	case f.Helper != forward.HelperNone && !f.Helper.InRelay():
+		return fmt.Sprintf("helper = %q", f.Helper)
 	}
 	return ""
 }
@@ -91,6 +93,9 @@ func needsRelay(f *forward.Forward, facts kernel.Facts) string {
 	}
 	if facts.Unusable != "" {
 		return facts.Unusable
+	}
+	if f.Helper.InRelay() && slices.Contains(facts.Unread, f.Helper) { // else the kernel's own words are the reason why it fails
+		return fmt.Sprintf("this kernel has no helper for %s", f.Helper)
 	}
 	to := f.To[0].Addr // NeedsRelay has left addresses of one family or a port of this host
 	if !to.IsValid() {

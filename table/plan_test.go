@@ -63,6 +63,10 @@ func TestPlan(t *testing.T) {
 		{"v4 to v6", config.Spec{Listen: "0.0.0.0:80", To: to("[2001:db8::1]:80")}, router, r, noTranslation, "", ""},
 		{"clients of the other family", config.Spec{Listen: "80", To: to("192.168.1.10:80"), From: to("2001:db8::/32")}, router, r, noTranslation, "", ""},
 
+		{"helper", config.Spec{Listen: "0.0.0.0:21", To: to("192.168.1.10"), Helper: "ftp"}, router, k, "plain host to host", seen, ""},
+		{"helper in the relay", config.Spec{Listen: "21", To: to("192.168.1.10"), Helper: "ftp"}, still, r, no4, "", ""},
+		{"passive ports", config.Spec{Listen: "21", To: to("192.168.1.10"), Helper: "ftp", PassivePorts: "50000-50100"}, router, r, "passive_ports are listened at by the relay", "", ""},
+		{"helper or nothing", config.Spec{Listen: "udp/69", To: to("192.168.1.10"), Helper: "tftp"}, still, 0, no4, "", `helper = "tftp" needs the kernel to carry it, but ` + no4},
 		{"pinhole", config.Spec{Listen: "[2001:db8:9::1]:80", To: to("2001:db8:9::1")}, router, k, "pinhole: let through untranslated", "the target sees the client's address; its answers have to lead through this host", ""},
 		{"pinhole of this host", config.Spec{Listen: "203.0.113.5:80", To: to("203.0.113.5:80")}, router, 0, "", "", "listen and to are both 203.0.113.5:80, an address of this host: the forward would lead to itself"},
 		{"pinhole without routing", config.Spec{Listen: "[2001:db8:9::1]:80", To: to("2001:db8:9::1")}, still, 0, no6, "", "a pinhole needs the kernel to carry it, but " + no6},

@@ -2,12 +2,14 @@ package table
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // A job is what one cycle hands to the carriers.
@@ -16,6 +18,7 @@ type job struct {
 	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
 	alone   []*forward.Forward // of kernel, what may have companions
 	relay   []*forward.Forward
+	here    []*forward.Forward // what this host listens for, whoever carries it
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
 }
@@ -35,7 +38,7 @@ func (t *Table) reconcile(ctx context.Context) {
 
 	with, ended := t.companions.update(j.alone, j.relay, facts)
 	otherFamily := t.companions.otherFamily()
-	j.relay = add(j.relay, with)
+	j.relay, j.here = add(j.relay, with), add(j.here, with)
 	j.leaving = append(j.leaving, ended...)
 	if len(j.leaving) > 0 { // the last chance to count what they had
 		t.counters.read(t.kernel, t.relay)
@@ -85,7 +88,7 @@ func (t *Table) assembleLocked(n uint64, now time.Time) job {
 	t.replan, t.lost = false, false
 	t.touched = map[*entry]bool{}
 	t.lists.done()
-	j.relay = t.lists.relay
+	j.relay, j.here = t.lists.relay, t.lists.kernel
 	if t.lists.carried > 0 {
 		j.kernel, j.alone = t.lists.kernel, t.lists.alone
 	}
@@ -123,6 +126,9 @@ func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[str
 	if len(j.moving) > 0 {
 		fromRelay = t.relay.Apply(ctx, j.relay)
 	}
+	if t.beside != nil {
+		t.beside.Carried(ctx, j.here)
+	}
 	return fromKernel, fromRelay
 }
 
@@ -151,8 +157,19 @@ func (t *Table) markLocked(n uint64, by forward.Carry, errs map[string]error) {
 		default:
 			e.err, e.refused = err, n
 			t.failing[e] = true
+			t.learnLocked(err)
 		}
 	}
+}
+
+// learnLocked has everything planned anew when an error says of this host what could not be known before.
+func (t *Table) learnLocked(err error) {
+	var missing *kernel.HelperError
+	if !errors.As(err, &missing) || slices.Contains(t.facts.Unread, missing.Helper) {
+		return
+	}
+	t.facts.Unread = append(slices.Clip(t.facts.Unread), missing.Helper)
+	t.replan = true
 }
 
 // recordLocked records what became of the entries of cycle n, and of any other that a carrier has refused in it, and finds

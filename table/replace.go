@@ -61,6 +61,7 @@ func (t *Table) settleLocked(s config.Settings) {
 	if !t.settings.Equal(s) {
 		t.settings = s
 		t.settle(s)
+		t.relook = true // at the host, which the settings may make a router
 	}
 }
 

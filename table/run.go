@@ -59,6 +59,9 @@ func (t *Table) Run(ctx context.Context) error {
 		now := time.Now()
 		t.rollback(ctx, now)
 		t.expire(ctx, now)
+		if t.shallLook() {
+			t.look()
+		}
 		if t.due(now) {
 			t.reconcile(ctx)
 		}
@@ -132,12 +135,21 @@ func (t *Table) saveCounters() time.Duration {
 // the kernel busy, and may take a hundredth of one processor at the most.
 func saveInterval(took time.Duration) time.Duration { return max(saveEvery, 100*took) }
 
+// shallLook reports whether the settings have changed since the last look.
+func (t *Table) shallLook() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.relook
+	t.relook = false
+	return was
+}
+
 // look has every forward planned anew when the host is another than it was, and carried anew when somebody else took what
 // a carrier had in the system.
 func (t *Table) look() {
 	facts, err := t.probe()
 	lost := false
-	for _, c := range []Carrier{t.kernel, t.relay} {
+	for _, c := range []any{t.kernel, t.relay, t.beside} {
 		if c, ok := c.(Loser); ok && c.Lost() {
 			lost = true
 		}
@@ -152,6 +164,7 @@ func (t *Table) look() {
 		}
 		facts = kernel.Facts{Unusable: err.Error()} // until the next look
 	}
+	facts.Unread = t.facts.Unread // once learned, until a restart
 	if t.cycles > 0 && facts.Equal(t.facts) {
 		return
 	}
@@ -258,7 +271,7 @@ func (t *Table) Down(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, carrier := range []Carrier{t.relay, t.kernel} {
+	for _, carrier := range []any{t.relay, t.kernel, t.beside} {
 		if c, ok := carrier.(Clearer); ok {
 			errs = append(errs, c.Clear())
 		}

@@ -32,6 +32,22 @@ func TestOneFailingForwardStopsNoOther(t *testing.T) {
 	})
 }
 
+// TestHelperThatIsMissing has the relay read what this kernel does not, where it can.
+func TestHelperThatIsMissing(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.kernel.refuse("a", &kernel.HelperError{Helper: forward.HelperFTP, Network: forward.TCP, Err: errors.New("no such file")})
+		h.kernel.refuse("b", &kernel.HelperError{Helper: forward.HelperSIP, Network: forward.UDP, Err: errors.New("no such file")})
+		h.start()
+		h.replace(spec(h.t, "a", forward.OriginFile, config.Spec{Listen: "21", To: config.Strings{"192.168.1.10"}, Helper: "ftp"}),
+			spec(h.t, "b", forward.OriginFile, config.Spec{Listen: "udp/5060", To: config.Strings{"192.168.1.10"}, Helper: "sip"}),
+			spec(h.t, "c", forward.OriginFile, config.Spec{Listen: "2121", To: config.Strings{"192.168.1.10"}, Helper: "ftp", Carry: "kernel"}))
+		elapse(2 * firstRetry)
+		h.wantLook("a file up, b file failed (this kernel has no helper for sip over udp; load the module nf_conntrack_sip: no such file), " +
+			"c file failed (carry = \"kernel\" needs the kernel to carry it, but this kernel has no helper for ftp)")
+		h.wantCarried("a b", "a") // b is tried again, and a keeps its place
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.relay.refuse("b", errBusy)

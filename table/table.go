@@ -41,9 +41,18 @@ type Loser interface{ Lost() bool }
 // A Clearer is a Carrier that leaves something in the system when it carries nothing. Down calls it last.
 type Clearer interface{ Clear() error }
 
+// A Beside is somebody who does what forwards need besides being carried, such as to open a firewall for them. It may be a Loser
+// and a Clearer, too.
+type Beside interface {
+	// Carried is called after the carriers with all that this host listens for, sorted by name, each with its carrier. It looks
+	// after its failures itself: they are no forward's.
+	Carried(ctx context.Context, here []*forward.Forward)
+}
+
 // Options is what a Table works with. All but Log, Settle and Lease is needed.
 type Options struct {
 	Kernel, Relay Carrier
+	Beside        Beside                       // nil: there is nobody
 	Facts         func() (kernel.Facts, error) // an error: nothing was found out, and what was known stands
 	Store         store.Store
 	Settle        func(config.Settings) // makes the settings of the file hold; it must not wait, nor call the table. nil: there are none
@@ -70,6 +79,7 @@ const (
 // keeps nobody from asking for a change either. Changes that come in meanwhile are carried together by the next cycle.
 type Table struct {
 	kernel, relay Carrier
+	beside        Beside
 	probe         func() (kernel.Facts, error)
 	store         store.Store
 	settle        func(config.Settings)
@@ -110,6 +120,7 @@ type Table struct {
 	facts        kernel.Facts
 	bothFamilies map[string]bool // forwards whose other family's clients the relay carries
 	lost         bool            // a carrier lost what it had
+	relook       bool            // the facts may be others than they were at the last look
 	replan       bool            // the facts are other ones than those that the plans were made from
 	wake         time.Time       // when the clock or a retry asks for a cycle
 	down         bool
@@ -143,7 +154,7 @@ func New(o Options) *Table {
 		lease = func(_, _ *forward.Forward) {}
 	}
 	return &Table{
-		kernel: o.Kernel, relay: o.Relay, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
+		kernel: o.Kernel, relay: o.Relay, beside: o.Beside, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
 		kick: make(chan struct{}, 1), save: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
 		byName: map[string]*entry{}, edits: map[string]*entry{}, shelf: map[shelfKey]shelved{},
 		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{}, unsaved: map[string]*forward.Forward{},

@@ -10,10 +10,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-net/fairlead/api"
+	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/node/sshnode"
 	"github.com/fairlead-net/fairlead/portmap/grant"
+	"github.com/fairlead-net/fairlead/portmap/neighbours"
+	"github.com/fairlead-net/fairlead/portmap/publish"
 	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 	"github.com/fairlead-net/fairlead/table"
@@ -26,7 +29,8 @@ type engine struct {
 	kernel   *kernel.Carrier
 	keep     *kernel.Keep
 	settings *settings
-	grants   *grants
+	router   *router
+	desk     *grant.Desk
 	log      *slog.Logger
 }
 
@@ -36,6 +40,7 @@ type engineOptions struct {
 	store    store.Store
 	left     *relay.Handover // what the relay of an earlier program has left, or nil
 	state    string          // the directory in which an SSH server keeps its host keys; "" is none
+	gateway  bool            // the settings may make this host a gateway, and programs of the LAN may ask it for ports
 	socket   string          // of the control interface, which no client of an SSH server reaches; "" is none
 	node     sshnode.Options // what nodes get besides what every one does
 	log      *slog.Logger
@@ -48,14 +53,31 @@ func newEngine(o engineOptions) *engine {
 	e.relay = relay.New(relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
 	})
-	book := grant.NewBook()
-	e.table = table.New(table.Options{
-		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Facts: kernel.Probe, Store: o.store, Settle: e.settings.settle, Lease: book.Note, Log: o.log,
-	})
-	e.grants = newGrants(o, e.table, book)
-	e.settings.grants = e.grants
+	e.router = &router{publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
+	tableOptions := table.Options{
+		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Log: o.log,
+	}
+	if o.gateway {
+		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
+		book, around := grant.NewBook(), newSurroundings()
+		tableOptions.Lease = book.Note
+		e.table = table.New(tableOptions)
+		e.desk = grant.New(grant.Options{
+			Book: book, Table: e.table, Store: o.store, Outside: around.Outside, Inside: around.Inside, Busy: grant.Busy,
+			Neighbours: neighbours.New(neighbours.Options{}), Log: o.log,
+		})
+		e.settings.around, e.settings.grants = around, newGrants(e.desk, around, o.log)
+	} else {
+		e.table = table.New(tableOptions)
+	}
 	e.settings.sshd.guests = newGuests(e.table, e.settings.nodes)
 	return e
+}
+
+// settle makes s hold. It does not wait.
+func (e *engine) settle(s config.Settings) {
+	e.router.settle(s)
+	e.settings.settle(s)
 }
 
 // run runs the table and the carriers until ctx ends. What the kernel carries stays there.
@@ -71,7 +93,9 @@ func (e *engine) run(ctx context.Context) error {
 		})
 	}
 	first(e.relay.Run)
-	first(e.grants.run)
+	if e.desk != nil {
+		first(e.desk.Run)
+	}
 	tasks.Go(func() error {
 		before.Wait()
 		counted()
@@ -79,7 +103,12 @@ func (e *engine) run(ctx context.Context) error {
 	})
 	tasks.Go(func() error { return e.table.Run(counting) })
 	tasks.Go(func() error { return e.settings.run(ctx) })
-	return errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
+	tasks.Go(func() error { return e.router.publisher.Run(ctx) })
+	err := errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
+	if e.router.gateway != nil {
+		err = errors.Join(err, e.router.gateway.Close())
+	}
+	return err
 }
 
 // Sessions lists the live sessions of one forward, or of all with "". A carrier that cannot list its own does not hide the

@@ -145,6 +145,7 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 		expired = time.After(time.Until(f.Expires))
 	}
 	before, last := st, time.Now()
+	published := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -156,6 +157,13 @@ func watchForward(ctx context.Context, e *engine, f *forward.Forward, screen *sc
 			for _, st := range e.table.Snapshot() { // there is one
 				if st.State != before.State {
 					screen.print(stateLine(st))
+				}
+				if state, ok := e.router.publisher.State(f.Name); ok {
+					now := strings.Join(publishedLines(api.PublishedOf(state)), "\n")
+					if now != published {
+						screen.print(now)
+					}
+					published = now
 				}
 				screen.update(liveLine(st, before.Stats, now.Sub(last)))
 				before, last = st, now

@@ -4,59 +4,67 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
+	"log/slog"
 	"slices"
-	"sync"
-	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-net/fairlead/api"
-	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/grant"
-	"github.com/fairlead-net/fairlead/portmap/neighbours"
-	"github.com/fairlead-net/fairlead/table"
+	"github.com/fairlead-net/fairlead/portmap/igd"
+	"github.com/fairlead-net/fairlead/portmap/pmpserver"
 )
 
-// grants is the desk where programs of the LAN are granted ports, and what it is told of this host.
+// grants gives the programs of the LAN the ports that they ask for.
 type grants struct {
-	*grant.Desk
-	sides *sides
+	*resident[*portmap.Spec]
+	desk   *grant.Desk
+	around *surroundings
 }
 
-func newGrants(o engineOptions, t *table.Table, book *grant.Book) *grants {
-	s := newSides(interfaceAddrs)
-	return &grants{sides: s, Desk: grant.New(grant.Options{
-		Book: book, Table: t, Store: o.store, Outside: s.outside, Inside: s.inside, Busy: grant.Busy,
-		Neighbours: neighbours.New(neighbours.Options{}), Log: o.log,
-	})}
+func newGrants(desk *grant.Desk, around *surroundings, log *slog.Logger) *grants {
+	g := &grants{desk: desk, around: around}
+	g.resident = newResident("the port-mapping server", log, (*portmap.Spec).Equal, g.serve)
+	return g
 }
 
-// settle makes s hold. It does not wait.
-func (g *grants) settle(s config.Settings) {
-	g.sides.settle(s)
-	g.Configure(s.Portmap)
+// settle makes spec the policy.
+func (g *grants) settle(spec *portmap.Spec) {
+	g.desk.Configure(spec)
+	g.resident.settle(spec)
 }
 
-// run grants until ctx ends.
-func (g *grants) run(ctx context.Context) error {
-	watching, done := context.WithCancel(ctx)
-	defer done()
-	var watch sync.WaitGroup
-	watch.Go(func() { g.sides.run(watching) })
-	defer watch.Wait()
-	defer done()
-	return g.Run(ctx)
+// serve answers until ctx ends.
+func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
+	if spec == nil {
+		return nil
+	}
+	servers, ctx := errgroup.WithContext(ctx)
+	if slices.Contains(spec.Protocols, portmap.PCP) || slices.Contains(spec.Protocols, portmap.NATPMP) {
+		s := pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log})
+		servers.Go(func() error { return s.Run(ctx) })
+	}
+	if slices.Contains(spec.Protocols, portmap.UPnP) {
+		s := igd.New(igd.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), Log: g.log})
+		servers.Go(func() error { return s.Run(ctx) })
+	}
+	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
+	return servers.Wait()
 }
+
+// leases are approved and denied at the desk.
+type leases struct{ desk *grant.Desk }
 
 // Approve has leases lead somewhere that wait.
-func (g *grants) Approve(ctx context.Context, which string) ([]string, error) {
-	names, err := g.Desk.Approve(ctx, which)
+func (l leases) Approve(ctx context.Context, which string) ([]string, error) {
+	names, err := l.desk.Approve(ctx, which)
 	return names, leaseError(which, err)
 }
 
 // Deny ends leases, and refuses them.
-func (g *grants) Deny(ctx context.Context, which string) ([]string, error) {
-	names, err := g.Desk.Deny(ctx, which)
+func (l leases) Deny(ctx context.Context, which string) ([]string, error) {
+	names, err := l.desk.Deny(ctx, which)
 	return names, leaseError(which, err)
 }
 
@@ -65,114 +73,4 @@ func leaseError(which string, err error) error {
 		return fmt.Errorf("%w is called %q", api.ErrNoLease, which)
 	}
 	return err
-}
-
-// sidesEvery is how often the addresses of this host are looked at.
-const sidesEvery = 2 * time.Second
-
-// sides is which address this host has on the outside, and what is inside.
-type sides struct {
-	look func(iface string) []netip.Prefix
-
-	mu       sync.Mutex
-	wan, lan []string
-	now      grant.Outside
-	changed  chan struct{}
-}
-
-func newSides(look func(iface string) []netip.Prefix) *sides {
-	return &sides{look: look, changed: make(chan struct{})}
-}
-
-func (s *sides) settle(c config.Settings) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wan, s.lan = nil, nil
-	if c.Gateway != nil {
-		s.wan, s.lan = slices.Clone(c.Gateway.WAN), slices.Clone(c.Gateway.LAN)
-	}
-	s.lookLocked()
-}
-
-// run follows the address until ctx ends.
-func (s *sides) run(ctx context.Context) {
-	tick := time.NewTicker(sidesEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.mu.Lock()
-			s.lookLocked()
-			s.mu.Unlock()
-		}
-	}
-}
-
-// lookLocked takes the first IPv4 address of the first WAN interface that has one; leases that have it keep it as long as it is there.
-func (s *sides) lookLocked() {
-	var all []netip.Addr
-	for _, iface := range s.wan {
-		for _, p := range s.look(iface) {
-			if a := p.Addr(); a.Is4() && a.IsGlobalUnicast() {
-				all = append(all, a)
-			}
-		}
-	}
-	var now grant.Outside
-	switch {
-	case slices.Contains(all, s.now.Addr):
-		now.Addr = s.now.Addr
-	case len(all) > 0:
-		now.Addr = all[0]
-	}
-	if now != s.now {
-		s.now = now
-		close(s.changed)
-		s.changed = make(chan struct{})
-	}
-}
-
-// outside is the address, and a channel that is closed when it is another.
-func (s *sides) outside() (grant.Outside, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now, s.changed
-}
-
-// inside reports whether addr is of a network of a LAN interface, and no address of this host.
-func (s *sides) inside(addr netip.Addr) bool {
-	s.mu.Lock()
-	lan := s.lan
-	s.mu.Unlock()
-	inside := false
-	for _, iface := range lan {
-		for _, p := range s.look(iface) {
-			if p.Addr() == addr {
-				return false
-			}
-			inside = inside || p.Contains(addr)
-		}
-	}
-	return inside
-}
-
-// interfaceAddrs is the addresses of an interface; none when there is no such interface now.
-func interfaceAddrs(name string) []netip.Prefix {
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	addrs, err := iface.Addrs()
-	if err != nil {
-		return nil
-	}
-	var list []netip.Prefix
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
 }

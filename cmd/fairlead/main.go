@@ -57,7 +57,7 @@ of /etc/fairlead/fairlead.toml and those that are added to it; the other command
 	g.register(root)
 	root.AddCommand(
 		newForward(g), newUp(g), newDown(g), newUpgrade(g), newCheck(), newApply(g), newConfirm(g), newStatus(g), newSessions(g), newLeases(g), newKill(g),
-		newAdd(g), newRemove(g), newUser(), newSSH(g), newWake(g), newRender(), newVersion(g), newCompletion(), newMan(),
+		newAdd(g), newRemove(g), newUser(), newSSH(g), newWake(g), newOpen(g), newGateway(g), newRender(), newVersion(g), newCompletion(), newMan(),
 	)
 	for _, cmd := range root.Commands() {
 		explainArgs(cmd)

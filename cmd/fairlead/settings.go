@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
@@ -21,7 +23,8 @@ type settings struct {
 	users  atomic.Pointer[map[string]forward.User]
 	logins *password.Checker
 	sshd   *sshDaemon
-	grants *grants
+	around *surroundings // nil: this host is nobody's gateway, whatever the settings are
+	grants *grants       // nil as well
 	log    *slog.Logger
 }
 
@@ -35,7 +38,7 @@ func newSettings(o engineOptions) *settings {
 		forNodes.Resolve = resolveSSH(o.log, slog.LevelDebug)
 	}
 	c.nodes = node.NewSet(here, func(s node.Spec) (node.Remote, error) { return sshnode.New(s, forNodes) }, o.log)
-	c.sshd = &sshDaemon{host: here, state: o.state, log: o.log, changed: make(chan struct{}, 1)}
+	c.sshd = newSSHDaemon(here, o.state, o.log)
 	if o.socket != "" {
 		c.sshd.closed = []string{o.socket}
 	}
@@ -51,7 +54,10 @@ func (c *settings) settle(s config.Settings) {
 	c.users.Store(&users)
 	c.nodes.Apply(s.Nodes)
 	c.sshd.settle(s.SSHD)
-	c.grants.settle(s)
+	if c.grants != nil {
+		c.around.settle(s.Gateway)
+		c.grants.settle(s.Portmap)
+	}
 }
 
 // login checks who wants to use a dynamic forward.
@@ -65,10 +71,14 @@ func (c *settings) login(ctx context.Context, f *forward.Forward, source netip.A
 	return u, c.logins.Check(ctx, source, u.Password.Reveal(), known, name, pass)
 }
 
-// run runs the nodes and the SSH server until ctx ends.
+// run runs the nodes and the servers until ctx ends.
 func (c *settings) run(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() { done <- c.nodes.Run(ctx) }()
-	c.sshd.run(ctx)
-	return <-done
+	var tasks errgroup.Group
+	tasks.Go(func() error { return c.nodes.Run(ctx) })
+	tasks.Go(func() error { c.sshd.run(ctx); return nil })
+	if c.grants != nil {
+		tasks.Go(func() error { c.around.run(ctx); return nil })
+		tasks.Go(func() error { c.grants.run(ctx); return nil })
+	}
+	return tasks.Wait()
 }

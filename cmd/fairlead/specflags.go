@@ -58,6 +58,11 @@ func (s *specFlags) register(cmd *cobra.Command, node string) {
 	flags.BoolVar(&s.spec.PAC, "pac", false, "of a proxy: serve browsers a PAC file, at /proxy.pac of its port")
 	flags.StringSliceVar(&s.direct, "direct", nil, "with --pac: what browsers reach without the proxy")
 	flags.StringSliceVar(&s.through, "through", nil, "with --pac: what goes through the proxy (default all that is not --direct)")
+	flags.StringVar(&s.spec.Helper, "helper", "", "follow the further connections that a protocol negotiates: ftp, sip, tftp, irc, pptp, h323 or amanda")
+	flags.StringVar(&s.spec.PassivePorts, "passive-ports", "", "with --helper ftp: the ports that the relay offers data connections at, such as 50000-50100")
+	flags.StringVar((*string)(&s.spec.Publish), "publish", "", "ask the gateways upstream for a mapping: for the same port, or =PORT, or =random")
+	flags.Lookup("publish").NoOptDefVal = "true"
+	fixed(cmd, "helper", "ftp", "sip", "tftp", "irc", "pptp", "h323", "amanda")
 	fixed(cmd, "check", "connect", "http://")
 	fixed(cmd, "carry", "auto", "kernel", "relay")
 	fixed(cmd, "source", "auto", "keep", "rewrite")

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -20,75 +18,23 @@ import (
 	"github.com/fairlead-net/fairlead/sshd"
 )
 
-// sshRetry is how long to wait before an SSH server that could not start is tried again.
-const sshRetry = 5 * time.Second
-
-// An sshDaemon keeps the SSH server of the settings running, whichever that is at the moment.
+// An sshDaemon is the SSH server of the settings, whichever that is at the moment.
 type sshDaemon struct {
+	*resident[*config.SSHD]
 	host   node.Node
 	guests *guests
 	state  string   // directory for host keys
 	closed []string // sockets of this program, which no client reaches
-	log    *slog.Logger
-
-	changed chan struct{} // capacity 1
-	mu      sync.Mutex
-	want    *config.SSHD
 }
 
-func (s *sshDaemon) settle(want *config.SSHD) {
-	s.mu.Lock()
-	same := s.want.Equal(want)
-	s.want = want
-	s.mu.Unlock()
-	if same {
-		return
-	}
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+func newSSHDaemon(host node.Node, state string, log *slog.Logger) *sshDaemon {
+	s := &sshDaemon{host: host, state: state}
+	s.resident = newResident("the SSH server", log, (*config.SSHD).Equal, s.listen)
+	return s
 }
 
-// run serves until ctx ends. Another configuration ends the server that runs, with its clients.
-func (s *sshDaemon) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		select {
-		case <-s.changed: // what is read now is what that was about
-		default:
-		}
-		s.mu.Lock()
-		want := s.want
-		s.mu.Unlock()
-		serving, stop := context.WithCancel(ctx)
-		ended := make(chan error, 1)
-		go func() { ended <- s.serve(serving, want) }()
-		var retry <-chan time.Time
-		for again := false; !again; {
-			select {
-			case err := <-ended:
-				if ended = nil; err != nil && ctx.Err() == nil {
-					s.log.Error("the SSH server does not run", keyError, err)
-					retry = time.After(sshRetry)
-				}
-				again = ctx.Err() != nil
-			case <-retry:
-				again = true
-			case <-s.changed:
-				again = true
-			case <-ctx.Done():
-				again = true
-			}
-		}
-		stop()
-		if ended != nil {
-			<-ended //nolint:errcheck // why it ended does not matter any more
-		}
-	}
-}
-
-// serve runs one server until ctx ends; without one it is content at once.
-func (s *sshDaemon) serve(ctx context.Context, c *config.SSHD) error {
+// listen runs one server until ctx ends; without one it is content at once.
+func (s *sshDaemon) listen(ctx context.Context, c *config.SSHD) error {
 	if c == nil {
 		return nil
 	}

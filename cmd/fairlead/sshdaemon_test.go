@@ -46,7 +46,7 @@ func TestSSHServerStartsOnce(t *testing.T) {
 	_, text, _ := net.SplitHostPort(addr)
 	port, _ := strconv.Atoi(text)
 	var log sharedBuffer
-	s := &sshDaemon{host: host.New(), state: t.TempDir(), log: slog.New(slog.NewTextHandler(&log, nil)), changed: make(chan struct{}, 1)}
+	s := newSSHDaemon(host.New(), t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
 	s.guests = startGuests(t, func() {})
 	listen := listenAt(t, "127.0.0.1:"+strconv.Itoa(port))
 	s.settle(&config.SSHD{Listen: []forward.Listen{listen}})

@@ -72,6 +72,9 @@ func printStatus(w io.Writer, list []api.Forward, names []string) error {
 		if f.Detail != "" {
 			g.note(plain(f.Detail))
 		}
+		if f.Published != nil {
+			notePublished(g, *f.Published)
+		}
 		if len(names) > 0 {
 			noteTargets(g, f.Targets)
 		}
@@ -80,6 +83,13 @@ func printStatus(w io.Writer, list []api.Forward, names []string) error {
 		}
 	}
 	return g.print(w)
+}
+
+// notePublished puts lines for what gateways upstream have done, and what is wrong.
+func notePublished(g *grid, p api.Published) {
+	for _, line := range publishedLines(p) {
+		g.note("published: " + line)
+	}
 }
 
 // noteTargets puts a line for each target under a forward.

@@ -136,7 +136,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if file == "" {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
-	d := &daemon{engine: newEngine(engineOptions{store: st, left: earlier, state: state, socket: socket, log: log}), flags: u, log: log, started: collectAsBefore}
+	d := &daemon{engine: newEngine(engineOptions{store: st, left: earlier, state: state, socket: socket, gateway: true, log: log}), flags: u, log: log, started: collectAsBefore}
 	if canDeposit() {
 		d.relay.Leave()
 	}
@@ -174,7 +174,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Leases: d.grants, Wake: wakeForward, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
+		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Wake: wakeForward, Published: d.router.publisher.State, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file, Started: time.Now()},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)

@@ -1,7 +1,6 @@
 package sshchan
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -82,6 +81,18 @@ func (f *Fast) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
 	})}, true
 }
 
+// Meet has the loop of the connection connect a socket and carry it, as node.Arrival has it.
+func Meet(in *sshwire.Incoming, fd int, o node.MeetOptions, gone func()) node.Borne {
+	return borne{in.AcceptCarry(fd, sshwire.CarryOptions{
+		Limits: limitsOf(&o.BearOptions), Idle: o.Idle, Connecting: o.Timeout,
+		Opened: func(*sshwire.Carried) { o.Connected() }, Failed: o.Failed,
+		Ended: func(ca *sshwire.Carried) {
+			gone()
+			o.Ended(borne{ca})
+		},
+	})}
+}
+
 // limitsOf are the limits of a socket by direction.
 func limitsOf(o *node.BearOptions) (limits [2]sshwire.Limit) {
 	if o.From != nil {
@@ -109,78 +120,74 @@ func (b borne) Kill() {
 	}
 }
 
-// Lead opens a channel for the socket fd and carries it there, as node.Leader has it. explain makes what Failed is told of what
-// the far end said, or of context.DeadlineExceeded when that says nothing in time.
-func Lead(conn *sshwire.Conn, kind string, payload []byte, fd int, o node.LeadOptions, explain func(error) error, ends FastEnds) node.Borne {
-	l := &led{fd: fd, o: o, explain: explain, ends: ends}
-	if o.Timeout > 0 {
-		l.timer = time.AfterFunc(o.Timeout, l.late)
-	}
-	ca := conn.OpenChannelCarry(kind, payload, fd, sshwire.CarryOptions{
-		Limits: limitsOf(&o.BearOptions), Idle: o.Idle, Opened: l.opened, Failed: l.failed, Ended: l.ended,
-	})
-	l.carried.Store(ca)
-	if l.said.Load() == saidLate {
-		ca.Kill()
-	}
-	return borne{ca}
+// A Lead is a socket that a channel is opened for.
+type Lead struct {
+	Conn    *sshwire.Conn
+	FD      int
+	Options node.LeadOptions
+	Ends    FastEnds
+	// Open is the channel that leads to an address.
+	Open func(network, addr string) (kind string, payload []byte, err error)
+	// Explain makes what Failed is told of what the far end said, or of context.DeadlineExceeded when that says nothing in time.
+	Explain func(error) error
 }
 
-// A led is a socket that a channel is opened for.
-type led struct {
-	fd      int
-	o       node.LeadOptions
-	explain func(error) error
-	ends    FastEnds
-	timer   *time.Timer
-	carried atomic.Pointer[sshwire.Carried]
-	said    atomic.Int32
+// Start opens the channel and has the loop carry the socket there, as node.Leader has it. kind and payload are those of the channel,
+// if the client has not to be asked first.
+func (l *Lead) Start(kind string, payload []byte) node.Borne {
+	o := sshwire.CarryOptions{
+		Limits: limitsOf(&l.Options.BearOptions), Idle: l.Options.Idle, Opening: l.Options.Timeout,
+		Opened: l.opened, Failed: l.failed, Ended: l.ended,
+	}
+	if l.Options.First != nil {
+		o.Asking = &sshwire.Asking{Ask: l.ask, Left: l.left, Patience: l.Options.First.Patience}
+	}
+	return borne{l.Conn.OpenChannelCarry(kind, payload, l.FD, o)}
 }
 
-// What was said of a led: one of Connected and Failed, and the latter by whom.
-const (
-	saidNothing = iota
-	saidConnected
-	saidFailed
-	saidLate
-)
-
-func (l *led) opened(ca *sshwire.Carried) {
-	if l.said.CompareAndSwap(saidNothing, saidConnected) {
-		if l.ends.Carried != nil {
-			l.ends.Carried(ca)
+func (l *Lead) ask() (kind string, payload []byte, v sshwire.Verdict) {
+	addr, next := l.Options.First.Ask()
+	switch next {
+	case node.AskAgain:
+		return "", nil, sshwire.AskAgain
+	case node.Asked:
+		var err error
+		if kind, payload, err = l.Open("tcp", addr); err == nil {
+			return kind, payload, sshwire.OpenNow
 		}
-		l.o.Connected()
 	}
+	return "", nil, sshwire.Leave
 }
 
-// late is called when the far end has not answered for too long.
-func (l *led) late() {
-	if !l.said.CompareAndSwap(saidNothing, saidLate) {
-		return
+func (l *Lead) left() {
+	l.Ends.Gone()
+	l.Options.First.Left()
+}
+
+func (l *Lead) opened(ca *sshwire.Carried) {
+	if l.Ends.Carried != nil {
+		l.Ends.Carried(ca)
 	}
-	l.o.Failed(l.explain(context.DeadlineExceeded))
-	if ca := l.carried.Load(); ca != nil {
-		ca.Kill()
-	}
+	l.Options.Connected()
 }
 
 // failed is called when the far end did not open the channel. The socket is ours again.
-func (l *led) failed(err error) (none int) {
-	resetSocket(l.fd)
-	if l.said.CompareAndSwap(saidNothing, saidFailed) {
-		l.o.Failed(l.explain(Refusal(err)))
+func (l *Lead) failed(err error) (none int, never time.Duration) {
+	switch {
+	case l.Options.First == nil:
+		resetSocket(l.FD)
+	case l.Conn.Err() != nil: // it has answered nothing
+		l.left()
+		return -1, 0
 	}
+	l.Options.Failed(l.Explain(Refusal(err)))
 	l.ended(nil)
-	return -1
+	return -1, 0
 }
 
-func (l *led) ended(ca *sshwire.Carried) {
-	if l.timer != nil {
-		l.timer.Stop()
-	}
-	l.ends.Gone()
-	l.o.Ended(borne{ca})
+func (l *Lead) ended(ca *sshwire.Carried) {
+	l.Ends.Gone()
+	l.Options.Ended(borne{ca})
 }
 
 // Refusal has what the far end said of package sshwire's opening of a channel as x/crypto does.

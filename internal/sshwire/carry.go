@@ -33,6 +33,12 @@ type CarryOptions struct {
 	Limits [2]Limit      // by direction; nil: none
 	Idle   time.Duration // without a byte after which it ends; 0: never
 
+	// Opening is how long the peer may take to open the channel of OpenChannelCarry; Failed is told context.DeadlineExceeded. 0: ever.
+	Opening time.Duration
+
+	// Asking has the socket say first which channel is to be opened. It is for OpenChannelCarry. nil: that is known.
+	Asking *Asking
+
 	// Connecting says that a connect of the socket is under way, and how long it may take. The channel is accepted when it
 	// succeeds. 0: the socket is connected. It is for Incoming.AcceptCarry.
 	Connecting time.Duration
@@ -41,8 +47,8 @@ type CarryOptions struct {
 
 	// Failed says that the channel was not opened. Of OpenChannelCarry, the socket is the caller's again, if there is a Failed,
 	// and err an *OpenError or what the connection ended with. Of AcceptCarry, whose socket did not connect, err is why; it returns the
-	// next socket to try, or a negative one: then the channel is rejected.
-	Failed func(err error) (fd int)
+	// next socket to try and how long its connect may take, or a negative one: then the channel is rejected.
+	Failed func(err error) (fd int, connecting time.Duration)
 
 	// Ended says that the socket is closed and nothing more will happen. It is the last word, but for OpenChannelCarry with a Failed,
 	// after which it is not called. If the connection had ended before, they are called at once, and not in the loop.
@@ -52,7 +58,8 @@ type CarryOptions struct {
 // A Carried is a socket and a channel whose bytes the loop moves both ways. Each direction ends by itself (EOF and FIN). What
 // breaks on one side is reset on the other, after what came before:
 //
-//	connecting, waiting ──► open ──(both directions have ended, or the channel is gone)──► draining ──► ended
+//	asking ──► waiting ──┐
+//	connecting ──────────┴► open ──(both directions have ended, or the channel is gone)──► draining ──► ended
 type Carried struct {
 	conn      *Conn
 	ch        *Channel // of the loop
@@ -83,6 +90,7 @@ type state uint8
 const (
 	fresh state = iota // the loop has not begun with it
 	connecting
+	asking
 	waiting // for the peer to open the channel
 	open
 	draining // the channel is gone
@@ -107,7 +115,7 @@ func (ca *Carried) Kill() {
 			}
 		case connecting:
 			ca.fail(ErrClosed)
-		case open, draining:
+		case asking, open, draining:
 			ca.end(true)
 		}
 	})
@@ -128,7 +136,15 @@ func (ch *Channel) Carry(fd int, o CarryOptions) *Carried {
 // OpenChannelCarry opens a channel and carries the socket fd in it, which becomes the loop's. It does not wait.
 func (c *Conn) OpenChannelCarry(kind string, extra []byte, fd int, o CarryOptions) *Carried {
 	ca := &Carried{conn: c, fd: int32(fd), place: -1, o: o, state: waiting}
-	if !c.post(func() { ca.open(kind, extra) }) {
+	begin := func() { ca.open(kind, extra) }
+	if o.Asking != nil {
+		begin = ca.ask
+	}
+	switch {
+	case c.post(begin):
+	case o.Asking != nil:
+		o.Asking.Left()
+	default:
 		ca.refused(c.closed())
 	}
 	return ca
@@ -161,6 +177,9 @@ func (ca *Carried) open(kind string, extra []byte) {
 	if ch := ca.conn.openNow(kind, extra, o); ch != nil {
 		ca.ch = ch
 		ch.side = ca
+		if l := ca.conn.loop; ca.o.Opening > 0 {
+			l.timers.set(&ca.timer, ca, l.now+int64(ca.o.Opening))
+		}
 	}
 }
 
@@ -169,7 +188,7 @@ func (ca *Carried) refused(err error) {
 	if ca.state == ended {
 		return
 	}
-	ca.state = ended
+	ca.letGo()
 	if ca.o.Failed != nil {
 		ca.o.Failed(err)
 		return
@@ -240,10 +259,10 @@ func (ca *Carried) fail(err error) {
 	sysClose(ca.fd)
 	ca.fd = -1
 	if ca.o.Failed != nil && !ca.killed.Load() {
-		if fd := ca.o.Failed(err); fd >= 0 {
+		if fd, connecting := ca.o.Failed(err); fd >= 0 {
 			ca.fd = int32(fd)
 			if ca.watch() {
-				l.timers.set(&ca.timer, ca, l.now+int64(ca.o.Connecting))
+				l.timers.set(&ca.timer, ca, l.now+int64(connecting))
 			}
 			return
 		}
@@ -329,6 +348,9 @@ func (ca *Carried) begin() {
 	ca.reschedule()
 	if ca.o.Opened != nil {
 		ca.o.Opened(ca)
+	}
+	if ca.readable { // while the channel was opened
+		ca.conn.enqueue(ca.ch)
 	}
 }
 

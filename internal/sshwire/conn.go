@@ -48,6 +48,7 @@ type Conn struct {
 	freeIDs     []uint32
 	queue       []*Channel // that have something to send and wait for their turn
 	lingering   map[*Carried]struct{}
+	asking      map[*Carried]struct{}
 	granted     int   // sum of the windows that the peer was given
 	theirs      int   // channels that the peer has opened
 	heard       int64 // when something arrived
@@ -72,7 +73,7 @@ type Conn struct {
 func newConn(r ready) (*Conn, error) {
 	c := &Conn{
 		transport: r.transport, loop: r.loop, login: r.login, permissions: r.permissions, socket: r.conn, rest: r.rest,
-		fd: -1, lingering: map[*Carried]struct{}{}, done: make(chan struct{}),
+		fd: -1, lingering: map[*Carried]struct{}{}, asking: map[*Carried]struct{}{}, done: make(chan struct{}),
 	}
 	if c.loop == nil {
 		l, err := NewLoop()
@@ -286,6 +287,9 @@ func (c *Conn) die(err error) {
 		}
 	}
 	c.channels = nil
+	for ca := range c.asking {
+		ca.leave()
+	}
 	for ca := range c.lingering {
 		if ca.until == 0 {
 			ca.hurry()

@@ -1,5 +1,7 @@
 package sshwire
 
+import "context"
+
 // endIfDone ends what has ended both ways.
 func (ca *Carried) endIfDone() {
 	ch := ca.ch
@@ -77,6 +79,7 @@ func (ca *Carried) end(reset bool) {
 	ca.state = ended
 	ch := ca.ch
 	c, l := ca.conn, ca.conn.loop
+	delete(c.asking, ca)
 	l.timers.clear(&ca.timer)
 	if ca.place >= 0 {
 		l.forget(ca.place)
@@ -128,6 +131,13 @@ func (ca *Carried) expire() {
 	switch ca.state {
 	case connecting:
 		ca.fail(errnoTimeout)
+		return
+	case asking:
+		ca.end(true)
+		return
+	case waiting:
+		ca.ch.giveUp()
+		ca.refused(context.DeadlineExceeded)
 		return
 	case draining:
 		if ca.until > 0 && now >= ca.until {

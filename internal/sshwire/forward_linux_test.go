@@ -347,9 +347,9 @@ func TestOpenErrors(t *testing.T) {
 	}
 	pair := socketPair(t)
 	failed := make(chan error, 1)
-	c.OpenChannelCarry("direct-tcpip", directExtra("127.0.0.1:1"), pair[0], CarryOptions{Failed: func(err error) int {
+	c.OpenChannelCarry("direct-tcpip", directExtra("127.0.0.1:1"), pair[0], CarryOptions{Failed: func(err error) (int, time.Duration) {
 		failed <- err
-		return -1
+		return -1, 0
 	}})
 	if err := <-failed; !errors.As(err, &refused) {
 		t.Error(err)

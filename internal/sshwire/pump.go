@@ -12,6 +12,10 @@ func (ca *Carried) ready(events uint32) {
 			return
 		}
 	}
+	if ca.state == asking {
+		ca.asked()
+		return
+	}
 	if events&(evIn|evEnd|evHangup|evError) != 0 {
 		ca.readable = true
 	}

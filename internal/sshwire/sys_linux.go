@@ -189,6 +189,9 @@ func sysWatch(epoll, fd int32, slot, generation int32) error {
 	return unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, int(fd), &ev)
 }
 
+// sysUnwatch is for a descriptor that is not closed next.
+func sysUnwatch(epoll, fd int32) { _ = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_DEL, int(fd), nil) }
+
 // sysPoll looks for events and does not wait.
 func sysPoll(epoll int32, events []event) int {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),

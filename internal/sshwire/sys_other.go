@@ -52,5 +52,6 @@ func sysTake(Socket) (int32, error)                    { return -1, supported() 
 func sysEpoll() (epoll, bell int32, err error)         { return -1, -1, supported() }
 func sysRing(int32)                                    {}
 func sysWatch(epoll, fd, slot, generation int32) error { return supported() }
+func sysUnwatch(epoll, fd int32)                       {}
 func sysPoll(int32, []event) int                       { return 0 }
 func sysSleep(int32, []event, int) int                 { return 0 }

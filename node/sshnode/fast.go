@@ -17,9 +17,6 @@ import (
 	"github.com/fairlead-net/fairlead/node"
 )
 
-// arrivals is how many channels that the server opens may wait for somebody to look at them.
-const arrivals = 1024
-
 var _ node.Leader = (*Node)(nil)
 
 // connectFast has internal/sshwire speak the protocol. What that cannot is sshwire.ErrUnsupported.
@@ -110,14 +107,6 @@ type fastWire struct {
 }
 
 func (w *fastWire) serve(keepalive time.Duration, unanswered int, arrive func(arriving)) error {
-	waiting := make(chan *sshwire.Incoming, arrivals)
-	seen := make(chan struct{})
-	go func() {
-		defer close(seen)
-		for in := range waiting {
-			arrive(w.arriving(in))
-		}
-	}()
 	err := w.conn.Run(w.ctx, sshwire.Options{
 		Keepalive: keepalive, KeepaliveMax: unanswered,
 		Channel: func(in *sshwire.Incoming) {
@@ -125,16 +114,10 @@ func (w *fastWire) serve(keepalive time.Duration, unanswered int, arrive func(ar
 				in.Reject(sshwire.UnknownChannelType, "unknown channel type")
 				return
 			}
-			select {
-			case waiting <- in:
-			default:
-				in.Reject(sshwire.ResourceShortage, "too many connections wait")
-			}
+			arrive(w.arriving(in))
 		},
 	})
 	w.stop()
-	close(waiting)
-	<-seen
 	if errors.Is(err, sshwire.ErrDead) {
 		err = silentError(keepalive * time.Duration(unanswered+1))
 	}
@@ -152,6 +135,9 @@ func (w *fastWire) arriving(in *sshwire.Incoming) arriving {
 			return sshchan.NewFast(w.conn, ch, sshchan.FastEnds{Local: local, Remote: remote, Gone: gone}), nil
 		},
 		reject: func(reason ssh.RejectionReason, text string) { in.Reject(uint32(reason), text) },
+		meet: func(fd int, o node.MeetOptions, gone func()) node.Borne {
+			return sshchan.Meet(in, fd, o, gone)
+		},
 	}
 }
 
@@ -189,9 +175,18 @@ func (w *fastWire) close() {
 
 // Lead has the connection carry a client from accept to end, if there is one that can.
 func (n *Node) Lead(fd int, client netip.AddrPort, network, addr string, o node.LeadOptions) (node.Borne, bool) {
-	open, err := openFor(client, network, addr)
-	if err != nil {
-		return nil, false
+	var what, kind string
+	var payload []byte
+	open := func(network, addr string) (string, []byte, error) {
+		open, err := openFor(client, network, addr)
+		what = open.what
+		return open.kind, open.payload, err
+	}
+	if o.First == nil {
+		var err error
+		if kind, payload, err = open(network, addr); err != nil {
+			return nil, false
+		}
 	}
 	l := n.ready()
 	if l == nil {
@@ -202,11 +197,14 @@ func (n *Node) Lead(fd int, client netip.AddrPort, network, addr string, o node.
 		l.release()
 		return nil, false
 	}
-	explain := func(err error) error {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: %w", open.what, err)
-		}
-		return channelError(open.what, err)
+	lead := &sshchan.Lead{
+		Conn: w.conn, FD: fd, Options: o, Ends: sshchan.FastEnds{Gone: l.release}, Open: open,
+		Explain: func(err error) error {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			return channelError(what, err)
+		},
 	}
-	return sshchan.Lead(w.conn, open.kind, open.payload, fd, o, explain, sshchan.FastEnds{Gone: l.release}), true
+	return lead.Start(kind, payload), true
 }

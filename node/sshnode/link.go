@@ -16,9 +16,10 @@ type link struct {
 	n          *Node
 	address    string
 	keepalive  time.Duration
-	unanswered int           // how many keepalives may be
-	channels   atomic.Int64  // open, and about to be
-	done       chan struct{} // closed when the connection has ended
+	unanswered int            // how many keepalives may be
+	channels   atomic.Int64   // open, and about to be
+	done       chan struct{}  // closed when the connection has ended
+	late       sync.WaitGroup // channels that wait for an answer of the server
 
 	mu       sync.Mutex
 	reason   error // why it was ended from here
@@ -47,6 +48,7 @@ func (l *link) run(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 	close(l.done)
+	l.late.Wait()
 	if err == nil {
 		err = errors.New("the server closed it")
 	}

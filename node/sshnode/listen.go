@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/fairlead-net/fairlead/internal/sshchan"
 	"github.com/fairlead-net/fairlead/node"
 )
 
 const (
-	acceptQueue = 128             // connections that wait for Accept; more are refused
+	acceptQueue = 512             // connections that wait for Accept; more are refused
 	cancelWait  = 2 * time.Second // for a server to say that it has closed a port
 	keepPort    = 5               // refusals after which a port that the server chose is let go
 )
@@ -26,10 +26,11 @@ type listener struct {
 	port    uint32 // that was asked for
 	text    string // for people
 
-	queue  chan incoming
+	queue  chan *incoming
 	bound  chan net.Addr
 	closed chan struct{}
 	tended chan struct{} // closed when nobody tends it any more
+	greet  atomic.Pointer[func(node.Arrival) bool]
 
 	mu    sync.Mutex
 	state node.State
@@ -39,13 +40,10 @@ type listener struct {
 	shutd bool
 }
 
-type incoming struct {
-	link    *link
-	channel arriving
-	arrival sshchan.Arrival
-}
-
-var _ node.Stated = (*listener)(nil)
+var (
+	_ node.Stated  = (*listener)(nil)
+	_ node.Greeter = (*listener)(nil)
+)
 
 // Listen returns at once. What it returns listens whenever there is a connection, and again after each; State says whether
 // it does. Its Bound method returns a channel with the address that was bound, each time that this changes: with port 0
@@ -55,7 +53,7 @@ func (n *Node) Listen(ctx context.Context, network, addr string) (net.Listener, 
 		return nil, err
 	}
 	l := &listener{
-		n: n, text: network + "/" + addr, queue: make(chan incoming, acceptQueue), bound: make(chan net.Addr, 1),
+		n: n, text: network + "/" + addr, queue: make(chan *incoming, acceptQueue), bound: make(chan net.Addr, 1),
 		closed: make(chan struct{}), tended: make(chan struct{}), state: node.State{Why: "not tried yet", Since: time.Now()},
 	}
 	switch network {
@@ -161,13 +159,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		case <-l.closed:
 			return nil, l.end()
 		case in := <-l.queue:
-			in.link.channels.Add(1)
-			c, err := in.channel.accept(l.Addr(), origin(in.arrival), in.link.release)
-			if err != nil {
-				in.link.release()
-				continue // its connection has ended meanwhile
-			}
-			return c, nil
+			if c, err := in.take(); err == nil {
+				return c, nil
+			} // else its connection has ended meanwhile
 		}
 	}
 }

@@ -107,7 +107,8 @@ func (l *link) cancel(f *forwarding) {
 	}
 }
 
-// arrive hands a channel to the listener that it is for. It never waits for a listener.
+// arrive hands a channel to the listener that it is for. It does not wait for anything: where the server has yet to say which port
+// it chose, and the channel may be for that, a goroutine does.
 func (l *link) arrive(ch arriving) {
 	parse := sshchan.ParseForwarded
 	if ch.kind == sshchan.ForwardedUnix {
@@ -118,28 +119,29 @@ func (l *link) arrive(ch arriving) {
 		ch.reject(ssh.ConnectionFailed, "malformed request")
 		return
 	}
-	f := l.find(a)
-	if f == nil {
-		ch.reject(ssh.Prohibited, "nobody listens there")
-		return
-	}
-	select {
-	case f.l.queue <- incoming{l, ch, a}:
-		if f.l.isClosed() {
-			f.l.drain()
-		}
-	default:
-		ch.reject(ssh.ResourceShortage, "too many connections wait")
+	in := &incoming{link: l, arriving: ch, arrival: a}
+	if f, answered := l.find(a); f != nil || answered == nil {
+		in.handTo(f)
+	} else {
+		l.late.Go(func() { in.handTo(l.await(a)) })
 	}
 }
 
-// find is the forwarding that a connection is for. While the server has yet to say which port it chose, it is waited for.
-func (l *link) find(a sshchan.Arrival) *forwarding {
+// find is the forwarding that a connection is for, nil if there is none. Then answered is closed when there may be one.
+func (l *link) find(a sshchan.Arrival) (f *forwarding, answered <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f = match(l.forwards, a); f == nil && l.pending > 0 {
+		answered = l.answered
+	}
+	return f, answered
+}
+
+// await is find, and waits for the server.
+func (l *link) await(a sshchan.Arrival) *forwarding {
 	for {
-		l.mu.Lock()
-		f, pending, answered := match(l.forwards, a), l.pending, l.answered
-		l.mu.Unlock()
-		if f != nil || pending == 0 {
+		f, answered := l.find(a)
+		if answered == nil {
 			return f
 		}
 		t := time.NewTimer(time.Second)

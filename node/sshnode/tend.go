@@ -120,7 +120,7 @@ func (l *listener) drain() {
 	for {
 		select {
 		case in := <-l.queue:
-			in.channel.reject(ssh.Prohibited, "nobody listens any more")
+			in.reject(ssh.Prohibited, "nobody listens any more")
 		default:
 			return
 		}

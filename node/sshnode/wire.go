@@ -8,13 +8,15 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fairlead-net/fairlead/internal/sshchan"
+	"github.com/fairlead-net/fairlead/node"
 )
 
 // A wire is an SSH connection that is logged in, and whoever speaks the protocol on it: internal/sshwire where it can, else
 // golang.org/x/crypto/ssh.
 type wire interface {
-	// serve hands on the channels that the server opens, until the connection ends, and says why it did. It gives the
-	// connection up when the server leaves so many questions unanswered that come after a silence of keepalive each.
+	// serve hands on the channels that the server opens, until the connection ends, and says why it did. arrive does not wait
+	// for anything. The connection is given up when the server leaves so many questions unanswered that come after a silence of
+	// keepalive each.
 	serve(keepalive time.Duration, unanswered int, arrive func(arriving)) error
 	// request makes a global request that the server answers.
 	request(name string, payload []byte) (ok bool, reply []byte, err error)
@@ -32,6 +34,7 @@ type arriving struct {
 	extra  []byte
 	accept func(local, remote net.Addr, gone func()) (net.Conn, error)
 	reject func(reason ssh.RejectionReason, text string)
+	meet   func(fd int, o node.MeetOptions, gone func()) node.Borne // instead of accept; nil: it cannot
 }
 
 // plainWire is x/crypto's.

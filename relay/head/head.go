@@ -20,6 +20,13 @@ type Head interface {
 	Serve(ctx context.Context, client net.Conn, env Env) (Outcome, error)
 }
 
+// A Prompt is a Head that waits for nothing but its client and its Env, and gives the same answers to the same words. So it can serve a
+// client from the beginning, each time that this has said more, and nobody has to wait for the client.
+type Prompt interface {
+	Head
+	Prompt()
+}
+
 // An Outcome is what is left to do when a Head has returned without an error. The zero Outcome is nothing: the client was
 // served to its end, as by a head for HTTP, which looks at each request.
 type Outcome struct {

@@ -48,6 +48,9 @@ func New() *Server {
 	return &Server{buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }}}
 }
 
+// Prompt says that Serve can be called again for a client who has said more; only BIND and UDP ASSOCIATE wait for others.
+func (s *Server) Prompt() {}
+
 // Serve reads what a client wants and has it done.
 func (s *Server) Serve(ctx context.Context, client net.Conn, env head.Env) (head.Outcome, error) {
 	r := &reader{conn: client}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// residentRetry is how long to wait before a server that could not start is tried again.
+const residentRetry = 5 * time.Second
+
+// A resident keeps a server running that the settings describe, whatever they are at the moment.
+type resident[T any] struct {
+	what  string                                  // for the log: "the SSH server"
+	serve func(ctx context.Context, want T) error // until ctx ends; at once where nothing is wanted
+	equal func(a, b T) bool
+	log   *slog.Logger
+
+	changed chan struct{} // capacity 1
+	mu      sync.Mutex
+	want    T
+}
+
+func newResident[T any](what string, log *slog.Logger, equal func(a, b T) bool, serve func(context.Context, T) error) *resident[T] {
+	return &resident[T]{what: what, serve: serve, equal: equal, log: log, changed: make(chan struct{}, 1)}
+}
+
+// settle makes want what is served. It does not wait.
+func (r *resident[T]) settle(want T) {
+	r.mu.Lock()
+	same := r.equal(r.want, want)
+	r.want = want
+	r.mu.Unlock()
+	if same {
+		return
+	}
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run serves until ctx ends. Another configuration ends the server that runs, with its clients.
+func (r *resident[T]) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-r.changed: // what is read now is what that was about
+		default:
+		}
+		r.mu.Lock()
+		want := r.want
+		r.mu.Unlock()
+		serving, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- r.serve(serving, want) }()
+		var retry <-chan time.Time
+		for again := false; !again; {
+			select {
+			case err := <-ended:
+				if ended = nil; err != nil && ctx.Err() == nil {
+					r.log.Error(r.what+" does not run", keyError, err)
+					retry = time.After(residentRetry)
+				}
+				again = ctx.Err() != nil
+			case <-retry:
+				again = true
+			case <-r.changed:
+				again = true
+			case <-ctx.Done():
+				again = true
+			}
+		}
+		stop()
+		if ended != nil {
+			<-ended //nolint:errcheck // why it ended does not matter any more
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
+	"github.com/fairlead-net/fairlead/portmap/publish"
+)
+
+// A router is what this host does for a network besides carrying forwards: it is the gateway of the settings, and it asks the gateways
+// upstream for the ports of forwards that want it.
+type router struct {
+	gateway   *kernel.Gateway
+	publisher *publish.Publisher // nil: nobody is asked
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	spec   *forward.Gateway
+	open   []forward.Listen // of other servers of this program
+	failed bool             // the gateway could not be made what spec says
+	down   bool             // all has been taken away, and stays so
+}
+
+// settle makes s hold from the next Apply on.
+func (r *router) settle(s config.Settings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spec, r.open, r.failed = s.Gateway, nil, false
+	if s.SSHD != nil {
+		r.open = s.SSHD.Listen
+	}
+}
+
+// facts is what this host can do once it is the gateway of the settings: as soon as it is one, it forwards packets.
+func (r *router) facts() (kernel.Facts, error) {
+	facts, err := kernel.Probe()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return asGateway(facts, r.spec != nil && !r.failed && !r.down), err
+}
+
+// asGateway is facts where this host is a gateway, or about to be one.
+func asGateway(facts kernel.Facts, gateway bool) kernel.Facts {
+	if gateway && facts.Unusable == "" {
+		facts.Routes4, facts.Routes6 = true, true
+	}
+	return facts
+}
+
+// Carried tells everybody of all forwards. What is wrong with the gateway is no forward's fault.
+func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
+	r.mu.Lock()
+	spec, open, down := r.spec, r.open, r.down
+	r.mu.Unlock()
+	if r.publisher != nil {
+		if err := r.publisher.Apply(wishes(all)); err != nil {
+			r.log.Error("not every forward can be published", keyError, err)
+		}
+	}
+	if down || r.gateway == nil {
+		return
+	}
+	err := r.gateway.Apply(ctx, spec, open, all)
+	r.mu.Lock()
+	before := r.failed
+	r.failed = err != nil
+	r.mu.Unlock()
+	if err != nil && !before {
+		r.log.Error("this host is not the gateway that the file says", keyError, err)
+	}
+}
+
+// wishes is what of forwards gateways upstream are asked for.
+func wishes(all []*forward.Forward) []publish.Wish {
+	var out []publish.Wish
+	for _, f := range all {
+		if f.Publish.On && !f.Disabled {
+			out = append(out, publish.Wish{
+				Name: f.Name, Networks: f.Listen.Networks, Ports: f.Listen.Ports.Ranges, Addr: f.Listen.Addr, External: f.Publish.Port, Random: f.Publish.Random,
+				Describe: "fairlead " + f.Name,
+			})
+		}
+	}
+	return slices.Clip(out)
+}
+
+// Lost reports whether somebody took away what the gateway has in the kernel.
+func (r *router) Lost() bool { return r.gateway != nil && r.gateway.Lost() }
+
+// Clear takes the gateway away, for good.
+func (r *router) Clear() error {
+	r.mu.Lock()
+	r.down = true
+	r.mu.Unlock()
+	if r.gateway == nil || look().Unusable != "" {
+		return nil
+	}
+	return r.gateway.Clear()
+}

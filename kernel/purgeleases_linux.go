@@ -1,0 +1,141 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
+
+// Leases come and go by the thousand, and each walk through conntrack costs as much as hundreds of them. So what they leave and
+// find is gathered, and looked for at most every lateBy, and less often where a walk takes long: it may keep a twentieth of one
+// processor busy.
+const walksShare = 20
+
+// lateLeases is what has happened to leases since the last walk.
+type lateLeases struct {
+	mu      sync.Mutex
+	gone    map[leasePlace][]netip.AddrPort // where leases led that are no more, or lead elsewhere
+	now     map[leasePlace]*forward.Forward // what is there; nil: nothing
+	running bool                            // a goroutine will
+}
+
+// A leasePlace is one port that leases listen at.
+type leasePlace struct {
+	network  forward.Networks
+	listened netip.AddrPort
+}
+
+// allLeases reports whether each of list is a lease of ports of one address, as they are granted.
+func allLeases(list []*forward.Forward) bool {
+	return !slices.ContainsFunc(list, func(f *forward.Forward) bool {
+		return !f.Origin.IsLease() || !f.Listen.Addr.IsValid() || f.Listen.Ports.All || len(f.To) != 1 || !f.To[0].Addr.IsValid()
+	})
+}
+
+// eachPlace calls yield for every place of a lease, with where it leads.
+func eachPlace(f *forward.Forward, yield func(at leasePlace, to netip.AddrPort)) {
+	for network := range f.Listen.Networks.Each {
+		for port := range f.Listen.Ports.Each {
+			yield(leasePlace{network, netip.AddrPortFrom(f.Listen.Addr, port)}, netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], port)))
+		}
+	}
+}
+
+func (l *lateLeases) add(removed, added []*forward.Forward) {
+	if l.now == nil {
+		l.gone, l.now = map[leasePlace][]netip.AddrPort{}, map[leasePlace]*forward.Forward{}
+	}
+	for _, f := range removed {
+		eachPlace(f, func(at leasePlace, to netip.AddrPort) {
+			if l.now[at] = nil; f.Carry == forward.CarryKernel && !slices.Contains(l.gone[at], to) {
+				l.gone[at] = append(l.gone[at], to)
+			}
+		})
+	}
+	for _, f := range added {
+		if f.Carry == forward.CarryKernel {
+			eachPlace(f, func(at leasePlace, _ netip.AddrPort) { l.now[at] = f })
+		}
+	}
+}
+
+// purgeLeasesLater has a goroutine end what leases that went leave behind and those that came find.
+func (c *Carrier) purgeLeasesLater(removed, added []*forward.Forward) {
+	l := &c.lateLeases
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(removed, added)
+	if l.running {
+		return
+	}
+	nl, err := openNetlink() // here, because the goroutine's thread may be in another network namespace
+	if err != nil {
+		l.gone, l.now = nil, nil
+		c.report(0, err)
+		return
+	}
+	l.running = true
+	c.purges.Go(func() {
+		for wait := lateBy; ; {
+			p := l.take(wait, c.closing)
+			if p == nil {
+				break
+			}
+			began := time.Now()
+			c.report(p.run(nl))
+			wait = max(lateBy, walksShare*time.Since(began))
+		}
+		c.report(0, nl.Close())
+	})
+}
+
+// take is what has happened until then, or until the carrier closes; nil is the end of the goroutine.
+func (l *lateLeases) take(wait time.Duration, closing <-chan struct{}) *leasePurger {
+	select {
+	case <-time.After(wait):
+	case <-closing:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running = l.now != nil; !l.running {
+		return nil
+	}
+	p := &leasePurger{gone: l.gone, now: l.now}
+	l.gone, l.now = nil, nil
+	return p
+}
+
+// A leasePurger is the purger of leases.
+type leasePurger struct {
+	gone map[leasePlace][]netip.AddrPort
+	now  map[leasePlace]*forward.Forward
+}
+
+func (p *leasePurger) run(nl *nlSocket) (int, error) {
+	var victims []session
+	err := sessions(nl, func(s session) {
+		if p.stale(s) {
+			victims = append(victims, s)
+		}
+	})
+	return len(victims), errors.Join(err, end(nl, victims))
+}
+
+// stale reports whether a session is one of a lease that is no more or does not admit it, or began when there was none.
+func (p *leasePurger) stale(s session) bool {
+	at := leasePlace{s.network, s.listened}
+	now, touched := p.now[at]
+	switch {
+	case !touched || s.related():
+		return false
+	case now != nil && leadsTo(now, s) && s.translated() != now.IsPinhole():
+		return !now.Admits(s.startedBy().Addr())
+	case slices.Contains(p.gone[at], s.target):
+		return true
+	}
+	return now != nil && !s.translated() && !now.IsPinhole() && (s.network == forward.UDP || s.tcpState != tcpStateEstablished)
+}

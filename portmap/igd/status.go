@@ -1,0 +1,87 @@
+package igd
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/fairlead-net/fairlead/portmap/upnp"
+)
+
+// decimal writes a number.
+func decimal[N ~uint16 | ~uint32 | ~uint64 | ~int](n N) string {
+	return strconv.FormatUint(uint64(n), 10)
+} //nolint:gosec // none is negative
+
+// connected is what clients are told of the connection whatever there is to be said of its address: they give up on anything else, and
+// a mapping holds for when it is back.
+const connected = "Connected"
+
+func externalAddress(c *call) (upnp.Args, error) {
+	addr, _ := c.Desk.External()
+	if !addr.Is4() || addr.IsUnspecified() {
+		return nil, &upnp.Fault{Code: upnp.ActionFailed, Description: "There is no external address now"}
+	}
+	return upnp.Args{{Name: "NewExternalIPAddress", Value: addr.String()}}, nil
+}
+
+func statusInfo(c *call) (upnp.Args, error) {
+	return upnp.Args{
+		{Name: "NewConnectionStatus", Value: connected}, {Name: "NewLastConnectionError", Value: "ERROR_NONE"},
+		{Name: "NewUptime", Value: decimal(uint32(time.Since(c.started) / time.Second))}, //nolint:gosec // until 2162
+	}, nil
+}
+
+func natStatus(*call) (upnp.Args, error) {
+	return upnp.Args{{Name: "NewRSIPAvailable", Value: "0"}, {Name: "NewNATEnabled", Value: "1"}}, nil
+}
+
+func connectionType(*call) (upnp.Args, error) {
+	return upnp.Args{{Name: "NewConnectionType", Value: "IP_Routed"}, {Name: "NewPossibleConnectionTypes", Value: "IP_Routed"}}, nil
+}
+
+// linkActions is WANCommonInterfaceConfig. Without counters there are no actions that would make them up.
+func (s *Server) linkActions() map[string]action {
+	link := func() (l Link) {
+		if s.Link != nil {
+			l = s.Link()
+		}
+		return l
+	}
+	list := map[string]action{
+		"GetCommonLinkProperties": func(*call) (upnp.Args, error) {
+			l := link()
+			return upnp.Args{
+				{Name: "NewWANAccessType", Value: "Ethernet"}, {Name: "NewLayer1UpstreamMaxBitRate", Value: decimal(l.Up)},
+				{Name: "NewLayer1DownstreamMaxBitRate", Value: decimal(l.Down)}, {Name: "NewPhysicalLinkStatus", Value: "Up"},
+			}, nil
+		},
+	}
+	if s.Link == nil {
+		return list
+	}
+	for name, count := range map[string]func(Link) uint64{
+		"TotalBytesSent":       func(l Link) uint64 { return l.BytesOut },
+		"TotalBytesReceived":   func(l Link) uint64 { return l.BytesIn },
+		"TotalPacketsSent":     func(l Link) uint64 { return l.PacketsOut },
+		"TotalPacketsReceived": func(l Link) uint64 { return l.PacketsIn },
+	} {
+		list["Get"+name] = func(*call) (upnp.Args, error) {
+			return upnp.Args{{Name: "New" + name, Value: decimal(uint32(count(link())))}}, nil //nolint:gosec // it wraps, as the standard has it
+		}
+	}
+	return list
+}
+
+// routeActions is Layer3Forwarding: which connection is the default one. There is one.
+func routeActions() map[string]action {
+	return map[string]action{
+		"GetDefaultConnectionService": func(c *call) (upnp.Args, error) {
+			return upnp.Args{{Name: "NewDefaultConnectionService", Value: c.defaultConnection(c.device)}}, nil
+		},
+		"SetDefaultConnectionService": func(*call) (upnp.Args, error) { return nil, refused(upnp.ActionFailed) },
+	}
+}
+
+func (s *Server) defaultConnection(d *device) string {
+	return "uuid:" + s.uuid(d.version, 2) + ":" + typeOf(upnp.WANConnectionDevice, d.version).String() + ",urn:upnp-org:serviceId:WANIPConn1"
+}

@@ -1,0 +1,134 @@
+package pmpserver
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/fairlead-net/fairlead/portmap"
+)
+
+// A clerk has in hand what the Desk is asked for at once, and the answers.
+type clerk struct {
+	*Server
+	out      map[*door]*outbox
+	requests []portmap.Request
+	asks     []*ask              // of requests, in their order
+	waiting  map[portmap.Key]int // the last request of a key
+}
+
+// clerk asks the Desk for what waits, until ctx ends. Whatever comes meanwhile is the next batch.
+func (s *Server) clerk(ctx context.Context, doors []*door) error {
+	c := &clerk{Server: s, out: map[*door]*outbox{}, waiting: map[portmap.Key]int{}}
+	for _, d := range doors {
+		c.out[d] = &outbox{door: d}
+	}
+	var asks []*ask
+	for {
+		if asks = s.queue.take(ctx, asks[:0]); len(asks) == 0 {
+			return nil
+		}
+		c.serve(ctx, asks)
+		clear(asks)
+	}
+}
+
+// serve decides a batch. Mappings wait for the end of it; a deletion is done at once, which can only make room, unless the batch has a
+// mapping that it may mean: the two stay in order.
+func (c *clerk) serve(ctx context.Context, asks []*ask) {
+	for _, a := range asks {
+		if a.errand == errandMap {
+			c.add(ctx, a)
+			continue
+		}
+		if c.concerns(a) {
+			c.settle(ctx)
+		}
+		c.answer(ctx, a, portmap.Result{Err: c.unmap(ctx, a)})
+	}
+	c.settle(ctx)
+	for _, o := range c.out {
+		c.seen.answers.Add(uint64(o.flush()))
+	}
+}
+
+// concerns reports whether a deletion is of something that still waits.
+func (c *clerk) concerns(a *ask) bool {
+	if a.errand == errandUnmap {
+		_, ok := c.waiting[a.key]
+		return ok
+	}
+	for key := range c.waiting {
+		if key.Network == a.key.Network && key.Internal.Addr() == a.key.Internal.Addr() {
+			return true
+		}
+	}
+	return false
+}
+
+// add puts a mapping to the others. Filters add to those that the mapping has by then.
+func (c *clerk) add(ctx context.Context, a *ask) {
+	var before []netip.Prefix
+	if i, ok := c.waiting[a.key]; ok {
+		before = c.requests[i].From
+	} else if a.protocol == portmap.PCP {
+		if m, ok := c.o.Desk.ByKey(a.key); ok {
+			before = m.From
+		}
+	}
+	request, err := a.request(before)
+	if err != nil {
+		c.answer(ctx, a, portmap.Result{Err: err})
+		return
+	}
+	c.waiting[a.key] = len(c.requests)
+	c.requests, c.asks = append(c.requests, request), append(c.asks, a)
+}
+
+// settle has the Desk make the mappings.
+func (c *clerk) settle(ctx context.Context) {
+	if len(c.requests) == 0 {
+		return
+	}
+	results := c.o.Desk.Map(ctx, c.requests)
+	for i, a := range c.asks {
+		result := portmap.Result{Err: portmap.ErrFailed}
+		if i < len(results) {
+			result = results[i]
+		}
+		c.answer(ctx, a, result)
+	}
+	clear(c.requests)
+	clear(c.asks)
+	clear(c.waiting)
+	c.requests, c.asks = c.requests[:0], c.asks[:0]
+}
+
+// unmap ends what a deletion is of. Whose own it is needs no nonce: clients draw a new one for each request. Who deletes for
+// another host shows that it was the one who asked (RFC 6887, section 11.3).
+func (c *clerk) unmap(ctx context.Context, a *ask) error {
+	if a.errand == errandAll {
+		return c.o.Desk.UnmapAll(ctx, a.client(), a.key.Network, portmap.NATPMP)
+	}
+	if a.client() != a.key.Internal.Addr() {
+		if m, ok := c.o.Desk.ByKey(a.key); ok && m.Nonce != a.pcp.Nonce {
+			return portmap.ErrNonce
+		}
+	}
+	return c.o.Desk.Unmap(ctx, a.client(), a.key)
+}
+
+// answer tells a client the result. What failed because the server is about to end is not told: the next one will be asked again.
+func (c *clerk) answer(ctx context.Context, a *ask, result portmap.Result) {
+	// Before it has the answer: it may send the very same request as soon as that is there.
+	c.queue.done(a)
+	if result.Err != nil && ctx.Err() != nil {
+		return
+	}
+	o := c.out[a.door]
+	outside, _ := c.o.Desk.External()
+	o.put(&a.letter, a.answer(o.body(), result, c.o.Desk.Epoch(), outside, time.Now()))
+	if o.full() {
+		c.seen.answers.Add(uint64(o.flush()))
+	}
+}
