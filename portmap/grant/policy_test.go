@@ -46,6 +46,7 @@ func TestPolicy(t *testing.T) {
 			{"natpmp tcp 192.168.1.20:4 1025", "", "203.0.113.5:1026"},
 			{"natpmp tcp 192.168.1.20:5 1025", "", "no port is left"},
 			{"natpmp udp 192.168.1.20:5 1025", "", "203.0.113.5:1025"},
+			{"pcp tcp [2001:db8:1::20]:443", "", "[2001:db8:1::20]:443"}, // its own port, and none of this host's
 		}},
 		"allow": {portmap.Spec{Allow: rules(t, "192.168.1.20 1024-65535", "* 22 *ssh*", macTwo+" udp/*")}, []ask{
 			{"upnp tcp 192.168.1.20:80 80!", "", "not allowed"},
