@@ -188,6 +188,18 @@ func TestAsk(t *testing.T) {
 	})
 }
 
+// An operator who is not to be asked any more has approved what waits.
+func TestAskIsSwitchedOff(t *testing.T) {
+	inHouse(t, &portmap.Spec{Ask: true}, func(h *house) {
+		h.ask("upnp tcp 192.168.1.20:80 80!")
+		h.ask("upnp tcp 192.168.1.30:81 81!")
+		h.wantCarried()
+		h.Configure(&portmap.Spec{Deny: rules(h.t, "192.168.1.30")})
+		synctest.Wait()
+		h.wantCarried("lease-192.168.1.20-tcp-80 tcp/203.0.113.5:80 192.168.1.20:80")
+	})
+}
+
 // An approval comes when the operator's forward has the port: the lease gets another.
 func TestApprovedTooLate(t *testing.T) {
 	inHouse(t, &portmap.Spec{Ask: true}, func(h *house) {
