@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,7 @@ func TestLeasesEndInOrder(t *testing.T) {
 func TestLeaseIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, store.Memory())
+		var mu sync.Mutex
 		var told []string
 		name := func(f *forward.Forward) string {
 			if f == nil {
@@ -202,9 +204,16 @@ func TestLeaseIsTold(t *testing.T) {
 			}
 			return f.Name + f.Listen.Ports.String()
 		}
-		h.Table.lease = func(now, before *forward.Forward) { told = append(told, name(before)+">"+name(now)) }
+		note := func(now, before *forward.Forward) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, name(before)+">"+name(now))
+		}
+		h.Table.lease = note
 		want := func(w string) {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := strings.Join(told, " "); got != w {
 				t.Errorf("told %s, want %s", got, w)
 			}
@@ -228,7 +237,7 @@ func TestLeaseIsTold(t *testing.T) {
 		h.stop()
 		s := h.store
 		h = newHouse(t, s)
-		h.Table.lease = func(now, before *forward.Forward) { told = append(told, name(before)+">"+name(now)) }
+		h.Table.lease = note
 		h.start()
 		want("->d4")
 		elapse(time.Hour)
