@@ -41,7 +41,8 @@ type Guard struct {
 	log *slog.Logger
 
 	mu         sync.Mutex
-	generation uint32 // of nftables, when rules were read; 0: never
+	open       *reader // kept: the kernel tidies up all of nftables when one is closed, and every change waits for that (20 ms)
+	generation uint32  // of nftables, when rules were read; 0: never
 	legacyRead time.Time
 	legacy     []Saved
 	rules      *Ruleset

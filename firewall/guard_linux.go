@@ -46,15 +46,34 @@ func (g *Guard) refresh(ctx context.Context, host Host) error {
 	})
 }
 
-// withReader runs fn with a connection to the kernel.
+// withReader runs fn with a connection to the kernel. One on which something failed is not used again.
 func (g *Guard) withReader(fn func(*reader) error) error {
-	r, err := openReader()
+	var err error
+	if g.open == nil {
+		g.open, err = openReader()
+	}
 	if err == nil {
-		err = errors.Join(fn(r), r.close())
+		err = fn(g.open)
+	}
+	if err != nil && g.open != nil {
+		err = errors.Join(err, g.open.close())
+		g.open = nil
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return ErrNotAllowed
 	}
+	return err
+}
+
+// Close gives back what the Guard holds in this process. What it has in other firewalls stays.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		return nil
+	}
+	err := g.open.close()
+	g.open = nil
 	return err
 }
 

@@ -8,6 +8,9 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 )
 
+// A reader asks the kernel of Linux.
+type reader struct{}
+
 func (g *Guard) refresh(context.Context, Host) error { return ErrUnsupported }
 
 func (g *Guard) ensure(context.Context, []spot, []*forward.Forward) (bool, error) {
@@ -16,3 +19,6 @@ func (g *Guard) ensure(context.Context, []spot, []*forward.Forward) (bool, error
 
 // Clear has nothing to take away.
 func (g *Guard) Clear(context.Context) error { return nil }
+
+// Close has nothing to give back.
+func (g *Guard) Close() error { return nil }

@@ -113,6 +113,10 @@ func (c *Carrier) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	errs := []error{c.socket.Close()}
+	if c.lateLeases.socket != nil {
+		errs = append(errs, c.lateLeases.socket.Close())
+		c.lateLeases.socket = nil
+	}
 	if c.claim != nil {
 		errs = append(errs, c.claim.Close())
 		c.claim = nil

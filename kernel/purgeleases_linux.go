@@ -21,6 +21,7 @@ type lateLeases struct {
 	gone    map[leasePlace][]netip.AddrPort // where leases led that are no more, or lead elsewhere
 	now     map[leasePlace]*forward.Forward // what is there; nil: nothing
 	running bool                            // a goroutine will
+	socket  *nlSocket                       // its own; kept, because every change of nftables waits when one is closed
 }
 
 // A leasePlace is one port that leases listen at.
@@ -72,11 +73,13 @@ func (c *Carrier) purgeLeasesLater(removed, added []*forward.Forward) {
 	if l.running {
 		return
 	}
-	nl, err := openNetlink() // here, because the goroutine's thread may be in another network namespace
-	if err != nil {
-		l.gone, l.now = nil, nil
-		c.report(0, err)
-		return
+	if l.socket == nil {
+		var err error
+		if l.socket, err = openNetlink(); err != nil { // here, because the goroutine's thread may be in another network namespace
+			l.gone, l.now = nil, nil
+			c.report(0, err)
+			return
+		}
 	}
 	l.running = true
 	c.purges.Go(func() {
@@ -86,10 +89,9 @@ func (c *Carrier) purgeLeasesLater(removed, added []*forward.Forward) {
 				break
 			}
 			began := time.Now()
-			c.report(p.run(nl))
+			c.report(p.run(l.socket))
 			wait = max(lateBy, walksShare*time.Since(began))
 		}
-		c.report(0, nl.Close())
 	})
 }
 

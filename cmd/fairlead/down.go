@@ -70,7 +70,8 @@ func sweep(w io.Writer, away error, state string, log *slog.Logger) error {
 	if err := kernel.NewKeep(kernel.Options{Log: log}).Release(); err != nil {
 		return fmt.Errorf("taking the routing for clients' addresses away: %w", err)
 	}
-	if err := clearFirewalls(firewall.New(firewall.Options{Log: log})); err != nil {
+	guard := firewall.New(firewall.Options{Log: log})
+	if err := errors.Join(clearFirewalls(guard), guard.Close()); err != nil {
 		return fmt.Errorf("taking the rules in other firewalls away: %w", err)
 	}
 	fmt.Fprintln(w, "no daemon runs; there are no rules left")

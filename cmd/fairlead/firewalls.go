@@ -18,6 +18,13 @@ import (
 // one small question to the kernel.
 const firewallsEvery = 2 * time.Second
 
+// A look costs a few milliseconds and more where much changes, so that there is a pause after each: at least firewallsPause, and so
+// many times as long as it took.
+const (
+	firewallsPause = 200 * time.Millisecond
+	firewallsShare = 20
+)
+
 // firewalls has the other firewalls of this host looked after for a daemon.
 type firewalls struct {
 	guard   *firewall.Guard
@@ -61,11 +68,14 @@ func (w *firewalls) note(name string) string {
 
 // run looks until ctx ends. What other firewalls accept by then they go on accepting, as the kernel goes on carrying.
 func (w *firewalls) run(ctx context.Context) error {
+	defer w.guard.Close()
 	tick := time.NewTicker(firewallsEvery)
 	defer tick.Stop()
 	said := ""
 	for {
+		began := time.Now()
 		err := w.look(ctx)
+		pause := time.After(max(firewallsPause, firewallsShare*time.Since(began)))
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -78,6 +88,11 @@ func (w *firewalls) run(ctx context.Context) error {
 				level = slog.LevelInfo
 			}
 			w.log.Log(ctx, level, "other firewalls of this host cannot be looked at", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pause:
 		}
 		select {
 		case <-ctx.Done():
