@@ -32,7 +32,8 @@ var mayImport = map[string][]string{
 	"table":               {"forward", "config", "node", "relay", "kernel", "store"},
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
-		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours", "firewall",
+		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours",
+		"firewall",
 		"internal/sshchan",
 	},
 	"internal/netlab":     {},

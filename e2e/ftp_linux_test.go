@@ -102,6 +102,15 @@ func TestFTP(t *testing.T) {
 					}
 				}
 			}
+			for _, from := range []*netlab.Node{lab.Peer, lab.Host} { // beside the server, and between
+				for _, client := range []string{"curl, EPSV", "curl, PASV", "curl, EPRT", "curl, PORT"} {
+					for _, to := range []struct{ host, port string }{{"203.0.113.1", "2021"}, {"[2001:db8:1::1]", "2021"}, {"203.0.113.1", "2022"}} {
+						if got, err := ftpGet(t, from, client, to.host, to.port); string(got) != s.file {
+							t.Errorf("%s on %s from %s:%s: %d bytes, %v", client, from, to.host, to.port, len(got), err)
+						}
+					}
+				}
+			}
 			if got, err := ftpGet(t, lab.Client, "curl, PASV", "203.0.113.1", "2025"); err == nil {
 				t.Errorf("without a helper: %d bytes", len(got))
 			}

@@ -435,3 +435,94 @@ func TestOpenAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestGatewayCommand looks at what is out there, and changes nothing.
+func TestGatewayCommand(t *testing.T) {
+	t.Run("one", func(t *testing.T) {
+		t.Parallel()
+		a := newAsker(t, false)
+		gw := miniupnpd(t, a.gateway, "enable_upnp=yes", "enable_natpmp=yes")
+		a.host.Run(t, "upnpc", "-u", gw.description(), "-e", "a game", "-a", homeNet+"10", "9", "8080", "udp")
+		before := a.gateway.Run(t, "nft", "list", "ruleset")
+		out := a.host.Run(t, binary, "gateway")
+		for _, want := range []string{homeNet + "1 ", "pcp, natpmp, upnp (WANIPConnection:2", front, "udp/8080 -> " + homeNet + `10:9`, `"a game"`, "NAT: one gateway translates, and has a public address"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+		if strings.Contains(out, "problem:") {
+			t.Errorf("there is none:\n%s", out)
+		}
+		if after := a.gateway.Run(t, "nft", "list", "ruleset"); after != before {
+			t.Errorf("looking has changed the gateway:\n%s\n%s", before, after)
+		}
+	})
+	t.Run("two", func(t *testing.T) {
+		t.Parallel()
+		a := newAsker(t, true)
+		newMapper(t, a.gateway, outerNet+"2", homeNet+"1")
+		miniupnpd(t, a.outer, "enable_upnp=yes", "enable_natpmp=no")
+		var answer struct {
+			NAT, Kind string
+			Gateways  []struct {
+				Address, External, Reach string
+				Level                    int
+			}
+		}
+		out := a.host.Run(t, binary, "gateway", "--json")
+		if err := json.Unmarshal([]byte(out), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if answer.NAT != "double" || answer.Kind != "" || len(answer.Gateways) < 2 || answer.Gateways[0].Reach != "private" ||
+			answer.Gateways[1].Address != outerNet+"1" || answer.Gateways[1].External != front || answer.Gateways[1].Level != 1 {
+			t.Errorf("%s", out)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		node := netlab.New(t).Node("host")
+		if out := node.Run(t, binary, "gateway"); !strings.Contains(out, "problem: this host has no default route") || !strings.Contains(out, "hint: ") {
+			t.Error(out)
+		}
+	})
+}
+
+// TestPublish has the daemon ask for the ports of its forwards, and says so in status.
+func TestPublish(t *testing.T) {
+	a := newAsker(t, false)
+	gw := miniupnpd(t, a.gateway, "enable_upnp=yes", "enable_natpmp=yes")
+	a.listen(t, 8000)
+	d := up(t, a.host, "[forward.web]\nlisten = \"8080\"\nto = \":8000\"\npublish = 9090\n[forward.other]\nlisten = \"8081\"\nto = \":8000\"\n")
+	published := func() publishedStatus {
+		var list struct {
+			Forwards []struct {
+				Name      string
+				Published *publishedStatus
+			}
+		}
+		if err := json.Unmarshal([]byte(d.run("status", "--json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range list.Forwards {
+			if f.Name == "other" && f.Published != nil {
+				t.Errorf("nobody has asked for %+v", f)
+			}
+			if f.Name == "web" && f.Published != nil {
+				return *f.Published
+			}
+		}
+		return publishedStatus{}
+	}
+	d.wait("the port is open", func() bool { s := published(); return s.State == "open" && has(s, "tcp/"+front+":9090") })
+	if !a.reaches(t, front+":9090") {
+		t.Error("it is open and not reached from outside")
+	}
+	if out := d.run("status"); !strings.Contains(out, "published: tcp "+front+":9090 -> "+homeNet+"10:8080  by pcp of "+homeNet+"1") {
+		t.Errorf("status says:\n%s", out)
+	}
+	gw.restart(gw.proc.Kill)
+	d.wait("the port is back", func() bool { return a.reaches(t, front+":9090") })
+	d.write("[forward.web]\nlisten = \"8080\"\nto = \":8000\"\n")
+	d.run("apply", "-c", d.file())
+	d.wait("the port is closed", func() bool { return !a.reaches(t, front+":9090") })
+}

@@ -117,6 +117,11 @@ func (p *gatewayPlan) compileHoles(f *forward.Forward, yield func(element)) {
 	switch {
 	case f.Carry == forward.CarryRelay:
 		compileForward(f, yield)
+		if f.PassivePorts != (forward.Range{}) { // where the data connections of FTP come in
+			data := *f
+			data.Listen.Ports = forward.Ports{Ranges: []forward.Range{f.PassivePorts}}
+			compileForward(&data, yield)
+		}
 	case f.IsPinhole():
 		eachMatch(f, func(m match) {
 			id := setID{role: rolePinhole, Shape: m.Shape, network: m.Network, clients: m.clients.first.IsValid()}
@@ -141,7 +146,7 @@ func compileClaimed(f *forward.Forward, v6 bool, yield func(element)) {
 	for network := range f.Listen.Networks.Each {
 		id := gatewaySet(roleClaimed, v6, network)
 		for port := range f.Listen.Ports.Each {
-			yield(newElement(id, f.Name, match{Claim: forward.Claim{Range: forward.Range{First: port, Last: port}}}, nil))
+			yield(newElement(id, f.Name, match{Claim: forward.Claim{Network: network, Range: forward.Range{First: port, Last: port}}}, nil))
 		}
 	}
 }

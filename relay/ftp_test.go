@@ -238,7 +238,7 @@ func TestFTPLimits(t *testing.T) {
 	}
 	at := client.offered("PASV")
 	turnedAwayAt(t, "127.0.0.1", at.String()) // one too many
-	turnedAwayAt(t, "127.0.0.1", front)        // another session
+	turnedAwayAt(t, "127.0.0.1", front)       // another session
 	all[0].Close()
 	eventually(t, "one to end", func() bool { return len(sessionsOf(r)) == maxData })
 	ask(t, client.passive("EPSV"), "hello")

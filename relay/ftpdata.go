@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"strconv"
@@ -189,7 +191,11 @@ func (c *ftpControl) dialClient(ctx context.Context, port uint16) (net.Conn, err
 	dial := n.Dial
 	if sources, ok := n.(node.SourceNode); ok && !leavesFrom(ctx, n, to, c.s.local) {
 		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return sources.DialFrom(ctx, netip.AddrPortFrom(c.s.local, 0), network, addr)
+			conn, err := sources.DialFrom(ctx, netip.AddrPortFrom(c.s.local, 0), network, addr)
+			if errors.Is(err, fs.ErrPermission) { // most clients do not mind
+				return n.Dial(ctx, network, addr)
+			}
+			return conn, err
 		}
 	}
 	return dialOne(ctx, dial, address{"tcp", to}, dialTime(c.f, true))

@@ -23,13 +23,18 @@ func TestCompanions(t *testing.T) {
 			webEverywhere(h.t, "one", "203.0.113.5:86", config.Spec{}),
 			webEverywhere(h.t, "wide", "1000-1016", config.Spec{}),
 			webEverywhere(h.t, "dmz", "*", config.Spec{}),
+			webEverywhere(h.t, "ftp", "21", config.Spec{Helper: "ftp"}),
+			webEverywhere(h.t, "sip", "5060", config.Spec{Helper: "sip"}),
 			spec(h.t, "pair", forward.OriginFile, config.Spec{Listen: "88", To: config.Strings{"192.168.1.10:8080", "192.168.1.11:8080"}, Balance: "source"}),
 			spec(h.t, "here", forward.OriginFile, config.Spec{Listen: "87", To: config.Strings{":8443"}}),
 		)
-		h.wantCarried("all clients dmz here iface kept one pair web web-2 wide", "all/lo4 all/lo6 pair/lo4 pair/lo6 web-2/lo4 web/lo4 web/lo6")
+		h.wantCarried("all clients dmz ftp here iface kept one pair sip web web-2 wide", "all/lo4 all/lo6 ftp/lo4 ftp/lo6 pair/lo4 pair/lo6 web-2/lo4 web/lo4 web/lo6")
 		lo := h.relay.get("all/lo6")
 		if lo.Listen.String() != "tcp+udp/[::]:80" || lo.To[0].String() != "192.168.1.10:8080" || lo.Carry != forward.CarryRelay {
 			h.t.Errorf("all/lo6: %+v", lo)
+		}
+		if ftp := h.relay.get("ftp/lo6"); ftp.Helper != forward.HelperFTP {
+			h.t.Errorf("ftp/lo6: %+v", ftp)
 		}
 		if pair := h.relay.get("pair/lo4"); len(pair.To) != 2 || pair.Balance != forward.BalanceSource {
 			h.t.Errorf("pair/lo4: %+v", pair)

@@ -122,12 +122,12 @@ func (j *job) leave(sent, want *forward.Forward) {
 // other way stays in the relay until the kernel has it. A client that calls meanwhile finds one or the other.
 func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[string]error) {
 	fromRelay = t.relay.Apply(ctx, add(j.relay, j.moving))
+	if t.beside != nil { // before the kernel, which ends the sessions of what is gone: they find no way back in
+		t.beside.Carried(ctx, j.here)
+	}
 	fromKernel = t.kernel.Apply(ctx, j.kernel)
 	if len(j.moving) > 0 {
 		fromRelay = t.relay.Apply(ctx, j.relay)
-	}
-	if t.beside != nil {
-		t.beside.Carried(ctx, j.here)
 	}
 	return fromKernel, fromRelay
 }

@@ -178,37 +178,7 @@ func (o *openFlags) lines(st publish.State) []string {
 		}
 		return []string{string(text)}
 	}
-	var lines []string
-	for _, e := range st.Endpoints {
-		lines = append(lines, endpointLine(e))
-	}
-	if p := st.Problem; p != nil {
-		lines = append(lines, "problem: "+plain(p.Text))
-		if p.Hint != "" {
-			lines = append(lines, "hint: "+p.Hint)
-		}
-	}
-	return lines
-}
-
-// endpointLine is "tcp 198.41.0.4:8080 -> 192.168.1.10:8080  by pcp of 192.168.1.1, verified".
-func endpointLine(e publish.Endpoint) string {
-	line := fmt.Sprintf("%s %s -> %s  ", e.Network, e.Public, e.Internal)
-	if e.Protocol == "" {
-		return line + "by nobody: this host has a public address"
-	}
-	var gateways []string
-	for _, g := range e.Gateways {
-		gateways = append(gateways, g.String())
-	}
-	line += fmt.Sprintf("by %s of %s", e.Protocol, strings.Join(gateways, " and "))
-	if e.Verified {
-		line += ", verified"
-	}
-	if !e.Global() {
-		line += ", not reached from the internet"
-	}
-	return line
+	return publishedLines(api.PublishedOf(st))
 }
 
 // openLine is the live line: for how long it lasts.

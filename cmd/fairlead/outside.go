@@ -64,6 +64,11 @@ func (s *surroundings) Outside() (grant.Outside, <-chan struct{}) {
 	return s.outside, s.changed
 }
 
+func (s *surroundings) at() netip.Addr {
+	o, _ := s.Outside()
+	return o.Addr
+}
+
 // Inside reports whether addr is of a host of the LAN.
 func (s *surroundings) Inside(addr netip.Addr) bool {
 	for _, p := range s.Places() {
@@ -81,6 +86,7 @@ func (s *surroundings) look() {
 	spec := s.spec
 	s.mu.RUnlock()
 	var places []portmap.Place
+	var all []netip.Prefix // of the WAN
 	var outside grant.Outside
 	if spec != nil {
 		list, err := net.Interfaces()
@@ -94,10 +100,11 @@ func (s *surroundings) look() {
 				if p := (portmap.Place{Interface: i, Addrs: addresses(i)}); len(p.Addrs) > 0 {
 					places = append(places, p)
 				}
-			case named(spec.WAN, i.Name) && !outside.Addr.IsValid():
-				outside.Addr = publicOf(addresses(i))
+			case named(spec.WAN, i.Name):
+				all = append(all, addresses(i)...)
 			}
 		}
+		outside.Addr = publicOf(all, s.at())
 		for _, addr := range spec.SNAT {
 			if addr.Is4() {
 				outside.Addr = addr
@@ -143,11 +150,14 @@ func addresses(i net.Interface) []netip.Prefix {
 	return out
 }
 
-// publicOf is the IPv4 address that the world is most likely to reach, invalid where there is none.
-func publicOf(list []netip.Prefix) netip.Addr {
+// publicOf is the IPv4 address that the world is most likely to reach, invalid where there is none. The one that it was stays it.
+func publicOf(list []netip.Prefix, was netip.Addr) netip.Addr {
 	var best netip.Addr
 	for _, p := range list {
 		a := p.Addr()
+		if a == was && a.IsValid() {
+			return was
+		}
 		if a.Is4() && a.IsGlobalUnicast() && (!best.IsValid() || best.IsPrivate() && !a.IsPrivate()) {
 			best = a
 		}

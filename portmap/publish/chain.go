@@ -74,19 +74,23 @@ func (c *chain) keep(ctx context.Context, lifetime time.Duration, describe strin
 	for level := 0; ; level++ {
 		l, err := c.at(ctx, level, g, ask{c.network, client, internal, c.want, lifetime, describe})
 		if err != nil {
-			c.release(ctx, level+1)
-			c.cut(level)
-			c.fail(ctx, level, g, err)
+			if c.release(ctx, level+1) == nil {
+				c.cut(level)
+				c.fail(ctx, level, g, err)
+			}
 			return
 		}
 		external := l.grant.public
 		if ReachOf(external.Addr()) == Public {
-			c.release(ctx, level+1)
+			_ = c.release(ctx, level+1) // at the end, once more
 			break
 		}
 		next, err := g.beyond(ctx, external.Addr())
 		if err != nil {
-			c.release(ctx, level+1)
+			if ctx.Err() != nil {
+				return
+			}
+			_ = c.release(ctx, level+1)
 			c.problem = worse(c.problem, notPublic(g.addr, external.Addr(), err))
 			break
 		}
@@ -131,7 +135,9 @@ func (c *chain) at(ctx context.Context, level int, g *gateway, a ask) (*link, er
 	if level < len(c.links) {
 		before = &c.links[level]
 		if before.g != g || before.ask.client != a.client || before.ask.internal != a.internal {
-			c.release(ctx, level)
+			if err := c.release(ctx, level); err != nil {
+				return nil, err
+			}
 			before = nil
 		}
 	}
@@ -243,15 +249,24 @@ func (c *chain) public() netip.AddrPort {
 // cut forgets the links from a level on, whose gateways do not have them.
 func (c *chain) cut(level int) { c.links = c.links[:min(level, len(c.links))] }
 
-// release deletes the links from a level on, the outermost first.
-func (c *chain) release(ctx context.Context, level int) {
+// release deletes the links from a level on, the outermost first. The error is that of ctx: what was not deleted by then is still
+// there, to be tried again.
+func (c *chain) release(ctx context.Context, level int) error {
 	for i := len(c.links) - 1; i >= level; i-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		l := &c.links[i]
-		if err := l.m.remove(ctx, l.ask, l.grant); err != nil {
+		err := l.m.remove(ctx, l.ask, l.grant)
+		if ctx.Err() != nil && err != nil {
+			return ctx.Err()
+		}
+		c.cut(i)
+		if err != nil {
 			l.g.log.Info("a mapping could not be deleted; it ends by itself", keyGateway, l.g.addr, keyPublic, l.grant.public, keyErr, err)
 		}
 	}
-	c.cut(level)
+	return nil
 }
 
 // due is when keep has something to do, zero when there are no links.

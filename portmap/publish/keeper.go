@@ -178,11 +178,15 @@ func (k *keeper) together(ctx context.Context, tcp, udp *chain) {
 	}
 	udp.apart = a.Port()
 	life, text, want := k.wish.lifetime(), k.wish.Describe, tcp.want
-	udp.release(ctx, 0)
+	if udp.release(ctx, 0) != nil {
+		return
+	}
 	udp.want = a.Port()
 	udp.keep(ctx, life, text)
 	if p := udp.public(); p.IsValid() && p.Port() != a.Port() {
-		tcp.release(ctx, 0)
+		if tcp.release(ctx, 0) != nil {
+			return
+		}
 		tcp.want = p.Port()
 		tcp.keep(ctx, life, text)
 		udp.apart = tcp.public().Port()
@@ -208,7 +212,9 @@ func (k *keeper) leave(ctx context.Context, wanted []*gateway) {
 		leaving.Go(func() {
 			ctx, end := context.WithTimeout(ctx, deleteTime)
 			defer end()
-			c.release(ctx, 0)
+			if err := c.release(ctx, 0); err != nil {
+				k.p.log.Warn("not all mappings could be deleted in time; they end by themselves", keyWish, k.wish.Name, keyGateway, c.gateway.addr, keyErr, err)
+			}
 		})
 	}
 	leaving.Wait()

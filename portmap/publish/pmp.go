@@ -48,14 +48,13 @@ func (g *gateway) converse(ctx context.Context, p portmap.Protocol, waits []time
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	var buf [pcp.MaxLength + 1]byte
 	for _, wait := range waits {
-		end := time.Now().Add(wait)
+		if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+			return g.ended(ctx, p, err)
+		}
 		for _, q := range questions {
-			if _, err := conn.Write(q); err != nil { // ECONNREFUSED of the question before it: nobody listens there
+			if _, err := conn.Write(q); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // ECONNREFUSED of the question before it: nobody listens there
 				return g.ended(ctx, p, err)
 			}
-		}
-		if err := conn.SetReadDeadline(end); err != nil {
-			return g.ended(ctx, p, err)
 		}
 		for {
 			n, err := conn.Read(buf[:])

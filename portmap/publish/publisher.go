@@ -38,6 +38,7 @@ type Publisher struct {
 
 	mu       sync.Mutex
 	wishes   map[string]Wish
+	refused  map[string]State // of wishes that cannot be
 	states   map[string]State
 	changed  chan struct{}           // closed and replaced when a state is another
 	current  *survey                 // nil: not yet
@@ -69,10 +70,11 @@ func New(o Options) *Publisher {
 }
 
 // Apply replaces all wishes. It does not wait; a wish that is the same as before is left alone. The error names the wishes that
-// cannot be, which are left out.
+// cannot be, which are asked of nobody.
 func (p *Publisher) Apply(wishes []Wish) error {
 	var errs []error
 	next := make(map[string]Wish, len(wishes))
+	refused := map[string]State{}
 	for _, w := range wishes {
 		err := w.Validate()
 		switch {
@@ -83,6 +85,9 @@ func (p *Publisher) Apply(wishes []Wish) error {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("publish %q: %w", w.Name, err))
+			if next[w.Name].Name == "" {
+				refused[w.Name] = State{Name: w.Name, Phase: Failed, Problem: &Problem{Kind: KindFailed, Text: err.Error()}, Since: time.Now()}
+			}
 			continue
 		}
 		if w.Describe == "" {
@@ -91,7 +96,7 @@ func (p *Publisher) Apply(wishes []Wish) error {
 		next[w.Name] = w
 	}
 	p.mu.Lock()
-	p.wishes = next
+	p.wishes, p.refused = next, refused
 	for name := range p.states {
 		if _, wanted := next[name]; !wanted {
 			delete(p.states, name)
@@ -110,7 +115,8 @@ func (p *Publisher) State(name string) (State, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.wishes[name]; !ok {
-		return State{}, false
+		st, ok := p.refused[name]
+		return st, ok
 	}
 	st := p.states[name]
 	st.Name = name
@@ -125,6 +131,9 @@ func (p *Publisher) States() []State {
 	for name := range p.wishes {
 		st := p.states[name]
 		st.Name = name
+		list = append(list, st)
+	}
+	for _, st := range p.refused {
 		list = append(list, st)
 	}
 	slices.SortFunc(list, func(a, b State) int { return strings.Compare(a.Name, b.Name) })

@@ -25,7 +25,7 @@ const maxTable = 1 << 20
 // systemRoutes reads the default routes of the main tables, proc_pid_net(5).
 func systemRoutes() ([]Route, error) {
 	var routes []Route
-	v4, err := os.Open("/proc/self/net/route")
+	v4, err := os.Open("/proc/thread-self/net/route")
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func systemRoutes() ([]Route, error) {
 			routes = append(routes, r)
 		}
 	}
-	v6, err := os.Open("/proc/self/net/ipv6_route")
+	v6, err := os.Open("/proc/thread-self/net/ipv6_route")
 	if errors.Is(err, os.ErrNotExist) {
 		return routes, nil // a kernel without IPv6
 	}
@@ -114,7 +114,7 @@ func parseRoute6(f []string) (Route, bool) {
 
 // temporaryAddresses is the IPv6 addresses that are temporary or deprecated.
 func temporaryAddresses() map[netip.Addr]bool {
-	file, err := os.Open("/proc/self/net/if_inet6")
+	file, err := os.Open("/proc/thread-self/net/if_inet6")
 	if err != nil {
 		return nil
 	}
