@@ -37,7 +37,7 @@ const (
 var ErrUnknown = errors.New("neither a lease nor a device")
 
 // Approve has leases that wait lead somewhere: one lease by its name, or all that a device has and will have, by its hardware or
-// IP address. It is remembered. The names are those of the leases that waited.
+// IP address. It is remembered, of a lease by its device, its transport and its internal port, whichever of its addresses that is at. The names are those of the leases that waited.
 func (d *Desk) Approve(ctx context.Context, which string) (names []string, err error) {
 	return d.judgeAll(ctx, which, approved)
 }
@@ -102,7 +102,8 @@ func (d *Desk) judgeAll(ctx context.Context, which string, v verdict) ([]string,
 // meant finds what of whom is approved or denied, and the leases that it has now. The caller holds deciding.
 func (d *Desk) meant(which string) (subject string, leases []*record, err error) {
 	if r := d.Book.named(which); r != nil {
-		return portOf(r.device(), r.key), []*record{r}, nil
+		subject = portOf(r.device(), r.key)
+		return subject, d.leasesOf(func(x *record) bool { return portOf(x.device(), x.key) == subject }), nil
 	}
 	device := ""
 	if mac, err := net.ParseMAC(which); err == nil && len(mac) == 6 {
@@ -119,12 +120,11 @@ func (d *Desk) meant(which string) (subject string, leases []*record, err error)
 	} else {
 		return "", nil, fmt.Errorf("%q is %w", which, ErrUnknown)
 	}
-	for _, r := range d.Book.list(netip.Addr{}) {
-		if r.device() == device {
-			leases = append(leases, r)
-		}
-	}
-	return device, leases, nil
+	return device, d.leasesOf(func(r *record) bool { return r.device() == device }), nil
+}
+
+func (d *Desk) leasesOf(whom func(*record) bool) []*record {
+	return slices.DeleteFunc(d.Book.list(netip.Addr{}), func(r *record) bool { return !whom(r) })
 }
 
 // remember stores a verdict. That of a device takes the place of those of its ports.
