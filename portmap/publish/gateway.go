@@ -245,23 +245,6 @@ func (e *overlapError) Error() string {
 	return fmt.Sprintf("the network between them has the same addresses as that of this host (%s)", e.external)
 }
 
-// spoken is which protocols of the gateway are known to answer, without asking.
-func (g *gateway) spoken(ctx context.Context) []portmap.Protocol {
-	var list []portmap.Protocol
-	if pmp, ok := g.pmp.peek(ctx); ok {
-		if pmp.pcp {
-			list = append(list, portmap.PCP)
-		}
-		if pmp.natpmp {
-			list = append(list, portmap.NATPMP)
-		}
-	}
-	if igd, ok := g.igd.peek(ctx); ok && igd != nil {
-		list = append(list, portmap.UPnP)
-	}
-	return list
-}
-
 // The keys of log attributes.
 const (
 	keyWish     = "published"
