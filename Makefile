@@ -15,12 +15,14 @@ ARCH     ?= $(shell go env GOARCH)
 TARGETS  ?= linux/amd64 linux/arm64 linux/arm/7 linux/mipsle/softfloat darwin/amd64 darwin/arm64 \
             freebsd/amd64 freebsd/arm64 windows/amd64 windows/arm64
 RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./store/... ./table/... ./api/... ./cmd/... ./sshd/... \
-            ./password/... ./portmap/... ./internal/sshchan/...
+            ./password/... ./portmap/... ./firewall/... ./internal/sshchan/...
 
 # What the tests in network namespaces, and those with real SSH programs, run beside our own code.
 NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf \
                ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy \
-               vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc
+               vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc natpmpc gssdp-discover \
+               ufw firewalld firewall-cmd dbus-daemon unshare iptables-nft ip6tables-nft iptables-nft-restore ip6tables-nft-restore \
+               iptables-legacy-restore iptables-legacy-save
 
 .PHONY: all build
 all build:

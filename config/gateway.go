@@ -1,12 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -106,12 +104,37 @@ func dmzSheet(t *dmzTable) sheet {
 	}}
 }
 
-func (r *reader) readGateway(n *node) {
+// readGateway reads [gateway] and [dmz], one of which may be missing.
+func (r *reader) readGateway(n, dmz *node) {
+	var g *forward.Gateway
+	var bad told
+	if n != nil {
+		g, bad = r.readRouter(n)
+	}
+	if dmz != nil {
+		r.readDMZ(dmz, g)
+	}
+	if g == nil {
+		return
+	}
+	r.settings.Gateway = g
+	for err := range each(g.Validate()) {
+		var field *forward.FieldError
+		if errors.As(err, &field) && field.Field == "dmz" && dmz != nil {
+			r.refuse(dmz, dmzSheet(new(dmzTable)), nil, &forward.FieldError{Field: "interfaces", Err: field.Err})
+		} else {
+			r.refuse(n, gatewaySheet(new(gatewayTable)), bad, err)
+		}
+	}
+}
+
+// readRouter is what [gateway] says, nil where that does not make this host a router, and the keys that have been told of.
+func (r *reader) readRouter(n *node) (*forward.Gateway, told) {
 	t := gatewayTable{}
 	s := gatewaySheet(&t)
 	if !n.shape.isTable() {
 		r.add(s.notTable(n))
-		return
+		return nil, nil
 	}
 	own := *n
 	own.children, own.byName = nil, nil
@@ -124,37 +147,35 @@ func (r *reader) readGateway(n *node) {
 		}
 	}
 	bad := r.fill(&own, s)
-	g, coexist, err := t.gateway()
+	g, err := t.gateway()
 	r.refuse(&own, s, bad, err)
-	r.settings.Coexist = coexist
-	if len(g.WAN)+len(g.LAN) > 0 || len(own.children) == 0 || own.child([]byte("coexist")) == nil {
-		r.settings.Gateway = &g
+	if t.Coexist == "auto" {
+		r.settings.Coexist = CoexistAuto
 	}
 	if grants != nil {
 		r.readPortmap(grants, &g)
 	}
-}
-
-// gateway is the gateway that t describes.
-func (t gatewayTable) gateway() (g forward.Gateway, coexist Coexist, _ error) {
-	var c checker
-	g.WAN, g.LAN = c.interfaces("wan", t.WAN), c.interfaces("lan", t.LAN)
-	if t.WAN == nil && (t.LAN != nil || t.Coexist == "" || t.says()) {
-		c.check("wan", errors.New("a gateway needs to know which interface leads to the outside"))
+	if t.Coexist != "" && !t.says() && grants == nil {
+		return nil, nil // it only says how to get along with others
 	}
-	if t.LAN == nil && t.WAN != nil {
-		c.check("lan", errors.New("a gateway needs to know the interfaces of those that it is the gateway of"))
-	}
-	for _, name := range g.LAN {
-		if slices.Contains(g.WAN, name) {
-			c.check("lan", withHint{fmt.Errorf("%q is an interface of the WAN already", name), "an interface leads to the outside or to the LAN"})
+	for err := range each(err) {
+		if bad == nil {
+			bad = told{}
+		}
+		var field *forward.FieldError
+		if errors.As(err, &field) {
+			bad[field.Field] = true
 		}
 	}
+	return &g, bad
+}
+
+// gateway is the gateway that t describes, as far as each key tells by itself.
+func (t gatewayTable) gateway() (g forward.Gateway, _ error) {
+	var c checker
+	g.WAN, g.LAN = c.interfaces("wan", t.WAN), c.interfaces("lan", t.LAN)
 	var err error
 	g.SNAT, err = parseList(t.SNAT, "leave the key out to masquerade", parseSNAT)
-	if err == nil && (len(g.SNAT) > 2 || len(g.SNAT) == 2 && g.SNAT[0].Is4() == g.SNAT[1].Is4()) {
-		err = errors.New("there is one address for each IP family")
-	}
 	c.check("snat", err)
 	v4 := slices.ContainsFunc(g.SNAT, netip.Addr.Is4)
 	if g.Masquerade = t.Masquerade == nil && !v4 || t.Masquerade != nil && *t.Masquerade; t.Masquerade != nil && *t.Masquerade && v4 {
@@ -173,21 +194,19 @@ func (t gatewayTable) gateway() (g forward.Gateway, coexist Coexist, _ error) {
 	g.Helpers = slices.Compact(g.Helpers)
 	c.check("helpers", err)
 	switch t.Coexist {
-	case "", "report":
-	case "auto":
-		coexist = CoexistAuto
+	case "", "report", "auto":
 	default:
 		c.check("coexist", fmt.Errorf("%q is not known here", t.Coexist))
 	}
-	return g, coexist, c.err()
+	return g, c.err()
 }
 
 // says reports whether t says anything of a router.
 func (t gatewayTable) says() bool {
-	return t.Masquerade != nil || t.SNAT != nil || t.Protect != nil || t.Open != nil || t.Independent || t.ClampMSS != nil || t.Helpers != nil
+	return t.WAN != nil || t.LAN != nil || t.Masquerade != nil || t.SNAT != nil || t.Protect != nil || t.Open != nil || t.Independent || t.ClampMSS != nil || t.Helpers != nil
 }
 
-func (r *reader) readDMZ(n *node) {
+func (r *reader) readDMZ(n *node, g *forward.Gateway) {
 	var t dmzTable
 	s := dmzSheet(&t)
 	if !n.shape.isTable() {
@@ -197,18 +216,12 @@ func (r *reader) readDMZ(n *node) {
 	bad := r.fill(n, s)
 	var c checker
 	list := c.interfaces("interfaces", t.Interfaces)
-	g := r.settings.Gateway
 	switch {
 	case t.Interfaces == nil:
 		c.check("interfaces", errors.New("a DMZ needs to know its interfaces"))
 	case g == nil:
 		c.check("", withHint{errors.New("a DMZ is a network of a gateway, and there is none"), `write [gateway] and below it wan and lan`})
 	default:
-		for i, name := range list {
-			if slices.Contains(g.WAN, name) || slices.Contains(g.LAN, name) {
-				c.check("interfaces", itemError{i, withHint{fmt.Errorf("%q is an interface of [gateway] already", name), "a DMZ has interfaces of its own"}})
-			}
-		}
 		g.DMZ = list
 	}
 	r.refuse(n, s, bad, c.err())
@@ -216,12 +229,7 @@ func (r *reader) readDMZ(n *node) {
 
 // interfaces reads names of interfaces, each of which may end in a *.
 func (c *checker) interfaces(field string, list Strings) []string {
-	names, err := parseList(list, "leave the key out, or name one", func(s string) (string, error) {
-		if s == "" {
-			return s, errors.New("an interface has a name")
-		}
-		return s, checkInterface(cmp.Or(strings.TrimSuffix(s, "*"), s))
-	})
+	names, err := parseList(list, "leave the key out, or name one", func(s string) (string, error) { return s, forward.CheckInterface(s) })
 	if err == nil && len(names) > maxInterfaces {
 		err = fmt.Errorf("the list has %d interfaces; %d is the most", len(names), maxInterfaces)
 	}

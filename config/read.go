@@ -31,13 +31,9 @@ func (r *reader) read(root *node) {
 			r.readUsers(c)
 		case "sshd":
 			r.readSSHD(c)
-		case "gateway":
-			r.readGateway(c)
 		}
 	}
-	if c := root.child([]byte("dmz")); c != nil { // wherever it stands, it is of the gateway
-		r.readDMZ(c)
-	}
+	r.readGateway(root.child([]byte("gateway")), root.child([]byte("dmz")))
 	for _, c := range root.children {
 		switch c.name {
 		case "node", "users", "sshd", "gateway", "dmz":

@@ -64,7 +64,7 @@ func (g *Gateway) Validate() error {
 		}
 	}
 	if g.Independent && !g.Masquerade && !g.Protect && len(g.SNAT) == 0 {
-		bad("independent", "nothing is translated and nothing is dropped, so there is nothing to be independent of; leave it out, or set masquerade or protect")
+		bad("endpoint_independent", "nothing is translated and nothing is dropped, so there is nothing to be independent of; leave it out, or set masquerade or protect")
 	}
 	for _, l := range g.Open {
 		if l.IsUnix() {

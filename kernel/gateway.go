@@ -146,7 +146,7 @@ func compileClaimed(f *forward.Forward, v6 bool, yield func(element)) {
 	for network := range f.Listen.Networks.Each {
 		id := gatewaySet(roleClaimed, v6, network)
 		for port := range f.Listen.Ports.Each {
-			yield(newElement(id, f.Name, match{Claim: forward.Claim{Range: forward.Range{First: port, Last: port}}}, nil))
+			yield(newElement(id, f.Name, match{Claim: forward.Claim{Network: network, Range: forward.Range{First: port, Last: port}}}, nil))
 		}
 	}
 }

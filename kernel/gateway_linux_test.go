@@ -216,8 +216,8 @@ func TestGatewayClampsMSS(t *testing.T) {
 		caller, answer := capture(t, v.on, "tcp[13] & 18 = 2 or ip6[53] & 18 = 2"), capture(t, v.call.by, "tcp[13] & 18 = 18 or ip6[53] & 18 = 18")
 		v.call.check(t)
 		for what, p := range map[string]*netlab.Process{"SYN": caller, "SYN and ACK": answer} {
-			_, got, _ := strings.Cut(p.WaitOutput(t, `mss \d+`), " ")
-			if n, _ := strconv.Atoi(got); n != v.mss {
+			_, got, _ := strings.Cut(p.WaitOutput(t, `mss \d+[,\]]`), " ")
+			if n, _ := strconv.Atoi(got[:len(got)-1]); n != v.mss {
 				t.Errorf("%s → %s: the %s that arrives says mss %d, expected %d", v.call.by, v.call.to, what, n, v.mss)
 			}
 		}

@@ -120,7 +120,7 @@ func (p *gatewayPlan) translatePorts(sets []setID, v6 bool, network forward.Netw
 	if p.spec.Independent && !v6 {
 		add(toChain(verdictGoto, chainOf("independent", gatewaySet(0, v6, network))))
 	} else if id := gatewaySet(roleClaimed, v6, network); slices.Contains(sets, id) {
-		add(ifIn(sport(network, 0), id), p.nat(v6).plain(true))
+		add(ifIn(claimed(sport(network, 0)), id), p.nat(v6).plain(true))
 	}
 	return out
 }

@@ -73,6 +73,14 @@ func ifInterface(key uint32, name string) statement {
 	return statement{fmt.Sprintf("%s %q", word, name), concat(meta(key, reg32), compare(reg32, cmpEq, want))}
 }
 
+// ifBridge matches packets that came in by a bridge.
+func ifBridge() statement {
+	const kind = 26 // NFT_META_IIFKIND, Linux 5.6
+	want := make([]byte, 16)
+	copy(want, "bridge")
+	return statement{`meta iifkind "bridge"`, concat(meta(kind, reg32), compare(reg32, cmpEq, want))}
+}
+
 // ifL4 matches packets of a protocol without ports.
 func ifL4(name string, number byte) statement {
 	return statement{"meta l4proto " + name, concat(meta(metaL4Proto, reg32), compare(reg32, cmpEq, []byte{number}))}
@@ -188,6 +196,21 @@ func sport(network forward.Networks, flip uint16) value {
 				nested(5, attr(1, binary.BigEndian.AppendUint16(nil, flip)))))
 		}
 		return s
+	}
+}
+
+// claimed is a port as the key of a set of ports.
+func claimed(port value) value {
+	return func(reg uint32) statement {
+		p := port(reg)
+		return statement{p.text + " . meta l4proto", concat(p.expr, meta(metaL4Proto, reg+1))}
+	}
+}
+
+// dport is the port that a packet is for.
+func dport(network forward.Networks) value {
+	return func(reg uint32) statement {
+		return statement{network.String() + " dport", payload(payloadTransport, 2, 2, reg)}
 	}
 }
 

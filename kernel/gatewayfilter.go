@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/fairlead-net/fairlead/forward"
+import (
+	"slices"
+
+	"github.com/fairlead-net/fairlead/forward"
+)
 
 // Ports that a gateway's own protocols use.
 var (
@@ -41,7 +45,8 @@ func (p *gatewayPlan) filterChains(sets []setID) []chain {
 	}
 	switch {
 	case p.spec.Protect:
-		out = append(out, chain{name: "from_wan", rules: append(bridged(p.spec.WAN), rule{toChain(verdictGoto, "closed")})})
+		// With br_netfilter, hosts of one bridge that talk to each other pass here.
+		out = append(out, chain{name: "from_wan", rules: append(within(p.spec.WAN, ifBridge()), rule{toChain(verdictGoto, "closed")})})
 		entering = each(metaIIFName, p.spec.WAN, toChain(verdictGoto, "host_wan"))
 	case p.filters():
 		out = append(out, chain{name: "from_wan", rules: each(metaOIFName, p.spec.DMZ, toChain(verdictGoto, "closed"))})
@@ -79,7 +84,7 @@ func (p *gatewayPlan) dmzChains(sets []setID, checksWAN bool) []chain {
 	if checksWAN {
 		leave = toChain(verdictGoto, "to_wan")
 	}
-	fromDMZ := append(bridged(p.spec.DMZ), each(metaOIFName, p.spec.WAN, leave)...)
+	fromDMZ := append(within(p.spec.DMZ), each(metaOIFName, p.spec.WAN, leave)...)
 	services := []rule{
 		{ifProtocol(forward.TCP), ifDport(forward.TCP, portDNS), accept()},
 		{ifProtocol(forward.UDP), ifDport(forward.UDP, portDNS), accept()},
@@ -94,12 +99,11 @@ func (p *gatewayPlan) dmzChains(sets []setID, checksWAN bool) []chain {
 	}
 }
 
-// bridged lets through what leaves by the interface by which it came in: with br_netfilter, hosts of one bridge that talk to
-// each other pass here.
-func bridged(interfaces []string) []rule {
+// within lets through what leaves by the interface by which it came in, and fits more.
+func within(interfaces []string, more ...statement) []rule {
 	var out []rule
 	for _, name := range interfaces {
-		out = append(out, rule{ifInterface(metaIIFName, name), ifInterface(metaOIFName, name), accept()})
+		out = append(out, slices.Concat(rule{ifInterface(metaIIFName, name), ifInterface(metaOIFName, name)}, more, rule{accept()}))
 	}
 	return out
 }

@@ -27,7 +27,7 @@ func (p *gatewayPlan) independentChains(sets []setID) []chain {
 	var claim, learned []rule
 	p.transports(true, func(t setID) {
 		match := rule{ifFamily(t.V6), ifProtocol(t.network)}
-		claim = append(claim, append(slices.Clone(match), p.ifToOutside(t.V6), leadToOwner(gatewaySet(roleOwner, t.V6, t.network))))
+		claim = append(claim, slices.Concat(match, p.ifUnclaimed(sets, t, dport(t.network)), rule{p.ifToOutside(t.V6), leadToOwner(gatewaySet(roleOwner, t.V6, t.network))}))
 		learned = append(learned, append(match, toChain(verdictGoto, chainOf("learn", t))))
 		out = append(out, p.independentChain(sets, t), p.learnChain(sets, t))
 	})
@@ -78,11 +78,11 @@ func (p *gatewayPlan) independentChain(sets []setID, t setID) chain {
 	nat := p.nat(t.V6)
 	owner, mapped := gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleMapped, t.V6, t.network)
 	free := func(flip uint16) rule {
-		return append(p.ifUnclaimed(sets, t, flip), ifNotIn(sport(t.network, flip), owner))
+		return append(p.ifUnclaimed(sets, t, sport(t.network, flip)), ifNotIn(sport(t.network, flip), owner))
 	}
 	rules := []rule{{nat.toPort(inMap(mapped))}}
 	if id := gatewaySet(roleClaimed, t.V6, t.network); slices.Contains(sets, id) {
-		rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), ifIn(sport(t.network, 0), id), nat.plain(true)})
+		rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), ifIn(claimed(sport(t.network, 0)), id), nat.plain(true)})
 	}
 	rules = append(rules, rule{ifSportBelow(t.network, firstOrdinaryPort), nat.plain(false)}, append(free(0), nat.plain(false)))
 	for _, flip := range flips {
@@ -91,11 +91,12 @@ func (p *gatewayPlan) independentChain(sets []setID, t setID) chain {
 	return chain{name: chainOf("independent", t), rules: append(matchAll(t, rules), rule{ifFamily(t.V6), nat.plain(true)})}
 }
 
-// learnChain remembers how a session was translated: a new one whose port nobody has, and one whose mapping is known.
+// learnChain remembers how a session was translated: a new one whose port nobody has, and one whose mapping is known. What
+// became a forward's port since is not renewed.
 func (p *gatewayPlan) learnChain(sets []setID, t setID) chain {
 	owner, mapped := gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleMapped, t.V6, t.network)
 	port := sport(t.network, 0)
-	first := slices.Concat(rule{ifState(stateNew), ifDirection(directionOriginal)}, p.ifUnclaimed(sets, t, 0), rule{ifNotIn(port, owner)})
+	first := slices.Concat(rule{ifState(stateNew), ifDirection(directionOriginal)}, p.ifUnclaimed(sets, t, port), rule{ifNotIn(port, owner)})
 	inner := originalSource(t, directionOriginal)
 	rules := []rule{
 		{ifSportBelow(t.network, firstOrdinaryPort), accept()},
@@ -103,8 +104,8 @@ func (p *gatewayPlan) learnChain(sets []setID, t setID) chain {
 	}
 	for _, direction := range []int{directionOriginal, directionReply} {
 		inner := originalSource(t, direction)
-		rules = append(rules, rule{ifDirection(byte(direction)), ifIn(port, owner), ifIn(inner, mapped),
-			learn("update", owner, port, inner), learn("update", mapped, inner, port)})
+		rules = append(rules, slices.Concat(rule{ifDirection(byte(direction))}, p.ifUnclaimed(sets, t, port), rule{ifIn(port, owner), ifIn(inner, mapped),
+			learn("update", owner, port, inner), learn("update", mapped, inner, port)}))
 	}
 	return chain{name: chainOf("learn", t), rules: matchAll(t, rules)}
 }
@@ -117,11 +118,10 @@ func matchAll(t setID, rules []rule) []rule {
 	return rules
 }
 
-// ifUnclaimed matches packets whose port, with some bits turned over, is no forward's. Where no forward has one, it is
-// nothing.
-func (p *gatewayPlan) ifUnclaimed(sets []setID, t setID, flip uint16) rule {
+// ifUnclaimed matches packets whose port is no forward's. Where no forward has one, it is nothing.
+func (p *gatewayPlan) ifUnclaimed(sets []setID, t setID, port value) rule {
 	if id := gatewaySet(roleClaimed, t.V6, t.network); slices.Contains(sets, id) {
-		return rule{ifNotIn(sport(t.network, flip), id)}
+		return rule{ifNotIn(claimed(port), id)}
 	}
 	return nil
 }

@@ -198,6 +198,32 @@ func TestGatewaySettings(t *testing.T) {
 	}
 }
 
+// TestGatewayHoldsNothing counts descriptors over many lives. It runs before the tests that run together.
+func TestGatewayHoldsNothing(t *testing.T) {
+	host := netlab.New(t).Node("host")
+	held := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	spec := &forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}, Masquerade: true, Protect: true}
+	var before int
+	for life := range 12 {
+		g := kernel.NewGateway(kernel.GatewayOptions{StateDir: t.TempDir()})
+		on(t, host, "live", func() error {
+			return errors.Join(g.Apply(context.Background(), spec, nil, nil), g.Clear(), g.Close())
+		})
+		if life == 1 {
+			before = held()
+		}
+	}
+	if now := held(); now > before {
+		t.Errorf("%d descriptors, and %d after ten more lives", before, now)
+	}
+}
+
 // TestGatewayWithoutInterfaces has a WAN that is not up yet.
 func TestGatewayWithoutInterfaces(t *testing.T) {
 	host := netlab.New(t).Node("host")

@@ -155,7 +155,19 @@ func (p phone) send(to, text string) {
 // receive waits for a datagram, and returns it and who sent it; nothing is "".
 func (p phone) receive() (text, from string) {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(time.Second))
+	return p.within(10 * time.Second)
+}
+
+// silent checks that no datagram comes, in a while.
+func (p phone) silent(why string) {
+	p.t.Helper()
+	if text, from := p.within(300 * time.Millisecond); text != "" {
+		p.t.Errorf("%s: received %q from %s", why, text, from)
+	}
+}
+
+func (p phone) within(patience time.Duration) (text, from string) {
+	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 2048)
 	n, addr, err := p.conn.ReadFrom(buf)
 	if err != nil {

@@ -173,7 +173,8 @@ func (id setID) capacity(n int) int {
 const maxFields = 8
 
 // key is the parts of the set's key in order. The protocol is the rule's to match; it only fills a key that would be empty,
-// or a range of a single part, which the kernel knows another way to write.
+// a range of a single part, which the kernel knows another way to write, and a port alone in a set: that the kernel keeps in a
+// bitmap, whose elements it looks through one by one whenever one comes or goes.
 func (id setID) key() []field { return id.appendKey(make([]field, 0, maxFields)) }
 
 // appendKey is apart from key so that the list can stay on the stack of who asks: it is asked for every element.
@@ -181,8 +182,10 @@ func (id setID) appendKey(out []field) []field {
 	switch id.role {
 	case roleOutbound, roleMapped, roleSpoken:
 		return append(out, fieldClient, fieldSourcePort)
-	case roleClaimed, roleOwner:
+	case roleOwner:
 		return append(out, fieldSourcePort)
+	case roleClaimed: // the protocol only fills the key, as below; a mask goes into the first part
+		return append(out, fieldSourcePort, fieldProtocol)
 	case roleCount, rolePassed:
 		out = append(out, fieldDirection)
 	}
@@ -204,7 +207,8 @@ func (id setID) appendKey(out []field) []field {
 	if id.role.decidesSource() { // so that a session that another program translated is not taken for one of ours
 		out = append(out, fieldTarget)
 	}
-	if len(out) == 0 || id.interval() && len(out) == 1 {
+	bitmap := !id.isMap() && len(out) == 1 && out[0] == fieldPort
+	if len(out) == 0 || bitmap || id.interval() && len(out) == 1 {
 		out = slices.Insert(out, 0, fieldProtocol)
 	}
 	return out

@@ -9,5 +9,5 @@ const foregroundPrefix = "fairlead_fg_"
 // layout is the version of the table's structure. It stands in the table's comment; a table of another layout is rebuilt.
 const (
 	layoutPrefix = "fairlead layout "
-	layout       = layoutPrefix + "2"
+	layout       = layoutPrefix + "3"
 )

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // A Status is how one forward is doing.
@@ -44,6 +45,20 @@ func (t *Table) all() []*entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.entriesLocked()
+}
+
+// Carried is what the carriers are to carry now, each with its Carry decided, and the facts that this was decided by. A forward
+// that has not changed is the same pointer as before.
+func (t *Table) Carried() ([]*forward.Forward, kernel.Facts) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := make([]*forward.Forward, 0, t.lists.carried+len(t.lists.relay))
+	for _, f := range t.lists.kernel {
+		if f.Carry == forward.CarryKernel {
+			list = append(list, f)
+		}
+	}
+	return append(list, t.lists.relay...), t.facts
 }
 
 // Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside
@@ -104,6 +119,7 @@ func (t *Table) statusLocked(e *entry, opens func(forward.Schedule) time.Time) S
 		if t.bothFamilies[e.f.Name] {
 			s.Detail = join(s.Detail, "the relay carries the others")
 		}
+		s.Detail = join(t.note(e.f.Name), s.Detail)
 	}
 	return s
 }

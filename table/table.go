@@ -59,7 +59,9 @@ type Options struct {
 	// Lease is told of each lease that comes (before is nil), changes, or goes (now is nil), in order. It must not wait, nor call
 	// the table. nil: nobody wants to know.
 	Lease func(now, before *forward.Forward)
-	Log   *slog.Logger // nil: none
+	// Note is what else is good to know of a forward that is up, or "". It must not wait, nor call the table. nil: nothing.
+	Note func(name string) string
+	Log  *slog.Logger // nil: none
 }
 
 // The keys of log attributes.
@@ -83,6 +85,7 @@ type Table struct {
 	probe         func() (kernel.Facts, error)
 	store         store.Store
 	settle        func(config.Settings)
+	note          func(name string) string
 	lease         func(now, before *forward.Forward)
 	log           *slog.Logger
 	counters      *counters
@@ -149,12 +152,16 @@ func New(o Options) *Table {
 	if settle == nil {
 		settle = func(config.Settings) {}
 	}
+	note := o.Note
+	if note == nil {
+		note = func(string) string { return "" }
+	}
 	lease := o.Lease
 	if lease == nil {
 		lease = func(_, _ *forward.Forward) {}
 	}
 	return &Table{
-		kernel: o.Kernel, relay: o.Relay, beside: o.Beside, probe: o.Facts, store: o.Store, settle: settle, lease: lease, log: log, counters: newCounters(),
+		kernel: o.Kernel, relay: o.Relay, beside: o.Beside, probe: o.Facts, store: o.Store, settle: settle, note: note, lease: lease, log: log, counters: newCounters(),
 		kick: make(chan struct{}, 1), save: make(chan struct{}, 1), ready: make(chan struct{}), stopped: make(chan struct{}), writing: make(chan struct{}, 1),
 		byName: map[string]*entry{}, edits: map[string]*entry{}, shelf: map[shelfKey]shelved{},
 		touched: map[*entry]bool{}, clocked: map[*entry]bool{}, failing: map[*entry]bool{}, unsaved: map[string]*forward.Forward{},

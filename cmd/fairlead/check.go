@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/config"
+	"github.com/fairlead-net/fairlead/firewall"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/table"
@@ -24,6 +27,19 @@ type planned struct {
 	Why     string   `json:"why"`
 	Note    string   `json:"note,omitempty"`
 	Error   string   `json:"error,omitempty"` // why it cannot be carried here
+
+	Firewall *blocked `json:"firewall,omitempty"` // another program's firewall that would drop what it lets in
+
+	carry forward.Carry
+}
+
+// blocked is what `fairlead check --json` says of another firewall.
+type blocked struct {
+	Owner  firewall.Owner `json:"owner"`
+	Chain  string         `json:"chain"`
+	Why    string         `json:"why"`
+	Remedy []string       `json:"remedy"` // command lines, in order
+	Hint   string         `json:"hint,omitempty"`
 }
 
 // checked is what `fairlead check --json` prints.
@@ -52,7 +68,13 @@ changed. Every mistake is named with file, line and column, and then the exit co
 				return err
 			}
 			bad := 0
-			out.Forwards, bad = planAll(cfg, look())
+			facts := asGateway(look(), cfg != nil && cfg.Settings.Gateway != nil)
+			out.Forwards, bad = planAll(cfg, facts)
+			if cfg != nil {
+				if err := lookForFirewalls(cmd.Context(), cfg, out.Forwards, facts); err != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "note: %v\n", err)
+				}
+			}
 			if asJSON {
 				if out.Errors == nil {
 					out.Errors = config.Errors{}
@@ -95,7 +117,7 @@ func planAll(cfg *config.Config, facts kernel.Facts) (plans []planned, bad int) 
 			p.Error = d.Err.Error()
 			bad++
 		} else {
-			p.Why, p.Note = d.Why, d.Note
+			p.Why, p.Note, p.carry = d.Why, d.Note, d.Carry
 			if d.Carry != forward.CarryAuto {
 				p.Carried = d.Carry.String()
 			}
@@ -103,6 +125,35 @@ func planAll(cfg *config.Config, facts kernel.Facts) (plans []planned, bad int) 
 		plans = append(plans, p)
 	}
 	return plans, bad
+}
+
+// lookForFirewalls says of each plan which other firewall is in its way. The error is why that cannot be told.
+func lookForFirewalls(ctx context.Context, cfg *config.Config, plans []planned, facts kernel.Facts) error {
+	ctx, cancel := context.WithTimeout(ctx, clearTime)
+	defer cancel()
+	var list []*forward.Forward
+	for i, f := range cfg.Forwards { // a plan for each
+		if plans[i].carry == forward.CarryAuto {
+			continue
+		}
+		as := *f
+		as.Carry = plans[i].carry
+		list = append(list, &as)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	found, err := firewall.New(firewall.Options{}).Check(ctx, list, firewallHost(facts), cfg.Settings.Coexist == config.CoexistAuto)
+	if errors.Is(err, firewall.ErrUnsupported) {
+		return nil
+	}
+	for i, p := range plans {
+		if o, ok := found[p.Name]; ok {
+			plans[i].Firewall = &blocked{o.Owner, o.Chain, o.Why, o.Remedy, o.Hint}
+			plans[i].Note = strings.Join(slices.DeleteFunc([]string{o.String(), p.Note}, func(s string) bool { return s == "" }), "; ")
+		}
+	}
+	return err
 }
 
 func printPlans(w io.Writer, plans []planned) error {

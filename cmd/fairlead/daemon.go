@@ -55,7 +55,7 @@ func newEngine(o engineOptions) *engine {
 	})
 	e.router = &router{publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
 	tableOptions := table.Options{
-		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Log: o.log,
+		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Note: e.note, Log: o.log,
 	}
 	if o.gateway {
 		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
@@ -70,6 +70,9 @@ func newEngine(o engineOptions) *engine {
 	} else {
 		e.table = table.New(tableOptions)
 	}
+	if o.gateway { // what a foreground forward does there would be in the daemon's way
+		e.router.others = newFirewalls(e.table.Carried, o.log)
+	}
 	e.settings.sshd.guests = newGuests(e.table, e.settings.nodes)
 	return e
 }
@@ -78,6 +81,17 @@ func newEngine(o engineOptions) *engine {
 func (e *engine) settle(s config.Settings) {
 	e.router.settle(s)
 	e.settings.settle(s)
+	if e.router.others != nil {
+		e.router.others.settle(s)
+	}
+}
+
+// note is what is good to know of a forward besides what the table knows, or "".
+func (e *engine) note(name string) string {
+	if e.router.others == nil {
+		return ""
+	}
+	return e.router.others.note(name)
 }
 
 // run runs the table and the carriers until ctx ends. What the kernel carries stays there.
@@ -104,6 +118,9 @@ func (e *engine) run(ctx context.Context) error {
 	tasks.Go(func() error { return e.table.Run(counting) })
 	tasks.Go(func() error { return e.settings.run(ctx) })
 	tasks.Go(func() error { return e.router.publisher.Run(ctx) })
+	if e.router.others != nil {
+		tasks.Go(func() error { return e.router.others.run(ctx) })
+	}
 	err := errors.Join(tasks.Wait(), e.kernel.Close(), e.keep.Close())
 	if e.router.gateway != nil {
 		err = errors.Join(err, e.router.gateway.Close())

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/api"
+	"github.com/fairlead-net/fairlead/firewall"
 	"github.com/fairlead-net/fairlead/kernel"
 )
 
@@ -38,7 +39,11 @@ To end the daemon and let the kernel go on carrying, as for an upgrade, send it 
 			case err == nil:
 				fmt.Fprintln(cmd.OutOrStdout(), "the daemon has ended and its rules are gone")
 			case errors.As(err, &away) && away.NotRunning():
-				return sweep(cmd.OutOrStdout(), away, log)
+				state, err := g.stateDir()
+				if err != nil {
+					return err
+				}
+				return sweep(cmd.OutOrStdout(), away, state, log)
 			default:
 				return err
 			}
@@ -47,8 +52,8 @@ To end the daemon and let the kernel go on carrying, as for an upgrade, send it 
 	}
 }
 
-// sweep removes what a daemon that runs no more has left in the kernel.
-func sweep(w io.Writer, away error, log *slog.Logger) error {
+// sweep removes what a daemon that runs no more has left in the kernel. In its state directory it has noted what settings it changed.
+func sweep(w io.Writer, away error, state string, log *slog.Logger) error {
 	if reason := look().Unusable; reason != "" {
 		return advise(fmt.Errorf("%w; and whether it left rules behind cannot be told: %s", away, reason), "run this as root where the daemon ran as root")
 	}
@@ -58,8 +63,15 @@ func sweep(w io.Writer, away error, log *slog.Logger) error {
 	if err := kernel.New(kernel.Options{Log: log}).Clear(); err != nil {
 		return fmt.Errorf("taking the rules away: %w", err)
 	}
+	gateway := kernel.NewGateway(kernel.GatewayOptions{StateDir: state, Log: log})
+	if err := errors.Join(gateway.Clear(), gateway.Close()); err != nil {
+		return fmt.Errorf("taking the gateway away: %w", err)
+	}
 	if err := kernel.NewKeep(kernel.Options{Log: log}).Release(); err != nil {
 		return fmt.Errorf("taking the routing for clients' addresses away: %w", err)
+	}
+	if err := clearFirewalls(firewall.New(firewall.Options{Log: log})); err != nil {
+		return fmt.Errorf("taking the rules in other firewalls away: %w", err)
 	}
 	fmt.Fprintln(w, "no daemon runs; there are no rules left")
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -19,12 +20,13 @@ import (
 // grants gives the programs of the LAN the ports that they ask for.
 type grants struct {
 	*resident[*portmap.Spec]
-	desk   *grant.Desk
-	around *surroundings
+	desk       *grant.Desk
+	around     *surroundings
+	neighbours grant.Neighbours
 }
 
 func newGrants(desk *grant.Desk, around *surroundings, log *slog.Logger) *grants {
-	g := &grants{desk: desk, around: around}
+	g := &grants{desk: desk, around: around, neighbours: desk.Neighbours}
 	g.resident = newResident("the port-mapping server", log, (*portmap.Spec).Equal, g.serve)
 	return g
 }
@@ -46,11 +48,23 @@ func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
 		servers.Go(func() error { return s.Run(ctx) })
 	}
 	if slices.Contains(spec.Protocols, portmap.UPnP) {
-		s := igd.New(igd.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), Log: g.log})
+		s := igd.New(igd.Options{
+			Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
+		})
 		servers.Go(func() error { return s.Run(ctx) })
 	}
 	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
 	return servers.Wait()
+}
+
+// sameHost reports whether two addresses are one host's, which has several where it speaks IPv6.
+func (g *grants) sameHost(a, b netip.Addr) bool {
+	if a == b {
+		return true
+	}
+	one, _ := g.neighbours.Lookup(a)
+	other, _ := g.neighbours.Lookup(b)
+	return one != "" && one == other
 }
 
 // Approve has leases lead somewhere that wait.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +61,7 @@ on stderr.`,
 func renderNFT(cfg *config.Config, stdout, stderr io.Writer) error {
 	facts := look()
 	facts.Unusable = ""
+	facts = asGateway(facts, cfg.Settings.Gateway != nil)
 	var want []*forward.Forward
 	bad := 0
 	for _, f := range cfg.Forwards {
@@ -87,6 +90,13 @@ func renderNFT(cfg *config.Config, stdout, stderr io.Writer) error {
 	}
 	if err := rules.WriteNFT(stdout); err != nil {
 		return err
+	}
+	if s := cfg.Settings; s.Gateway != nil {
+		slices.SortFunc(want, func(a, b *forward.Forward) int { return strings.Compare(a.Name, b.Name) })
+		gateway := kernel.CompileGateway(kernel.DefaultGatewayTable, s.Gateway, alsoOpen(s), want)
+		if err := gateway.WriteNFT(stdout); err != nil {
+			return err
+		}
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d of %d forwards are not among the rules", bad, len(cfg.Forwards))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 type router struct {
 	gateway   *kernel.Gateway
 	publisher *publish.Publisher // nil: nobody is asked
+	others    *firewalls         // nil: the other firewalls of this host are not looked after
 	log       *slog.Logger
 
 	mu     sync.Mutex
@@ -30,10 +32,16 @@ type router struct {
 func (r *router) settle(s config.Settings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spec, r.open, r.failed = s.Gateway, nil, false
-	if s.SSHD != nil {
-		r.open = s.SSHD.Listen
+	r.spec, r.open, r.failed = s.Gateway, alsoOpen(s), false
+}
+
+// alsoOpen is what of this host the WAN reaches besides forwards, and what the gateway says itself: a server of this program that
+// was told to listen.
+func alsoOpen(s config.Settings) []forward.Listen {
+	if s.SSHD == nil {
+		return nil
 	}
+	return s.SSHD.Listen
 }
 
 // facts is what this host can do once it is the gateway of the settings: as soon as it is one, it forwards packets.
@@ -61,6 +69,9 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 		if err := r.publisher.Apply(wishes(all)); err != nil {
 			r.log.Error("not every forward can be published", keyError, err)
 		}
+	}
+	if r.others != nil {
+		r.others.soon()
 	}
 	if down || r.gateway == nil {
 		return
@@ -92,13 +103,20 @@ func wishes(all []*forward.Forward) []publish.Wish {
 // Lost reports whether somebody took away what the gateway has in the kernel.
 func (r *router) Lost() bool { return r.gateway != nil && r.gateway.Lost() }
 
-// Clear takes the gateway away, for good.
+// Clear takes the gateway away, and what is in other firewalls, for good.
 func (r *router) Clear() error {
 	r.mu.Lock()
 	r.down = true
 	r.mu.Unlock()
-	if r.gateway == nil || look().Unusable != "" {
+	if look().Unusable != "" {
 		return nil
 	}
-	return r.gateway.Clear()
+	var err error
+	if r.others != nil {
+		err = r.others.clear()
+	}
+	if r.gateway != nil {
+		err = errors.Join(err, r.gateway.Clear())
+	}
+	return err
 }

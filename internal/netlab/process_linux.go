@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,9 +57,11 @@ func (n *Node) StartCommand(cmd *exec.Cmd) (*Process, error) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
-	// On a goroutine of its own: the kernel sends the death signal when the starting *thread* ends, and the caller's may be
-	// one that Do has entered.
+	// On a goroutine of its own, which keeps its thread: the kernel sends the death signal when the starting *thread* ends. The caller's
+	// may be one that Do has entered, and one that is free may be taken by onThread, with which it ends.
 	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {

@@ -14,7 +14,7 @@ import (
 
 // A mapped is a mapping to be asked for; what is not said is as most clients have it.
 type mapped struct {
-	client, gateway  string
+	client           string
 	action, remote   string
 	external, inside string // ports
 	protocol         string
@@ -188,6 +188,13 @@ func TestOverwritesAndRefusals(t *testing.T) {
 	if list := desk.Of(netip.MustParseAddr("192.168.1.10")); len(list) != 1 || list[0].Internal.Port() != 81 {
 		t.Errorf("%+v", list)
 	}
+	desk.deny = keyOf("192.168.1.10:82")
+	if code := l.add(mapped{inside: "82"}); code != 718 {
+		t.Error(code)
+	}
+	if list := desk.Of(netip.MustParseAddr("192.168.1.10")); len(list) != 1 || list[0].Internal.Port() != 81 || list[0].Public.Port() != 8080 {
+		t.Errorf("after a refusal: %+v", list)
+	}
 	for _, test := range []struct {
 		err      error
 		one, two int // AddPortMapping
@@ -266,6 +273,27 @@ func TestEachForItself(t *testing.T) {
 		if _, code := l.ip("192.168.1.10", upnp.DeletePortMapping, named("1000", "TCP")); code != 714 {
 			t.Error(code)
 		}
+	}
+}
+
+// A list is as it was when its reader began, until somebody changes it.
+func TestListsWhileTheyAreRead(t *testing.T) {
+	desk := newDesk()
+	l := newLab(t, testOptions(t, desk, 1))
+	for _, port := range []string{"1000", "1001", "1002", "1003"} {
+		l.add(mapped{external: port, inside: port})
+	}
+	read := func(n int) string {
+		out, _ := l.ip("192.168.1.10", upnp.GetGenericPortMappingEntry, index(n))
+		return out.Of("NewExternalPort")
+	}
+	seen := read(0) + " " + read(1)
+	_ = desk.UnmapAt(t.Context(), netip.MustParseAddr("192.168.1.10"), forward.TCP, 1002) // and not by this server
+	seen += " " + read(2)
+	l.ip("192.168.1.10", upnp.DeletePortMapping, named("1001", "TCP"))
+	seen += " " + read(1) + " " + read(2) + " " + read(0)
+	if seen != "1000 1001 1002 1003  1000" {
+		t.Errorf("%q", seen)
 	}
 }
 

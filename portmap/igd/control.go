@@ -14,12 +14,11 @@ import (
 )
 
 // An action does what a call asks for. The error is a *upnp.Fault, or an error of the desk.
-type action func(c *call) (upnp.Args, error)
+type action func(ctx context.Context, c *call) (upnp.Args, error)
 
 // A call is one that came in.
 type call struct {
 	*door
-	ctx     context.Context //nolint:containedctx // of this one request
 	client  netip.Addr
 	service string // with the version that the client spoke of
 	version int    // of that
@@ -30,7 +29,7 @@ type call struct {
 var errStranger = errors.New("it is another client's")
 
 // control answers a SOAP call.
-func (d *door) control(w http.ResponseWriter, r *http.Request, client netip.Addr, s *service) {
+func (d *door) control(ctx context.Context, w http.ResponseWriter, r *http.Request, client netip.Addr, s *service) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		refuse(w, http.StatusRequestEntityTooLarge)
@@ -44,7 +43,7 @@ func (d *door) control(w http.ResponseWriter, r *http.Request, client netip.Addr
 	}
 	asked, err := upnp.ParseCall(body)
 	if err != nil {
-		d.Log.Debug("a call that is none", "client", client, "action", verb, "error", err)
+		d.Log.Debug("a call that is none", keyClient, client, keyAction, verb, keyError, err)
 		refuse(w, http.StatusBadRequest)
 		return
 	}
@@ -53,11 +52,11 @@ func (d *door) control(w http.ResponseWriter, r *http.Request, client netip.Addr
 		fail(w, upnp.NewFault(name, upnp.InvalidAction))
 		return
 	}
-	c := &call{d, d.run, client, name, kind.Version, asked.Args}
-	out, err := act(c)
+	c := &call{d, client, name, kind.Version, asked.Args}
+	out, err := act(ctx, c)
 	if err != nil {
 		f := c.fault(verb, err)
-		d.Log.Debug("UPnP: refused", "client", client, "action", verb, "code", f.Code, "error", err)
+		d.Log.Debug("UPnP: refused", keyClient, client, keyAction, verb, keyCode, f.Code, keyError, err)
 		fail(w, f)
 		return
 	}

@@ -21,7 +21,8 @@ type fakeDesk struct {
 	taken    map[external]bool // by the operator
 	external netip.Addr
 	changed  chan struct{}
-	refuse   error // of every Map
+	refuse   error       // of every Map
+	deny     portmap.Key // one that is refused
 	requests []portmap.Request
 	batches  int
 	quiet    bool // remembers no requests
@@ -57,7 +58,7 @@ func (d *fakeDesk) one(r portmap.Request) portmap.Result {
 	switch {
 	case d.refuse != nil:
 		return portmap.Result{Err: d.refuse}
-	case r.Client != r.Internal.Addr() && !d.third:
+	case r.Client != r.Internal.Addr() && !d.third, r.Key == d.deny:
 		return portmap.Result{Err: portmap.ErrDenied}
 	}
 	m := &portmap.Mapping{Request: r, Name: "lease"}

@@ -71,6 +71,13 @@ func (e *events) touch() {
 	}
 }
 
+// count is how often mappings have changed.
+func (e *events) count() uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changes
+}
+
 func (e *events) wake() {
 	select {
 	case e.touched <- struct{}{}:
@@ -160,7 +167,7 @@ func (e *events) delivered(sub *subscription, err error) {
 		sub.failures = 0
 	} else if sub.failures++; sub.failures >= maxFailures {
 		delete(e.subs, sub.id)
-		e.server.Log.Debug("UPnP: a subscriber is gone", "client", sub.client, "error", err)
+		e.server.Log.Debug("UPnP: a subscriber is gone", keyClient, sub.client, keyError, err)
 	}
 	e.wake()
 }
@@ -179,9 +186,7 @@ func (e *events) values(sub *subscription) map[string]string {
 			"PortMappingNumberOfEntries": decimal(len(s.visible(sub.client))),
 		}
 		if sub.service.kind.Version >= 2 {
-			e.mu.Lock()
-			v["SystemUpdateID"] = decimal(e.changes)
-			e.mu.Unlock()
+			v["SystemUpdateID"] = decimal(e.count())
 		}
 		return v
 	case "link":
@@ -247,7 +252,7 @@ func duration(timeout string) time.Duration {
 			return maxSubscription
 		}
 		if seconds, err := strconv.ParseUint(n, 10, 32); err == nil {
-			return min(max(time.Duration(seconds)*time.Second, minSubscription), maxSubscription) //nolint:gosec // 32 bits
+			return min(max(time.Duration(seconds)*time.Second, minSubscription), maxSubscription)
 		}
 	}
 	return minSubscription

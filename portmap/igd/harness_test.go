@@ -85,7 +85,7 @@ func newLab(t testing.TB, o Options) *lab {
 	o.Places = func() []portmap.Place { return nil }
 	s := New(o)
 	place := testPlace()
-	l := &lab{t, s, &site{Server: s, place: place, doors: map[netip.Addr]uint16{}}, map[netip.Addr]*memory{}}
+	l := &lab{t, s, &site{Server: s, place: place, doors: map[netip.Addr]uint16{}, boot: 1}, map[netip.Addr]*memory{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -97,9 +97,9 @@ func newLab(t testing.TB, o Options) *lab {
 		at := netip.AddrPortFrom(own.Addr(), httpPort)
 		m := &memory{addr: at, conns: make(chan net.Conn), done: make(chan struct{})}
 		l.doors[own.Addr()], l.site.doors[own.Addr()] = m, httpPort
-		d := &door{s, place, at, s.deviceFor(own.Addr()), ctx}
+		d := &door{s, place, at, s.deviceFor(own.Addr())}
 		wg.Go(func() {
-			if err := d.serve(m); err != nil {
+			if err := d.serve(ctx, m); err != nil {
 				t.Errorf("HTTP at %v: %v", at, err)
 			}
 		})

@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,8 +19,8 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/upnp"
 )
 
-// ask sends a search from a host, and returns what answers until it has been quiet for the time.
-func ask(t *testing.T, n *netlab.Node, own, to, target string, quiet time.Duration) (answers []ssdp.Message) {
+// ask sends a search from a host, and returns as many answers as are wanted, or what answers until it has been quiet for the time.
+func ask(t testing.TB, n *netlab.Node, own, to, target string, want int, quiet time.Duration) (answers []ssdp.Message) {
 	t.Helper()
 	c, err := n.ListenPacket("udp", own)
 	if err != nil {
@@ -37,7 +36,7 @@ func ask(t *testing.T, n *netlab.Node, own, to, target string, quiet time.Durati
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)
-	for {
+	for len(answers) < want {
 		_ = c.SetReadDeadline(time.Now().Add(quiet))
 		k, _, err := c.ReadFrom(buf)
 		if err != nil {
@@ -49,6 +48,7 @@ func ask(t *testing.T, n *netlab.Node, own, to, target string, quiet time.Durati
 		}
 		answers = append(answers, answer)
 	}
+	return answers
 }
 
 // web sends a request from a host and returns the status; 0: there was no answer.
@@ -80,10 +80,10 @@ func web(n *netlab.Node, own, url, method string, header http.Header, body strin
 }
 
 // find is where a host finds the description.
-func find(t *testing.T, n *netlab.Node, own string) string {
+func find(t testing.TB, n *netlab.Node, own string) string {
 	t.Helper()
 	for range 20 {
-		if got := ask(t, n, own+":0", ssdp.Group4+":1900", ssdp.RootDevice, 500*time.Millisecond); len(got) > 0 {
+		if got := ask(t, n, own+":0", ssdp.Group4+":1900", ssdp.RootDevice, 1, 500*time.Millisecond); len(got) > 0 {
 			return got[0].Location
 		}
 	}
@@ -103,17 +103,17 @@ func TestNothingAnswersOutside(t *testing.T) {
 	top.Client.Route(t, "fd00:1::/64", netlab.RouterWAN6)
 	for _, to := range []string{ssdp.Group4 + ":1900", netlab.RouterWAN4 + ":1900", netlab.RouterLAN4 + ":1900"} {
 		for _, own := range []string{netlab.Client4 + ":0"} {
-			if got := ask(t, top.Client, own, to, ssdp.All, 300*time.Millisecond); len(got) > 0 {
+			if got := ask(t, top.Client, own, to, ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 				t.Errorf("%s got %d answers from %s", own, len(got), to)
 			}
 		}
 	}
-	if got := ask(t, top.Client, "["+netlab.Client6+"]:0", "["+netlab.RouterLAN6+"]:1900", ssdp.All, 300*time.Millisecond); len(got) > 0 {
+	if got := ask(t, top.Client, "["+netlab.Client6+"]:0", "["+netlab.RouterLAN6+"]:1900", ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 		t.Errorf("%d answers over IPv6", len(got))
 	}
 	// A stranger with an address of the LAN.
 	top.Client.Run(t, "ip", "addr", "add", "192.168.1.99/32", "dev", "eth0")
-	if got := ask(t, top.Client, "192.168.1.99:0", netlab.RouterLAN4+":1900", ssdp.All, 300*time.Millisecond); len(got) > 0 {
+	if got := ask(t, top.Client, "192.168.1.99:0", netlab.RouterLAN4+":1900", ssdp.All, 1, 300*time.Millisecond); len(got) > 0 {
 		t.Errorf("a stranger got %d answers", len(got))
 	}
 	for _, to := range []string{netlab.RouterWAN4, netlab.RouterLAN4} {
@@ -124,7 +124,7 @@ func TestNothingAnswersOutside(t *testing.T) {
 	if answer, _, err := web(top.Server, netlab.Server4, at, "GET", nil, ""); err != nil || answer.StatusCode != 200 {
 		t.Errorf("inside: %v, %v", answer, err)
 	}
-	if got := ask(t, top.Server, netlab.Server4+":0", netlab.RouterLAN4+":1900", ssdp.All, 500*time.Millisecond); len(got) != 10 {
+	if got := ask(t, top.Server, netlab.Server4+":0", netlab.RouterLAN4+":1900", ssdp.All, 99, 500*time.Millisecond); len(got) != 10 {
 		t.Errorf("%d answers by unicast", len(got))
 	}
 }
@@ -332,66 +332,52 @@ func joinGroup(t *testing.T, c net.PacketConn, n *netlab.Node) {
 	}
 }
 
-// TestRate measures how many mappings one client gets in a second, when told to.
-func TestRate(t *testing.T) {
-	if os.Getenv("FAIRLEAD_IGD_RATE") == "" {
-		t.Skip("a measurement: set FAIRLEAD_IGD_RATE to run it")
-	}
-	top := netlab.Gateway(t)
-	server := startServer(t, top.Router, "1", "lan")
-	at := strings.Replace(find(t, top.Server, netlab.Server4), "root.xml", "control/ip", 1)
-	for _, full := range []string{"0", "20000"} {
-		server.tell("fill " + full)
+// BenchmarkAddPortMapping is what one program of the LAN gets done, with a connection for each mapping and with some for all.
+func BenchmarkAddPortMapping(b *testing.B) {
+	top := netlab.Gateway(b)
+	server := startServer(b, top.Router, "1", "lan")
+	at := strings.Replace(find(b, top.Server, netlab.Server4), "root.xml", "control/ip", 1)
+	for _, full := range []int{0, 20_000} {
+		server.tell("fill " + decimal(full))
 		for _, keep := range []bool{false, true} {
-			for _, workers := range []int{1, 8} {
-				n, took := rate(t, top.Server, at, workers, keep)
-				t.Logf("leases %s, keep-alive %v, %d at a time: %.0f a second", full, keep, workers, float64(n)/took.Seconds())
-			}
+			b.Run(fmt.Sprintf("leases=%d/keepalive=%v", full, keep), func(b *testing.B) {
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: !keep, MaxIdleConnsPerHost: 16, DialContext: top.Server.Dial}}
+				defer client.CloseIdleConnections()
+				var next atomic.Uint32
+				b.SetParallelism(4)
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						port := decimal(30_000 + next.Add(1)%10_000)
+						if err := addOne(client, at, port); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mappings/s")
+			})
 		}
 	}
-	server.tell("batches")
 }
 
-func rate(t *testing.T, n *netlab.Node, at string, workers int, keep bool) (int, time.Duration) {
-	const each = 3 * time.Second
-	counts := make(chan int, workers)
-	begin := time.Now()
-	for w := range workers {
-		go func() {
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: !keep, DialContext: n.Dial}}
-			defer client.CloseIdleConnections()
-			count := 0
-			for time.Since(begin) < each {
-				port := decimal(uint16(30000 + w*1000 + count%1000))
-				call := upnp.Call{Service: upnp.WANIPConnection + ":1", Action: upnp.AddPortMapping, Args: mapped{external: port, inside: port, internal: netlab.Server4}.args()}
-				r, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, at, bytes.NewReader(call.Append(nil)))
-				r.Header["SOAPAction"] = []string{call.SOAPAction()}
-				answer, err := client.Do(r)
-				if err != nil {
-					t.Error(err)
-					break
-				}
-				b, err := io.ReadAll(answer.Body)
-				_ = answer.Body.Close()
-				if err = errors.Join(err, status(answer, b)); err != nil {
-					t.Error(err)
-					break
-				}
-				count++
-			}
-			counts <- count
-		}()
+func addOne(client *http.Client, at, port string) error {
+	call := upnp.Call{
+		Service: upnp.WANIPConnection + ":1", Action: upnp.AddPortMapping,
+		Args: mapped{external: port, inside: port, internal: netlab.Server4}.args(),
 	}
-	total := 0
-	for range workers {
-		total += <-counts
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, bytes.NewReader(call.Append(nil)))
+	if err != nil {
+		return err
 	}
-	return total, time.Since(begin)
-}
-
-func status(r *http.Response, body []byte) error {
-	if r.StatusCode != 200 {
-		return fmt.Errorf("%s: %s", r.Status, body)
+	r.Header["SOAPAction"] = []string{call.SOAPAction()}
+	answer, err := client.Do(r)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", answer.Status, body)
+	}
+	return err
 }

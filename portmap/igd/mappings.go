@@ -1,6 +1,7 @@
 package igd
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -27,7 +28,7 @@ func ipActions() map[string]action {
 		upnp.GetStatusInfo:               statusInfo,
 		upnp.GetNATRSIPStatus:            natStatus,
 		upnp.GetConnectionTypeInfo:       connectionType,
-		"RequestConnection":              func(*call) (upnp.Args, error) { return nil, nil }, // it stands
+		"RequestConnection":              func(context.Context, *call) (upnp.Args, error) { return nil, nil }, // it stands
 		"ForceTermination":               notForClients(upnp.NotAuthorized),
 		"SetConnectionType":              notForClients(upnp.ReadOnly),
 	}
@@ -35,7 +36,7 @@ func ipActions() map[string]action {
 
 // notForClients refuses what only the operator may do, to version 1 without saying more.
 func notForClients(code int) action {
-	return func(c *call) (upnp.Args, error) {
+	return func(_ context.Context, c *call) (upnp.Args, error) {
 		if c.version < 2 {
 			code := upnp.ActionFailed
 			return nil, refused(code)
@@ -44,7 +45,7 @@ func notForClients(code int) action {
 	}
 }
 
-func addMapping(c *call) (upnp.Args, error) {
+func addMapping(ctx context.Context, c *call) (upnp.Args, error) {
 	m, err := c.args.Mapping()
 	if err != nil {
 		return nil, err
@@ -57,20 +58,25 @@ func addMapping(c *call) (upnp.Args, error) {
 		return nil, err
 	}
 	r.Exact = true
-	// A client that gives a port of its own another target has changed its mind.
-	if old, ok := c.Desk.At(r.Network, m.External); ok && old.Key != r.Key {
+	old, found := c.Desk.At(r.Network, m.External)
+	replaces := found && old.Key != r.Key // a client that gives a port of its own another target has changed its mind
+	if replaces {
 		if old.Protocol != portmap.UPnP || !c.mine(&old) || old.Internal.Addr() != r.Internal.Addr() {
 			return nil, c.taken(old.Protocol)
 		}
-		if err := c.end(&old); err != nil {
+		if err := c.end(ctx, &old); err != nil {
 			return nil, err
 		}
 	}
-	result := c.batch.do(c.ctx, r)
+	result := c.batch.do(ctx, r)
+	if result.Err != nil && replaces { // it keeps what it had
+		old.Request.External, old.Exact, old.Interface = m.External, true, r.Interface
+		c.batch.do(ctx, old.Request)
+	}
+	c.events.touch()
 	if errors.Is(result.Err, portmap.ErrConflict) {
 		return nil, c.taken("")
 	}
-	c.events.touch()
 	return nil, result.Err
 }
 
@@ -82,7 +88,7 @@ func (c *call) taken(by portmap.Protocol) error {
 	return refused(upnp.Conflict)
 }
 
-func addAnyMapping(c *call) (upnp.Args, error) {
+func addAnyMapping(ctx context.Context, c *call) (upnp.Args, error) {
 	m, err := c.args.Mapping()
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func addAnyMapping(c *call) (upnp.Args, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := c.batch.do(c.ctx, r)
+	result := c.batch.do(ctx, r)
 	c.events.touch()
 	if result.Err != nil {
 		return nil, result.Err
@@ -186,7 +192,7 @@ func entry(m *portmap.Mapping, now time.Time) upnp.PortMapping {
 		}
 	}
 	if !m.Expires.IsZero() {
-		e.Lease = uint32(max(1, min(1<<31, (m.Expires.Sub(now)+time.Second-1)/time.Second))) //nolint:gosec // bounded
+		e.Lease = uint32(max(1, min(1<<31, (m.Expires.Sub(now)+time.Second-1)/time.Second)))
 	}
 	return e
 }
@@ -216,22 +222,22 @@ func (c *call) named() (portmap.Mapping, error) {
 	return m, nil
 }
 
-func deleteMapping(c *call) (upnp.Args, error) {
+func deleteMapping(ctx context.Context, c *call) (upnp.Args, error) {
 	m, err := c.named()
 	if err != nil {
 		return nil, err
 	}
-	err = c.end(&m)
+	err = c.end(ctx, &m)
 	c.events.touch()
 	return nil, err
 }
 
 // end ends one of the client's mappings. There may be others of the same internal port.
-func (c *call) end(m *portmap.Mapping) error {
-	return c.Desk.UnmapAt(c.ctx, c.as(m.Internal.Addr()), m.Network, m.Public.Port())
+func (c *call) end(ctx context.Context, m *portmap.Mapping) error {
+	return c.Desk.UnmapAt(ctx, c.as(m.Internal.Addr()), m.Network, m.Public.Port())
 }
 
-func specificEntry(c *call) (upnp.Args, error) {
+func specificEntry(_ context.Context, c *call) (upnp.Args, error) {
 	m, err := c.named()
 	if err != nil {
 		return nil, err
@@ -240,34 +246,17 @@ func specificEntry(c *call) (upnp.Args, error) {
 	return e.EntryArgs(), nil
 }
 
-func genericEntry(c *call) (upnp.Args, error) {
+func genericEntry(_ context.Context, c *call) (upnp.Args, error) {
 	n, ok := c.args.Number("NewPortMappingIndex", 16)
 	if !ok {
 		return nil, refused(upnp.InvalidArgs)
 	}
-	list := c.listed()
+	list := c.lists.get(c.Server, c.client, n > 0)
 	if n >= uint64(len(list)) {
 		return nil, refused(upnp.InvalidIndex)
 	}
 	e := entry(&list[n], time.Now())
 	return e.Args(), nil
-}
-
-// listed is the mappings that a client may see, in a fixed order.
-func (c *call) listed() []portmap.Mapping { return c.visible(c.client) }
-
-func (s *Server) visible(client netip.Addr) []portmap.Mapping {
-	if s.Spec.ThirdParty {
-		client = netip.Addr{}
-	}
-	list := s.Desk.Of(client)
-	out := make([]portmap.Mapping, 0, len(list))
-	for i := range list {
-		if list[i].Internal.Addr().Is4() {
-			out = append(out, list[i])
-		}
-	}
-	return out
 }
 
 // ranged is the client's mappings between two ports, by the arguments that DeletePortMappingRange and GetListOfPortMappings share.
@@ -282,7 +271,7 @@ func (c *call) ranged() (list []portmap.Mapping, manage bool, err error) {
 	if start > end {
 		return nil, false, refused(upnp.Inconsistent)
 	}
-	for _, m := range c.listed() {
+	for _, m := range c.visible(c.client) {
 		if port := m.Public.Port(); m.Network == network && port >= start && port <= end && (manage || c.own(&m)) {
 			list = append(list, m)
 		}
@@ -293,7 +282,7 @@ func (c *call) ranged() (list []portmap.Mapping, manage bool, err error) {
 	return list, manage, nil
 }
 
-func deleteRange(c *call) (upnp.Args, error) {
+func deleteRange(ctx context.Context, c *call) (upnp.Args, error) {
 	list, manage, err := c.ranged()
 	if manage && !c.Spec.ThirdParty {
 		return nil, errStranger
@@ -302,7 +291,7 @@ func deleteRange(c *call) (upnp.Args, error) {
 		return nil, err
 	}
 	for i := range list {
-		if err := c.end(&list[i]); err != nil {
+		if err := c.end(ctx, &list[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -313,7 +302,7 @@ func deleteRange(c *call) (upnp.Args, error) {
 // maxListed is how many mappings are in one list at most.
 const maxListed = 1000
 
-func listMappings(c *call) (upnp.Args, error) {
+func listMappings(_ context.Context, c *call) (upnp.Args, error) {
 	limit, ok := c.args.Number("NewNumberOfPorts", 16)
 	if !ok {
 		return nil, refused(upnp.InvalidArgs)
@@ -327,7 +316,7 @@ func listMappings(c *call) (upnp.Args, error) {
 	}
 	now := time.Now()
 	var entries []upnp.PortMapping
-	for i := range list[:min(len(list), int(limit))] { //nolint:gosec // bounded
+	for i := range list[:min(len(list), int(limit))] {
 		entries = append(entries, entry(&list[i], now))
 	}
 	return upnp.Args{{Name: "NewPortListing", Value: string(upnp.AppendListing(nil, entries))}}, nil

@@ -1,6 +1,7 @@
 package igd
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -25,7 +26,7 @@ type pinholes struct {
 }
 
 func (h *pinholes) init() {
-	h.next = uint16(rand.Uint32()) //nolint:gosec // so that numbers of before a restart are seldom those of others
+	h.next = uint16(rand.Uint32())
 	h.keys, h.ids = map[uint16]portmap.Key{}, map[portmap.Key]uint16{}
 }
 
@@ -75,7 +76,7 @@ func (h *pinholes) forget(id uint16) {
 // pinholeActions is WANIPv6FirewallControl. Where nobody counts packets, there are no actions that would be about them.
 func (s *Server) pinholeActions() map[string]action {
 	list := map[string]action{
-		upnp.GetFirewallStatus: func(*call) (upnp.Args, error) {
+		upnp.GetFirewallStatus: func(context.Context, *call) (upnp.Args, error) {
 			return upnp.Args{{Name: "FirewallEnabled", Value: "1"}, {Name: "InboundPinholeAllowed", Value: "1"}}, nil
 		},
 		upnp.AddPinhole:    addPinhole,
@@ -89,7 +90,7 @@ func (s *Server) pinholeActions() map[string]action {
 	return list
 }
 
-func addPinhole(c *call) (upnp.Args, error) {
+func addPinhole(ctx context.Context, c *call) (upnp.Args, error) {
 	p, err := c.args.Pinhole()
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func addPinhole(c *call) (upnp.Args, error) {
 		return nil, errStranger
 	}
 	key := portmap.Key{Network: network, Internal: netip.AddrPortFrom(inside, p.InternalPort)}
-	result := c.batch.do(c.ctx, portmap.Request{
+	result := c.batch.do(ctx, portmap.Request{
 		Protocol: portmap.UPnP, Key: key, Client: c.as(inside), Interface: c.place.Interface.Name, External: p.InternalPort, Exact: true,
 		Lifetime: time.Duration(p.Lease) * time.Second, From: from,
 	})
@@ -131,7 +132,7 @@ func addPinhole(c *call) (upnp.Args, error) {
 	}
 	id, ok := c.holes.number(key, c.Desk)
 	if !ok {
-		_ = c.Desk.Unmap(c.ctx, c.as(inside), key)
+		_ = c.Desk.Unmap(ctx, c.as(inside), key)
 		return nil, refused(upnp.PinholeSpaceExhausted)
 	}
 	return upnp.Args{{Name: "UniqueID", Value: decimal(id)}}, nil
@@ -169,7 +170,7 @@ func (c *call) hole() (id uint16, m portmap.Mapping, err error) {
 	return id, m, nil
 }
 
-func updatePinhole(c *call) (upnp.Args, error) {
+func updatePinhole(ctx context.Context, c *call) (upnp.Args, error) {
 	_, m, err := c.hole()
 	if err != nil {
 		return nil, err
@@ -179,23 +180,23 @@ func updatePinhole(c *call) (upnp.Args, error) {
 		return nil, refused(upnp.InvalidArgs)
 	}
 	r := m.Request
-	r.Client, r.Interface, r.Lifetime = c.as(m.Internal.Addr()), c.place.Interface.Name, time.Duration(lease)*time.Second //nolint:gosec // bounded
-	return nil, c.batch.do(c.ctx, r).Err
+	r.Client, r.Interface, r.Lifetime = c.as(m.Internal.Addr()), c.place.Interface.Name, time.Duration(lease)*time.Second
+	return nil, c.batch.do(ctx, r).Err
 }
 
-func deletePinhole(c *call) (upnp.Args, error) {
+func deletePinhole(ctx context.Context, c *call) (upnp.Args, error) {
 	id, m, err := c.hole()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Desk.Unmap(c.ctx, c.as(m.Internal.Addr()), m.Key); err != nil {
+	if err := c.Desk.Unmap(ctx, c.as(m.Internal.Addr()), m.Key); err != nil {
 		return nil, err
 	}
 	c.holes.forget(id)
 	return nil, nil
 }
 
-func pinholePackets(c *call) (upnp.Args, error) {
+func pinholePackets(_ context.Context, c *call) (upnp.Args, error) {
 	_, m, err := c.hole()
 	if err != nil {
 		return nil, err
@@ -204,11 +205,11 @@ func pinholePackets(c *call) (upnp.Args, error) {
 	if !ok {
 		return nil, refused(upnp.ActionFailed)
 	}
-	return upnp.Args{{Name: "PinholePackets", Value: decimal(uint32(n))}}, nil //nolint:gosec // it wraps
+	return upnp.Args{{Name: "PinholePackets", Value: decimal(uint32(n))}}, nil
 }
 
 // checkPinhole says that a pinhole works when something came in by it. That nothing did is no sign of anything.
-func checkPinhole(c *call) (upnp.Args, error) {
+func checkPinhole(_ context.Context, c *call) (upnp.Args, error) {
 	_, m, err := c.hole()
 	if err != nil {
 		return nil, err

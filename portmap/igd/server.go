@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Desk   portmap.Desk
 	Spec   portmap.Spec
-	Places func() []portmap.Place // which are served now; asked every few seconds
+	Places func() []portmap.Place // which are served now; asked every second
 	Log    *slog.Logger           // nil: none
 
 	// ID is what the UUIDs of the device and the paths of its texts are made of, by a hash: something secret that stays the same, so that
@@ -40,19 +40,19 @@ type Link struct {
 }
 
 // lookEvery is how often the server looks whether its places are others.
-const lookEvery = 3 * time.Second
+const lookEvery = time.Second
 
 // A Server answers clients in its places. Make it with New, and run it once.
 type Server struct {
 	Options
 	started time.Time
-	boot    uint32 // BOOTID.UPNP.ORG
 	token   string // of all paths
 	devices [3]*device
 	batch   batch
 	events  events
 	guests  guests
 	holes   pinholes
+	lists   lists
 	port    portMemory
 }
 
@@ -74,7 +74,6 @@ func New(o Options) *Server {
 		o.SameHost = func(a, b netip.Addr) bool { return a == b }
 	}
 	s := &Server{Options: o, started: time.Now()}
-	s.boot = uint32(s.started.Unix()) //nolint:gosec // it only has to grow, until 2106
 	s.token = s.secret("path")[:20]
 	s.port.want = o.Spec.HTTPPort
 	s.batch.init(o.Desk)
@@ -140,7 +139,7 @@ func (s *Server) visit(ctx context.Context) {
 			case <-t.ended: // it could not begin, or its interface went away: try again
 				ended = true
 				if text := t.err.Error(); said[index] != text {
-					s.Log.Warn("UPnP is not served on an interface; it is tried again", "interface", t.place.Interface.Name, "error", t.err)
+					s.Log.Warn("UPnP is not served on an interface; it is tried again", keyInterface, t.place.Interface.Name, keyError, t.err)
 					said[index] = text
 				}
 			default:
@@ -173,8 +172,12 @@ func (s *Server) visit(ctx context.Context) {
 	}
 }
 
+// samePlace reports whether two places are the same, in whatever order their addresses are.
 func samePlace(a, b portmap.Place) bool {
-	return a.Interface.Name == b.Interface.Name && slices.Equal(a.Addrs, b.Addrs)
+	lacks := func(list []netip.Prefix) func(netip.Prefix) bool {
+		return func(p netip.Prefix) bool { return !slices.Contains(list, p) }
+	}
+	return a.Interface.Name == b.Interface.Name && !slices.ContainsFunc(a.Addrs, lacks(b.Addrs)) && !slices.ContainsFunc(b.Addrs, lacks(a.Addrs))
 }
 
 // portMemory keeps the port of HTTP the same on all addresses and over changes of places, where that can be.

@@ -31,7 +31,6 @@ type door struct {
 	place  portmap.Place
 	addr   netip.AddrPort // without a zone
 	device *device
-	run    context.Context //nolint:containedctx // of the requests of one listener, which begin in net/http
 }
 
 // A site is a place that is being served.
@@ -39,13 +38,14 @@ type site struct {
 	*Server
 	place portmap.Place
 	doors map[netip.Addr]uint16 // the port of HTTP at each address
+	boot  uint32                // BOOTID.UPNP.ORG, which grows with each change of the addresses (UDA 1.1, section 1.2.2)
 	meter meter
 }
 
 // serve serves one place until ctx ends, or until it cannot any more.
 func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &site{Server: s, place: p, doors: map[netip.Addr]uint16{}}
+	t := &site{Server: s, place: p, doors: map[netip.Addr]uint16{}, boot: uint32(time.Now().Unix())}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -62,9 +62,9 @@ func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
 		if err != nil {
 			return fmt.Errorf("HTTP at %v: %w", own.Addr(), err)
 		}
-		d := &door{s, p, netip.AddrPortFrom(own.Addr().WithZone(""), portOf(ln.Addr())), s.deviceFor(own.Addr()), ctx}
+		d := &door{s, p, netip.AddrPortFrom(own.Addr().WithZone(""), portOf(ln.Addr())), s.deviceFor(own.Addr())}
 		t.doors[own.Addr()] = d.addr.Port()
-		start(func() error { return d.serve(ln) })
+		start(func() error { return d.serve(ctx, ln) })
 	}
 	for _, family := range []int{4, 6} {
 		if !t.has(family) {
@@ -76,7 +76,7 @@ func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
 		}
 		start(func() error { return v.run(ctx) })
 	}
-	s.Log.Info("UPnP is served", "interface", p.Interface.Name, "addresses", p.Addrs)
+	s.Log.Info("UPnP is served", keyInterface, p.Interface.Name, keyAddresses, p.Addrs)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -120,11 +120,14 @@ func (s *Server) listen(ctx context.Context, on net.Interface, addr netip.Addr) 
 
 func portOf(a net.Addr) uint16 { return a.(*net.TCPAddr).AddrPort().Port() }
 
-// serve serves HTTP at a listener until the door's context ends, and returns when the last connection has.
-func (d *door) serve(ln net.Listener) error {
+// serve serves HTTP at a listener until ctx ends, and returns when the last connection has. What a client asked for is done even if it
+// does not wait for the answer.
+func (d *door) serve(ctx context.Context, ln net.Listener) error {
 	var conns sync.WaitGroup
 	srv := &http.Server{
-		Handler: d, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		Handler:                      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.answer(ctx, w, r) }),
+		DisableGeneralOptionsHandler: true,
+		MaxHeaderBytes:               maxHeader, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 		ErrorLog: slog.NewLogLogger(d.Log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -136,7 +139,7 @@ func (d *door) serve(ln net.Listener) error {
 			}
 		},
 	}
-	stop := context.AfterFunc(d.run, func() { _ = srv.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	err := srv.Serve(&lobby{ln, &d.guests, func(client netip.Addr) bool { return within(d.place, client) }})
 	_ = srv.Close()
@@ -147,8 +150,8 @@ func (d *door) serve(ln net.Listener) error {
 	return err
 }
 
-// ServeHTTP answers one request.
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer answers one request.
+func (d *door) answer(ctx context.Context, w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["SERVER"] = []string{d.device.agent}
 	h["EXT"] = []string{""}
@@ -169,7 +172,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		write(w, http.StatusOK, text)
 	case r.Method == http.MethodPost && d.device.services[path] != nil:
-		d.control(w, r, from, d.device.services[path])
+		d.control(ctx, w, r, from, d.device.services[path])
 	case (r.Method == "SUBSCRIBE" || r.Method == "UNSUBSCRIBE") && d.device.events[path] != nil:
 		d.subscription(w, r, from, d.device.events[path])
 	case d.device.texts[path] != nil || d.device.services[path] != nil || d.device.events[path] != nil:

@@ -51,13 +51,13 @@ func joined(on net.Interface) func(network, address string, c syscall.RawConn) e
 const hops = 2
 
 func joined4(fd, index int) error {
-	group := &unix.IPMreqn{Multiaddr: netip.MustParseAddr(ssdp.Group4).As4(), Ifindex: int32(index)} //nolint:gosec // of the kernel
+	group := &unix.IPMreqn{Multiaddr: netip.MustParseAddr(ssdp.Group4).As4(), Ifindex: int32(index)}
 	return errors.Join(
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0),
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0),
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, hops),
-		unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Ifindex: int32(index)}), //nolint:gosec // of the kernel
+		unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Ifindex: int32(index)}),
 		unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, group),
 	)
 }
@@ -72,7 +72,7 @@ func joined6(fd, index int) error {
 	}
 	for _, group := range []string{ssdp.Group6Link, ssdp.Group6Site} {
 		errs = append(errs, unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP,
-			&unix.IPv6Mreq{Multiaddr: netip.MustParseAddr(group).As16(), Interface: uint32(index)})) //nolint:gosec // of the kernel
+			&unix.IPv6Mreq{Multiaddr: netip.MustParseAddr(group).As16(), Interface: uint32(index)}))
 	}
 	return errors.Join(errs...)
 }
@@ -122,9 +122,9 @@ func arrived(oob []byte) (to netip.Addr, index int, ok bool) {
 // from is what tells the kernel by which interface a datagram leaves, and with which address.
 func from(own netip.Addr, index int) []byte {
 	if own.Is4() {
-		return unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(index), Spec_dst: own.As4()}) //nolint:gosec // of the kernel
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(index), Spec_dst: own.As4()})
 	}
-	return unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(index), Addr: own.As16()}) //nolint:gosec // of the kernel
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(index), Addr: own.As16()})
 }
 
 // isGone reports whether an error means that the interface of a socket is no more.

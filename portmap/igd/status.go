@@ -1,6 +1,7 @@
 package igd
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -10,13 +11,13 @@ import (
 // decimal writes a number.
 func decimal[N ~uint16 | ~uint32 | ~uint64 | ~int](n N) string {
 	return strconv.FormatUint(uint64(n), 10)
-} //nolint:gosec // none is negative
+}
 
 // connected is what clients are told of the connection whatever there is to be said of its address: they give up on anything else, and
 // a mapping holds for when it is back.
 const connected = "Connected"
 
-func externalAddress(c *call) (upnp.Args, error) {
+func externalAddress(_ context.Context, c *call) (upnp.Args, error) {
 	addr, _ := c.Desk.External()
 	if !addr.Is4() || addr.IsUnspecified() {
 		return nil, &upnp.Fault{Code: upnp.ActionFailed, Description: "There is no external address now"}
@@ -24,18 +25,18 @@ func externalAddress(c *call) (upnp.Args, error) {
 	return upnp.Args{{Name: "NewExternalIPAddress", Value: addr.String()}}, nil
 }
 
-func statusInfo(c *call) (upnp.Args, error) {
+func statusInfo(_ context.Context, c *call) (upnp.Args, error) {
 	return upnp.Args{
 		{Name: "NewConnectionStatus", Value: connected}, {Name: "NewLastConnectionError", Value: "ERROR_NONE"},
-		{Name: "NewUptime", Value: decimal(uint32(time.Since(c.started) / time.Second))}, //nolint:gosec // until 2162
+		{Name: "NewUptime", Value: decimal(uint32(time.Since(c.started) / time.Second))},
 	}, nil
 }
 
-func natStatus(*call) (upnp.Args, error) {
+func natStatus(context.Context, *call) (upnp.Args, error) {
 	return upnp.Args{{Name: "NewRSIPAvailable", Value: "0"}, {Name: "NewNATEnabled", Value: "1"}}, nil
 }
 
-func connectionType(*call) (upnp.Args, error) {
+func connectionType(context.Context, *call) (upnp.Args, error) {
 	return upnp.Args{{Name: "NewConnectionType", Value: "IP_Routed"}, {Name: "NewPossibleConnectionTypes", Value: "IP_Routed"}}, nil
 }
 
@@ -48,7 +49,7 @@ func (s *Server) linkActions() map[string]action {
 		return l
 	}
 	list := map[string]action{
-		"GetCommonLinkProperties": func(*call) (upnp.Args, error) {
+		"GetCommonLinkProperties": func(context.Context, *call) (upnp.Args, error) {
 			l := link()
 			return upnp.Args{
 				{Name: "NewWANAccessType", Value: "Ethernet"}, {Name: "NewLayer1UpstreamMaxBitRate", Value: decimal(l.Up)},
@@ -65,8 +66,8 @@ func (s *Server) linkActions() map[string]action {
 		"TotalPacketsSent":     func(l Link) uint64 { return l.PacketsOut },
 		"TotalPacketsReceived": func(l Link) uint64 { return l.PacketsIn },
 	} {
-		list["Get"+name] = func(*call) (upnp.Args, error) {
-			return upnp.Args{{Name: "New" + name, Value: decimal(uint32(count(link())))}}, nil //nolint:gosec // it wraps, as the standard has it
+		list["Get"+name] = func(context.Context, *call) (upnp.Args, error) {
+			return upnp.Args{{Name: "New" + name, Value: decimal(uint32(count(link())))}}, nil
 		}
 	}
 	return list
@@ -75,10 +76,10 @@ func (s *Server) linkActions() map[string]action {
 // routeActions is Layer3Forwarding: which connection is the default one. There is one.
 func routeActions() map[string]action {
 	return map[string]action{
-		"GetDefaultConnectionService": func(c *call) (upnp.Args, error) {
+		"GetDefaultConnectionService": func(_ context.Context, c *call) (upnp.Args, error) {
 			return upnp.Args{{Name: "NewDefaultConnectionService", Value: c.defaultConnection(c.device)}}, nil
 		},
-		"SetDefaultConnectionService": func(*call) (upnp.Args, error) { return nil, refused(upnp.ActionFailed) },
+		"SetDefaultConnectionService": func(context.Context, *call) (upnp.Args, error) { return nil, refused(upnp.ActionFailed) },
 	}
 }
 

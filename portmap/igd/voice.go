@@ -90,7 +90,7 @@ func (v *voice) notify(kind ssdp.Kind) {
 				MaxAge: maxAge, Boot: v.boot, Config: d.config,
 			}
 			if _, _, err := v.conn.WriteMsgUDPAddrPort(m.Append(nil), oob, host); err != nil {
-				v.Log.Debug("UPnP: a notice was not sent", "interface", v.place.Interface.Name, "to", host, "error", err)
+				v.Log.Debug("UPnP: a notice was not sent", keyInterface, v.place.Interface.Name, keyTo, host, keyError, err)
 				return
 			}
 		}
@@ -130,7 +130,7 @@ func (v *voice) search(b []byte, client netip.AddrPort, to netip.Addr) {
 	oob := from(own, v.place.Interface.Index)
 	for i := range answers {
 		if _, _, err := v.conn.WriteMsgUDPAddrPort(answers[i].Append(nil), oob, client); err != nil {
-			v.Log.Debug("UPnP: an answer was not sent", "to", client, "error", err)
+			v.Log.Debug("UPnP: an answer was not sent", keyTo, client, keyError, err)
 			return
 		}
 	}

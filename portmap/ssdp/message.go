@@ -112,7 +112,7 @@ func Parse(b []byte) (Message, error) {
 		if nts == "" || i%12 != 0 {
 			return Message{}, bad("a notice of %.40q", nts)
 		}
-		m.Kind = Alive + Kind(i/12) //nolint:gosec // 0 to 2
+		m.Kind = Alive + Kind(i/12)
 	case m.Kind == Search && !strings.EqualFold(man, "ssdp:discover"):
 		return Message{}, bad("a search with MAN %.40q", man)
 	}

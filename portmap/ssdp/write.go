@@ -12,7 +12,7 @@ func (m *Message) Append(b []byte) []byte {
 		b = append(b, "M-SEARCH * HTTP/1.1\r\n"...)
 		b = text(b, "HOST", m.Host)
 		b = text(b, "MAN", `"ssdp:discover"`)
-		b = count(b, "MX", uint32(max(m.MX, 0))) //nolint:gosec // seconds
+		b = count(b, "MX", uint32(max(m.MX, 0)))
 		b = text(b, "ST", m.Target)
 		b = text(b, "USER-AGENT", m.Agent)
 		return append(b, "\r\n"...)

@@ -100,7 +100,7 @@ func (a Args) Entry(m *PortMapping) error {
 		return NewFault(WANIPConnection, InvalidArgs)
 	}
 	m.InternalPort, m.InternalClient, m.Enabled = port, a.Of(argInternalClient), enabled
-	m.Description, m.Lease = a.Of(argDescription), uint32(lease) //nolint:gosec // read with 32 bits
+	m.Description, m.Lease = a.Of(argDescription), uint32(lease)
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (a Args) Mapping() (PortMapping, error) {
 // Port reads an argument that is a port: a number in decimal, with nothing around it but space.
 func (a Args) Port(name string) (uint16, bool) {
 	n, ok := a.Number(name, 16)
-	return uint16(n), ok //nolint:gosec // read with 16 bits
+	return uint16(n), ok
 }
 
 // Number reads an argument that is a number of so many bits.

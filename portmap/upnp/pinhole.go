@@ -44,5 +44,5 @@ func (a Args) Pinhole() (Pinhole, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 {
 		return Pinhole{}, NewFault(WANIPv6FirewallControl, InvalidArgs)
 	}
-	return Pinhole{a.Of("RemoteHost"), remote, a.Of("InternalClient"), internal, protocol, uint32(lease)}, nil //nolint:gosec // read with 32 bits
+	return Pinhole{a.Of("RemoteHost"), remote, a.Of("InternalClient"), internal, protocol, uint32(lease)}, nil
 }
