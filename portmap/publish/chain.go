@@ -203,7 +203,7 @@ func (c *chain) make(ctx context.Context, level int, g *gateway, a ask) (*link, 
 	case made == nil && err != nil:
 		return nil, err
 	case made == nil:
-		return nil, ofRefusals(g.addr, errs)
+		return nil, ofRefusals(g.addr, g.only, errs)
 	}
 	made.verify(ctx)
 	c.links = append(c.links[:level], append([]link{*made}, c.links[min(level+1, len(c.links)):]...)...)
