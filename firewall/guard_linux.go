@@ -3,7 +3,6 @@ package firewall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -16,7 +15,7 @@ import (
 // refresh reads the rules again where anybody has changed them, and forgets what was found out from others.
 func (g *Guard) refresh(ctx context.Context, host Host) error {
 	if host.Indexes == nil {
-		host.Indexes = indexes()
+		host.Indexes = indexes(host)
 	}
 	if !host.Equal(g.host) {
 		g.host, g.findings, g.list, g.last = host, nil, nil, nil
@@ -54,20 +53,24 @@ func (g *Guard) withReader(fn func(*reader) error) error {
 		err = errors.Join(fn(r), r.close())
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w (%w)", ErrNotAllowed, err)
+		return ErrNotAllowed
 	}
 	return err
 }
 
-// indexes are the numbers of this host's interfaces. Rules that ask for a number that is not known match perhaps.
-func indexes() map[string]int {
+// indexes are the numbers of the interfaces that h names: others come and go, as those of containers. Rules that ask for a
+// number that is not known match perhaps.
+func indexes(h Host) map[string]int {
 	out := map[string]int{}
 	list, err := net.Interfaces()
 	if err != nil {
 		return out
 	}
 	for _, i := range list {
-		out[i.Name] = i.Index
+		named := i.Name == h.Default4 || i.Name == h.Default6
+		if named || slices.ContainsFunc(h.Addrs, func(a Addr) bool { return a.Interface == i.Name }) {
+			out[i.Name] = i.Index
+		}
 	}
 	return out
 }

@@ -151,11 +151,21 @@ func (d *decoder) meta(a attrMap) {
 			return native(p.mark)
 		}
 	case metaIIF:
-		of = func(p *packet) []byte { return index(p.in, p.inIndex) }
+		of = func(p *packet) []byte {
+			if p.hook == Postrouting { // kernels differ
+				return nil
+			}
+			return index(p.in, p.inIndex)
+		}
 	case metaOIF:
 		of = func(p *packet) []byte { return index(p.out, p.outIndex) }
 	case metaIIFName:
-		size, of = 16, func(p *packet) []byte { return padded(p.in, 16) }
+		size, of = 16, func(p *packet) []byte {
+			if p.hook == Postrouting {
+				return nil
+			}
+			return padded(p.in, 16)
+		}
 	case metaOIFName:
 		size, of = 16, func(p *packet) []byte { return padded(p.out, 16) }
 	case metaNFProto:

@@ -141,6 +141,9 @@ func (d *decoder) fib(a attrMap) {
 			local := p.srcLocal
 			if flags&fibDestination != 0 {
 				local = p.dstLocal
+				if flags&fibIncoming != 0 && local && !p.dstOnIn { // another interface has the address
+					return nil
+				}
 			}
 			return binary.NativeEndian.AppendUint32(nil, addrType(local))
 		}

@@ -155,3 +155,29 @@ func (s sight) check(t *testing.T, rs *Ruleset) {
 		}
 	}
 }
+
+// TestOwned has a table that one process keeps for itself: there is no place for a rule of Fairlead's, and it is said why.
+func TestOwned(t *testing.T) {
+	rs := recorded(t, "firewalld")
+	f := fwd(t, "relayed 0.0.0.0:8080 192.168.1.10:80 relay")
+	if spots := rs.spots(rs.drops(f, testHost, 0)[0]); len(spots) != 1 {
+		t.Errorf("the places are %v", spots)
+	}
+	rs.table(tableID{family: familyInet, name: "firewalld"}).owned = true
+	if spots := rs.spots(rs.drops(f, testHost, 0)[0]); len(spots) != 0 {
+		t.Errorf("the places are %v, in a table that is owned", spots)
+	}
+	if o := rs.Look(f, testHost); !strings.Contains(o.Hint, "NftablesTableOwner") || len(o.Remedy) != 2 {
+		t.Errorf("found %+v", o)
+	}
+}
+
+// TestWords wants an obstacle in one line, as the status shows it.
+func TestWords(t *testing.T) {
+	o := recorded(t, "ufw").Look(fwd(t, "web 80 192.168.1.10:80"), testHost)
+	const want = "ufw drops what is routed to tcp/192.168.1.10:80 from elsewhere by wan (policy of chain FORWARD, table ip filter); " +
+		"to let it through: ufw route allow proto tcp to 192.168.1.10 port 80"
+	if o.String() != want {
+		t.Errorf("it says\n%s\nexpected\n%s", o, want)
+	}
+}

@@ -16,6 +16,7 @@ type packet struct {
 	srcPort, dstPort  uint16
 	srcLocal          bool // an address of this host
 	dstLocal          bool
+	dstOnIn           bool // an address of the interface in
 	reply             bool // it goes back to the client, of a session that is known
 	dnat              bool // the session's destination was rewritten
 	origSrc, origDst  netip.AddrPort

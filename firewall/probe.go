@@ -227,7 +227,7 @@ func (h Host) journey(f *forward.Forward, t forward.Target, c client, network fo
 	port := firstPort(f)
 	p := packet{
 		hook: Prerouting, in: c.in, inIndex: h.Indexes[c.in], v6: v6, proto: protoTCP, src: c.addr, dst: front, srcPort: clientPort, dstPort: port,
-		srcLocal: false, dstLocal: h.isLocal(front), origSrc: netip.AddrPortFrom(c.addr, clientPort), origDst: netip.AddrPortFrom(front, port),
+		srcLocal: false, dstLocal: h.isLocal(front), dstOnIn: h.bearer(front) == c.in, origSrc: netip.AddrPortFrom(c.addr, clientPort), origDst: netip.AddrPortFrom(front, port),
 		markKnown: true,
 	}
 	if network == forward.UDP {
@@ -241,7 +241,7 @@ func (h Host) journey(f *forward.Forward, t forward.Target, c client, network fo
 		if t.Addr.IsValid() {
 			p.dst = t.Addr
 		}
-		p.dstLocal = h.isLocal(p.dst)
+		p.dstLocal, p.dstOnIn = h.isLocal(p.dst), h.bearer(p.dst) == c.in
 		first.dnat, first.newDst, first.newLocal = true, netip.AddrPortFrom(p.dst, p.dstPort), p.dstLocal
 	}
 	j.packets = append(j.packets, first)

@@ -51,6 +51,21 @@ func wanted(f *forward.Forward, d drop) want {
 
 // remedy is the command lines after which packets like d's pass, and what else is to be known.
 func (rs *Ruleset) remedy(f *forward.Forward, d drop) (lines []string, hint string) {
+	lines, hint = rs.remedyOf(f, d)
+	if rs.table(d.at.chain.id.tableID).owned {
+		hint = join(hint, string(d.owner)+` lets nobody else change its table (NftablesTableOwner=yes), so coexist = "auto" has no place there`)
+	}
+	return lines, hint
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+func (rs *Ruleset) remedyOf(f *forward.Forward, d drop) (lines []string, hint string) {
 	w := wanted(f, d)
 	switch d.owner {
 	case UFW:
@@ -59,7 +74,7 @@ func (rs *Ruleset) remedy(f *forward.Forward, d drop) (lines []string, hint stri
 		return firewalldRemedy(w, d)
 	case Docker:
 		if d.at.chain.id.name == "docker-bridges" {
-			return nftRemedy(w, d, d.at.chain), "Docker writes its table anew when it starts"
+			return nftRemedy(w, d, d.at.chain), "Docker writes its table anew when it starts; what another table has marked, its option --bridge-accept-fwmark accepts"
 		}
 		return w.iptables("DOCKER-USER", d), "rules in DOCKER-USER last until the next boot; a unit ordered after docker.service keeps them"
 	case Libvirt:

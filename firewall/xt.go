@@ -9,42 +9,21 @@ import (
 // match adds an extension of iptables, with its binary data as linux/netfilter/xt_*.h has it (in the host's order, but for
 // addresses and ports).
 func (d *decoder) match(name string, revision uint32, b []byte) {
-	var of predicate
-	switch {
-	case name == "comment":
+	switch name {
+	case "comment":
 		text, _, _ := bytes.Cut(b, []byte{0})
 		d.comment = string(text)
 		return
-	case name == "limit": // one session more does not exceed it
+	case "limit": // one session more does not exceed it
 		return
-	case name == "conntrack" && revision >= 1 && len(b) >= 152:
-		of = xtConntrack(revision, b)
-	case name == "state" && len(b) >= 4:
-		of = matchState(uint32(binary.NativeEndian.Uint32(b)), false)
-	case name == "addrtype" && revision == 1 && len(b) >= 8:
-		flags := binary.NativeEndian.Uint32(b[4:])
-		if flags&^3 != 0 { // it looks at one interface only
-			break
-		}
-		of = matchAddrType(binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:]), flags&1 != 0, flags&2 != 0)
-	case name == "addrtype" && revision == 0 && len(b) >= 12:
-		of = matchAddrType(binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:]),
-			binary.NativeEndian.Uint32(b[4:]) != 0, binary.NativeEndian.Uint32(b[8:]) != 0)
-	case name == "multiport" && revision == 1 && len(b) >= 48:
-		of = xtMultiport(b)
-	case name == "mark" && revision == 1 && len(b) >= 9:
-		of = matchMark(binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:]), b[8] != 0)
-	case name == "rpfilter" && len(b) >= 1: // clients come in by where their answers leave
-		const invert = 1 << 2
-		of = func(*packet) truth { return truthOf(b[0]&invert == 0) }
-	case (name == "tcp" || name == "udp") && len(b) >= 10:
-		of = xtPorts(name, b)
-	case name == "icmp" || name == "icmp6":
-		of = func(*packet) truth { return no }
-	case name == "iprange" && revision == 1 && len(b) >= 65:
-		of = xtRange(b)
-	case name == "rt", name == "frag", name == "hbh", name == "dst", name == "ah", name == "ipv6header":
-		if d.family == familyIPv6 { // headers that a client's packets do not have
+	}
+	of := xtSession(name, revision, b)
+	if of == nil {
+		of = xtPacket(name, revision, b)
+	}
+	if of == nil && d.family == familyIPv6 {
+		switch name {
+		case "rt", "frag", "hbh", "dst", "ah", "ipv6header": // headers that a client's packets do not have
 			of = func(*packet) truth { return no }
 		}
 	}
@@ -53,6 +32,47 @@ func (d *decoder) match(name string, revision uint32, b []byte) {
 		return
 	}
 	d.add(of)
+}
+
+// xtSession is the matches that ask conntrack or routing, nil for others and for what is not understood of them.
+func xtSession(name string, revision uint32, b []byte) predicate {
+	switch {
+	case name == "conntrack" && revision >= 1 && len(b) >= 152:
+		return xtConntrack(revision, b)
+	case name == "state" && len(b) >= 4:
+		return matchState(binary.NativeEndian.Uint32(b), false)
+	case name == "addrtype" && revision == 1 && len(b) >= 8:
+		const notSource, notDest = 1, 2 // the other flags look at one interface only
+		flags := binary.NativeEndian.Uint32(b[4:])
+		if flags&^(notSource|notDest) != 0 {
+			return nil
+		}
+		return matchAddrType(binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:]), flags&notSource != 0, flags&notDest != 0)
+	case name == "addrtype" && revision == 0 && len(b) >= 12:
+		return matchAddrType(binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:]),
+			binary.NativeEndian.Uint32(b[4:]) != 0, binary.NativeEndian.Uint32(b[8:]) != 0)
+	case name == "rpfilter" && len(b) >= 1: // clients come in by where their answers leave
+		const invert = 1 << 2
+		return func(*packet) truth { return truthOf(b[0]&invert == 0) }
+	}
+	return nil
+}
+
+// xtPacket is the matches that ask the packet, nil as with xtSession.
+func xtPacket(name string, revision uint32, b []byte) predicate {
+	switch {
+	case name == "multiport" && revision == 1 && len(b) >= 48:
+		return xtMultiport(b)
+	case name == "mark" && revision == 1 && len(b) >= 9:
+		return matchMark(binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:]), b[8] != 0)
+	case (name == "tcp" || name == "udp") && len(b) >= 10:
+		return xtPorts(name, b)
+	case name == "icmp" || name == "icmp6":
+		return func(*packet) truth { return no }
+	case name == "iprange" && revision == 1 && len(b) >= 65:
+		return xtRange(b)
+	}
+	return nil
 }
 
 // xtConntrack is xt_conntrack_mtinfo1 to 3.

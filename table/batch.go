@@ -18,7 +18,7 @@ type Batch struct {
 // Batch puts leases and drops others, in one step and one cycle of the carriers however many they are. Each is refused on its
 // own: with a *ConflictError when its name is another's, with an error that wraps a *forward.TieError when its traffic is, and
 // then what had its name stays as it was. What is dropped makes room for what is put; what is not there any more, or is another
-// by now, need not be dropped. A put that differs from what is there in no more than who asked, and until when, costs the carriers
+// by now, need not be dropped, nor need what is put. A put that differs from what is there in no more than who asked, and until when, costs the carriers
 // nothing. An error is everybody's, and then nothing was changed.
 //
 // Batch does not wait: Wait does.
@@ -31,20 +31,28 @@ func (t *Table) Batch(ctx context.Context, put, drop []*forward.Forward) (*Batch
 	b := &Batch{table: t, put: put, errs: make([]error, len(put))}
 	at := make(map[*forward.Forward]int, len(put))
 	ch := change{refuse: func(f *forward.Forward, err error) { b.errs[at[f]] = err }}
+	names := make(map[string]bool, len(put))
+	for i, f := range put {
+		if names[f.Name] {
+			b.errs[i] = fmt.Errorf("%q is put twice", f.Name)
+			continue
+		}
+		at[f], names[f.Name] = i, true
+	}
 	for _, f := range drop {
-		if e := t.byName[f.Name]; e != nil && e.f == f && f.Origin.IsLease() {
+		if e := t.byName[f.Name]; e != nil && e.f == f && f.Origin.IsLease() && !names[f.Name] {
 			ch.drop = append(ch.drop, e)
 		}
 	}
 	var renewed []*forward.Forward
 	for i, f := range put {
-		at[f] = i
 		switch e := t.byName[f.Name]; {
+		case b.errs[i] != nil:
 		case !f.Origin.IsLease():
 			b.errs[i] = fmt.Errorf("%q is no lease", f.Name)
 		case e != nil && !e.f.Origin.IsLease():
 			b.errs[i] = &ConflictError{Name: f.Name, Owner: e.f.Origin}
-		case e != nil && sameTraffic(e.f, f) && !dropped(ch.drop, e):
+		case e != nil && sameTraffic(e.f, f):
 			renewed = append(renewed, f)
 		default:
 			if b.errs[i] = f.Validate(); b.errs[i] == nil {
@@ -65,15 +73,6 @@ func (t *Table) Batch(ctx context.Context, put, drop []*forward.Forward) (*Batch
 		}
 	}
 	return b, nil
-}
-
-func dropped(list []*entry, e *entry) bool {
-	for _, d := range list {
-		if d == e {
-			return true
-		}
-	}
-	return false
 }
 
 // sameTraffic reports whether f and g differ in no more than until when they hold, and what is known of who asked.

@@ -70,6 +70,25 @@ func TestAnyOrderOfChanges(t *testing.T) {
 				_, err := h.ReplaceUntilConfirmed(ctx, &config.Config{Forwards: file(rt)}, time.Hour)
 				allowed(err)
 			},
+			"leases": func(rt *rapid.T) {
+				var put, drop []*forward.Forward
+				for _, n := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"l1", "l2", "l3"}), 1, 3, rapid.ID[string]).Draw(rt, "leases") {
+					put = append(put, aLease(t, n, rapid.SampledFrom([]string{"203.0.113.5:1", "203.0.113.5:2", "udp/203.0.113.5:1"}).Draw(rt, "listen")))
+				}
+				for _, f := range h.Forwards() {
+					if f.Origin.IsLease() && rapid.Bool().Draw(rt, "drop") {
+						drop = append(drop, f)
+					}
+				}
+				b, err := h.Batch(ctx, put, drop)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				errs, err := b.Wait(ctx)
+				for _, err := range append(errs, err) {
+					allowed(err)
+				}
+			},
 			"confirm": func(*rapid.T) { allowed(h.Confirm(ctx)) },
 			"roll back": func(*rapid.T) {
 				h.rollback(ctx, time.Now().Add(2*time.Hour))
@@ -100,6 +119,35 @@ func (h *house) settle(ctx context.Context) {
 	c := h.joinLocked()
 	h.Table.mu.Unlock()
 	_ = h.await(ctx, c)
+}
+
+// checkLeases wants no lease to have a port that another forward names, and each that ends to be in the heap.
+func (h *house) checkLeases(rt *rapid.T) {
+	t := h.Table
+	heaped, leases := 0, 0
+	for _, e := range t.entriesLocked() {
+		if heaped += min(e.place, 1); e.place > 0 && t.expiries[e.place-1] != e {
+			rt.Fatalf("%s is not where it should be in the heap", e.f.Name)
+		}
+		if !e.f.Origin.IsLease() {
+			continue
+		}
+		leases++
+		for _, o := range t.entriesLocked() {
+			l := o.f.Listen
+			if !o.f.Origin.IsLease() && !o.f.Disabled && !l.IsUnix() && l.Networks&e.f.Listen.Networks != 0 &&
+				(!l.Addr.IsValid() || l.Addr == e.f.Listen.Addr) && l.Ports.Contains(e.f.Listen.Ports.Ranges[0].First) {
+				rt.Fatalf("lease %s has a port of %s", e.f.Name, o.f.Name)
+			}
+		}
+	}
+	inClaims := 0
+	for _, ports := range t.claims.leases {
+		inClaims += len(ports)
+	}
+	if heaped != len(t.expiries) || inClaims != leases {
+		rt.Fatalf("%d in the heap of %d, %d of %d leases in the claims", heaped, len(t.expiries), inClaims, leases)
+	}
 }
 
 func (h *house) check(rt *rapid.T) {
@@ -139,6 +187,7 @@ func (h *house) check(rt *rapid.T) {
 			rt.Fatalf("%s is %v and failing is %v", e.f.Name, e.state, failed)
 		}
 	}
+	h.checkLeases(rt)
 	if len(t.byName) != len(t.entriesLocked()) || t.lists.carried != carried || len(t.touched) != 0 {
 		rt.Fatalf("%d names, %d entries, %d carried of %d, %d touched", len(t.byName), len(t.entriesLocked()), t.lists.carried, carried, len(t.touched))
 	}

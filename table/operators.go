@@ -85,19 +85,19 @@ func (t *Table) inTheWay(f *forward.Forward) error {
 	for c := range f.Claims {
 		for port := range (forward.Ports{Ranges: []forward.Range{c.Range}}).Each {
 			if set.has(c.Network, port) {
-				return &forward.TieError{Name: f.Name, Other: t.ownerLocked(c.Network, f.Listen.Addr, port), Claim: c}
+				return &forward.TieError{Name: f.Name, Other: t.ownerLocked(c.Network, f, port), Claim: c}
 			}
 		}
 	}
 	return nil
 }
 
-// ownerLocked names a forward that asks for a port.
-func (t *Table) ownerLocked(network forward.Networks, addr netip.Addr, port uint16) string {
+// ownerLocked names a forward that asks for a port of f's.
+func (t *Table) ownerLocked(network forward.Networks, f *forward.Forward, port uint16) string {
 	for _, e := range t.entriesLocked() {
 		l := e.f.Listen
 		if !e.f.Origin.IsLease() && !e.f.Disabled && l.Networks&network != 0 && !l.Ports.All && l.Ports.Contains(port) &&
-			(l.Addr == addr || !l.Addr.IsValid() || l.Addr == netip.IPv4Unspecified()) {
+			(l.Addr == f.Listen.Addr || !f.IsPinhole() && (!l.Addr.IsValid() || l.Addr == netip.IPv4Unspecified())) {
 			return e.f.Name
 		}
 	}

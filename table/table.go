@@ -247,6 +247,9 @@ func (t *Table) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if e != nil && e.f.Origin.IsLease() {
+		t.log.Info("lease removed; its client may ask again", keyForward, name, keyOrigin, e.f.Origin)
+	}
 	return t.await(ctx, c)
 }
 

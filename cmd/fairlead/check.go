@@ -55,7 +55,8 @@ func newCheck() *cobra.Command {
 		Use:   "check [-c FILE] [--json]",
 		Short: "Validate a file and show how each forward would be carried",
 		Long: `Read a file as the daemon would and show what would carry each forward on this machine, as this user, and why. Nothing is
-changed. Every mistake is named with file, line and column, and then the exit code is 1.`,
+changed. Another program's firewall that would drop what a forward lets in is named, with what to run so that it passes. Every
+mistake is named with file, line and column, and then the exit code is 1.`,
 		Example: `  fairlead check
   fairlead check -c fairlead.toml
   fairlead check -c fairlead.toml --json`,

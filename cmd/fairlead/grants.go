@@ -67,15 +67,18 @@ func (g *grants) sameHost(a, b netip.Addr) bool {
 	return one != "" && one == other
 }
 
+// leases are approved and denied at the desk.
+type leases struct{ desk *grant.Desk }
+
 // Approve has leases lead somewhere that wait.
-func (g *grants) Approve(ctx context.Context, which string) ([]string, error) {
-	names, err := g.desk.Approve(ctx, which)
+func (l leases) Approve(ctx context.Context, which string) ([]string, error) {
+	names, err := l.desk.Approve(ctx, which)
 	return names, leaseError(which, err)
 }
 
 // Deny ends leases, and refuses them.
-func (g *grants) Deny(ctx context.Context, which string) ([]string, error) {
-	names, err := g.desk.Deny(ctx, which)
+func (l leases) Deny(ctx context.Context, which string) ([]string, error) {
+	names, err := l.desk.Deny(ctx, which)
 	return names, leaseError(which, err)
 }
 

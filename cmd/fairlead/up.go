@@ -174,7 +174,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Leases: d.settings.grants, Wake: wakeForward, Published: d.router.publisher.State, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
+		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Wake: wakeForward, Published: d.router.publisher.State, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file, Started: time.Now()},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)

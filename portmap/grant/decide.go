@@ -133,17 +133,18 @@ func (d *Desk) quota(p *plan, device string) error {
 func (d *Desk) port(p *plan, it *item, before *record) (uint16, error) {
 	req := &it.req
 	who := portmap.Client{Addr: req.Client, MAC: it.mac, Describe: req.Describe}
-	may := allowedOf(p.spec, who, req.Network)
+	pinhole := req.Internal.Addr().Is6()
+	may := allowedOf(p.spec, who, req.Network, pinhole)
 	if to := req.Internal.Addr(); to != req.Client {
 		who.Addr = to
 		who.MAC, _ = d.lookUp(to)
-		may = may.and(allowedOf(p.spec, who, req.Network))
+		may = may.and(allowedOf(p.spec, who, req.Network, pinhole))
 	}
 	if may.none() {
 		return 0, fmt.Errorf("%w: no rule lets %s have a port", portmap.ErrDenied, it.device)
 	}
 	own := req.Internal.Port()
-	if req.Internal.Addr().Is6() {
+	if pinhole {
 		switch {
 		case !may.has(own):
 			return 0, fmt.Errorf("%w: no rule lets %s have port %d", portmap.ErrDenied, it.device, own)

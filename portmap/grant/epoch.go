@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 
 	"github.com/fairlead-net/fairlead/store"
@@ -34,12 +35,14 @@ type storedEpoch struct {
 	Seconds uint32    `json:"seconds"` // at At
 	At      time.Time `json:"at"`
 	Clean   bool      `json:"clean"`
+
+	Address netip.Addr `json:"address"` // that clients were told last; "" was none
 }
 
-// resume is the epoch after what an earlier program left. The time in between counts as far as the wall clock tells; when it
-// says that there was less than none, none.
-func resume(was storedEpoch, now time.Time) epoch {
-	if !was.Clean {
+// resume is the epoch after what an earlier program left, at an address that clients are told now. The time in between counts as
+// far as the wall clock tells; when it says that there was less than none, none.
+func resume(was storedEpoch, told netip.Addr, now time.Time) epoch {
+	if !was.Clean || told.IsValid() && was.Address.IsValid() && told != was.Address {
 		return epoch{since: now}
 	}
 	base := time.Duration(was.Seconds) * time.Second
@@ -49,8 +52,8 @@ func resume(was storedEpoch, now time.Time) epoch {
 	return epoch{base: base, since: now}
 }
 
-// loadEpoch goes on where the last program ended.
-func (d *Desk) loadEpoch() error {
+// loadEpoch goes on where the last program ended, and makes outside this host's address.
+func (d *Desk) loadEpoch(outside Outside) error {
 	data, err := d.Store.Get(bucketPortmap, keyEpoch)
 	if err != nil {
 		return fmt.Errorf("the age of the mappings cannot be read: %w", err)
@@ -60,7 +63,11 @@ func (d *Desk) loadEpoch() error {
 		was = storedEpoch{}
 	}
 	d.mu.Lock()
-	d.epoch = resume(was, time.Now())
+	d.epoch = resume(was, outside.told(), time.Now())
+	d.outside, d.last = outside, was.Address
+	if outside.told().IsValid() {
+		d.last = outside.told()
+	}
 	d.mu.Unlock()
 	return d.saveEpoch(false)
 }
@@ -74,7 +81,10 @@ func (d *Desk) restartEpoch() error {
 }
 
 func (d *Desk) saveEpoch(clean bool) error {
-	data, err := json.Marshal(storedEpoch{Seconds: d.Epoch(), At: time.Now().UTC(), Clean: clean})
+	d.mu.RLock()
+	out := storedEpoch{Seconds: d.epoch.seconds(), At: time.Now().UTC(), Clean: clean, Address: d.last}
+	d.mu.RUnlock()
+	data, err := json.Marshal(out)
 	if err != nil {
 		return err
 	}

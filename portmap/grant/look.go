@@ -41,8 +41,14 @@ func (d *Desk) Of(client netip.Addr) []portmap.Mapping {
 // External is portmap.Desk's.
 func (d *Desk) External() (addr netip.Addr, public bool) {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
 	addr = d.outside.told()
+	d.mu.RUnlock()
+	select {
+	case <-d.open:
+	default: // clients ask for it as soon as they are answered, which may be before Run has taken over the leases
+		outside, _ := d.Outside()
+		addr = outside.told()
+	}
 	return addr, addr.IsValid() && isPublic(addr)
 }
 

@@ -442,6 +442,8 @@ func (m *model) compare(rt *rapid.T, h *house) {
 	if epoch, want := int64(h.Epoch()), int64(time.Since(m.zero)/time.Second); epoch < want-30 || epoch > want+1 {
 		rt.Fatalf("the epoch is %d, want %d", epoch, want)
 	}
+	h.Book.mu.RLock()
+	defer h.Book.mu.RUnlock()
 	if len(h.Book.byName) != len(m.leases) || h.Book.counted() != len(m.leases) {
 		rt.Fatalf("the book counts %d and %d, want %d", len(h.Book.byName), h.Book.counted(), len(m.leases))
 	}

@@ -46,6 +46,7 @@ func TestPolicy(t *testing.T) {
 			{"natpmp tcp 192.168.1.20:4 1025", "", "203.0.113.5:1026"},
 			{"natpmp tcp 192.168.1.20:5 1025", "", "no port is left"},
 			{"natpmp udp 192.168.1.20:5 1025", "", "203.0.113.5:1025"},
+			{"pcp tcp [2001:db8:1::20]:443", "", "[2001:db8:1::20]:443"}, // its own port, and none of this host's
 		}},
 		"allow": {portmap.Spec{Allow: rules(t, "192.168.1.20 1024-65535", "* 22 *ssh*", macTwo+" udp/*")}, []ask{
 			{"upnp tcp 192.168.1.20:80 80!", "", "not allowed"},
@@ -184,6 +185,18 @@ func TestAsk(t *testing.T) {
 		h.want("natpmp udp 192.168.1.30:3074 3074", "leases deny")
 		h.want("natpmp udp 192.168.1.30:3075 3074", "203.0.113.5:3074")
 		h.wantCarried("lease-192.168.1.30-udp-3075 udp/203.0.113.5:3074 192.168.1.30:3075")
+	})
+}
+
+// An operator who is not to be asked any more has approved what waits.
+func TestAskIsSwitchedOff(t *testing.T) {
+	inHouse(t, &portmap.Spec{Ask: true}, func(h *house) {
+		h.ask("upnp tcp 192.168.1.20:80 80!")
+		h.ask("upnp tcp 192.168.1.30:81 81!")
+		h.wantCarried()
+		h.Configure(&portmap.Spec{Deny: rules(h.t, "192.168.1.30")})
+		synctest.Wait()
+		h.wantCarried("lease-192.168.1.20-tcp-80 tcp/203.0.113.5:80 192.168.1.20:80")
 	})
 }
 

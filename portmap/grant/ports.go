@@ -33,10 +33,11 @@ func (a allowed) none() bool {
 }
 
 // allowedOf is the external ports of a transport that s lets c have: those that s gives at all, of these the ones that a rule of
-// Allow names, or all without rules, and of these the ones that no rule of Deny does.
-func allowedOf(s *portmap.Spec, c portmap.Client, network forward.Networks) allowed {
+// Allow names, or all without rules, and of these the ones that no rule of Deny does. The ports of a pinhole are the client's own,
+// and s does not give them.
+func allowedOf(s *portmap.Spec, c portmap.Client, network forward.Networks, pinhole bool) allowed {
 	a := allowed{all: true}
-	if len(s.Ports.Ranges) > 0 {
+	if len(s.Ports.Ranges) > 0 && !pinhole {
 		a = allowed{bits: new(table.PortBits)}
 		a.bits.Add(s.Ports)
 	}

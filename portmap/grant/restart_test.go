@@ -210,6 +210,32 @@ func TestAddressChanges(t *testing.T) {
 	})
 }
 
+// A program that starts before its address is there goes on when it is the one that clients know, and else begins anew.
+func TestAddressComesLate(t *testing.T) {
+	for addr, want := range map[string]uint32{"203.0.113.5": 70, "203.0.113.9": 0} {
+		synctest.Test(t, func(t *testing.T) {
+			s := store.Memory()
+			h := newHouse(t, s, &portmap.Spec{}).start()
+			h.ask("natpmp tcp 192.168.1.20:80")
+			elapse(time.Minute)
+			h.stop()
+			h = newHouse(t, s, &portmap.Spec{})
+			h.outside = Outside{}
+			h.start()
+			h.want("natpmp tcp 192.168.1.20:80", portmap.ErrNoExternal.Error())
+			elapse(10 * time.Second)
+			changed := h.Changed()
+			h.goTo(Outside{Addr: netip.MustParseAddr(addr)})
+			<-changed
+			if got := h.Epoch(); got != want {
+				t.Errorf("%s: the epoch is %d, want %d", addr, got, want)
+			}
+			h.wantCarried("lease-192.168.1.20-tcp-80 tcp/" + addr + ":80 192.168.1.20:80")
+			h.stop()
+		})
+	}
+}
+
 // The age of the mappings is told by a clock that cannot be set, whatever the wall clock says between two programs.
 func TestEpochAndTheWallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -221,16 +247,18 @@ func TestEpochAndTheWallClock(t *testing.T) {
 			{storedEpoch{}, 0},
 			{storedEpoch{Seconds: 100, At: now.Add(-time.Minute)}, 0},
 			{storedEpoch{Seconds: 100, At: now.Add(-time.Minute), Clean: true}, 160},
+			{storedEpoch{Seconds: 100, At: now, Clean: true, Address: wan}, 100},
+			{storedEpoch{Seconds: 100, At: now, Clean: true, Address: one}, 0},                    // clients know another address
 			{storedEpoch{Seconds: 100, At: now.Add(30 * 365 * 24 * time.Hour), Clean: true}, 100}, // the clock was set back
 			{storedEpoch{Seconds: 100, At: time.Unix(0, 0), Clean: true}, 946684900},
 			{storedEpoch{Seconds: 1<<32 - 1, At: now.Add(-time.Minute), Clean: true}, 1<<32 - 1},
 		} {
-			if got := resume(c.was, now).seconds(); got != c.want {
+			if got := resume(c.was, wan, now).seconds(); got != c.want {
 				t.Errorf("%+v: %d, want %d", c.was, got, c.want)
 			}
 		}
 		time.Sleep(time.Minute)
-		if got := resume(storedEpoch{Seconds: 5, At: now, Clean: true}, now).seconds(); got != 65 {
+		if got := resume(storedEpoch{Seconds: 5, At: now, Clean: true}, netip.Addr{}, now).seconds(); got != 65 {
 			t.Errorf("a minute later: %d", got)
 		}
 	})

@@ -21,13 +21,10 @@ func (d *Desk) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	if err := errors.Join(d.loadApprovals(), d.loadEpoch()); err != nil {
+	outside, moved := d.Outside()
+	if err := errors.Join(d.loadApprovals(), d.loadEpoch(outside)); err != nil {
 		return err
 	}
-	outside, moved := d.Outside()
-	d.mu.Lock()
-	d.outside, d.last = outside, outside.told()
-	d.mu.Unlock()
 	d.deciding <- struct{}{}
 	d.moveLeases(ctx, outside)
 	<-d.deciding
@@ -69,6 +66,12 @@ func (d *Desk) enforce(ctx context.Context) {
 	d.mu.RUnlock()
 	list := d.Book.list(netip.Addr{})
 	if spec != nil {
+		if !spec.Ask { // nobody will be asked any more
+			if _, err := d.wakeUp(ctx, list); err != nil && ctx.Err() == nil {
+				d.Log.Error("leases that waited to be approved do not lead anywhere yet", keyErr, err)
+			}
+			list = d.Book.list(netip.Addr{})
+		}
 		list = d.notAllowed(spec, list)
 	}
 	if err := d.drop(ctx, list, "lease ended: the policy does not allow it"); err != nil && ctx.Err() == nil {
@@ -85,7 +88,7 @@ func (d *Desk) notAllowed(s *portmap.Spec, list []*record) []*record {
 		l := r.f.Lease
 		c := portmap.Client{Addr: l.Client, MAC: l.MAC, Describe: l.Description}
 		third := r.key.Internal.Addr() != l.Client
-		if !allowedOf(s, c, r.key.Network).has(r.port) || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
+		if !allowedOf(s, c, r.key.Network, r.pinhole).has(r.port) || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
 			out = append(out, r)
 		}
 	}

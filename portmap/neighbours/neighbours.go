@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	tableFor   = 2 * time.Second        // how long what the neighbour table said is believed
-	missingFor = 200 * time.Millisecond // the same, of an address that was not in it
-	filesFor   = 5 * time.Second        // how long files are not looked at again
-	maxFile    = 4 << 20                // bytes that are read of one
+	tableFor   = 2 * time.Second       // how long what the neighbour table said is believed
+	missingFor = 50 * time.Millisecond // the same, of an address that was not in it
+	filesFor   = 5 * time.Second       // how long files are not looked at again
+	maxFile    = 4 << 20               // bytes that are read of one
 )
 
 // A Source reads the neighbour table.
