@@ -203,7 +203,7 @@ func (c *chain) make(ctx context.Context, level int, g *gateway, a ask) (*link, 
 	case made == nil && err != nil:
 		return nil, err
 	case made == nil:
-		return nil, ofRefusals(g.addr, errs)
+		return nil, ofRefusals(g.addr, g.only, errs)
 	}
 	made.verify(ctx)
 	c.links = append(c.links[:level], append([]link{*made}, c.links[min(level+1, len(c.links)):]...)...)
@@ -257,7 +257,7 @@ func (c *chain) release(ctx context.Context, level int) error {
 			return err
 		}
 		l := &c.links[i]
-		err := l.m.remove(ctx, l.ask, l.grant)
+		err := l.remove(ctx)
 		if ctx.Err() != nil && err != nil {
 			return ctx.Err()
 		}
@@ -267,6 +267,21 @@ func (c *chain) release(ctx context.Context, level int) error {
 		}
 	}
 	return nil
+}
+
+// remove deletes the mapping. A gateway that does not answer may have started anew since, and serve UPnP at another port.
+func (l *link) remove(ctx context.Context) error {
+	err := l.m.remove(ctx, l.ask, l.grant)
+	if err == nil || !silent(err) || l.m.protocol() != portmap.UPnP || ctx.Err() != nil {
+		return err
+	}
+	l.g.search.forget()
+	l.g.igd.forget()
+	m, probeErr := l.g.igd.get(ctx, l.g.probeIGD)
+	if probeErr != nil || m == nil || !m.usable(l.ask.client) {
+		return err
+	}
+	return m.remove(ctx, l.ask, l.grant)
 }
 
 // due is when keep has something to do, zero when there are no links.

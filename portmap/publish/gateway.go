@@ -190,30 +190,45 @@ func (g *gateway) lookBeyond(ctx context.Context, external netip.Addr) (*gateway
 		return nil, &overlapError{external}
 	}
 	candidates := g.candidates(ctx, external)
-	list := make([]*gateway, len(candidates))
-	var asking sync.WaitGroup
+	asking, end := context.WithCancel(ctx)
+	defer end()
+	answers := make([]chan *gateway, len(candidates)) // nil: it does not answer
 	for i, addr := range candidates {
 		next := newGateway(g.tools, addr, g.local)
 		next.client, next.level, next.main = external, g.level+1, g.main
-		asking.Go(func() {
-			err := next.mappers(ctx, func(mapper) bool {
-				list[i] = next
-				return false
-			})
-			if err != nil && ctx.Err() == nil {
-				g.log.Debug("a gateway beyond could not be asked", keyGateway, addr, keyErr, err)
-			}
-		})
+		answers[i] = make(chan *gateway, 1)
+		go func() { answers[i] <- next.ifThere(asking) }()
 	}
-	asking.Wait()
+	var best *gateway
+	for _, answer := range answers { // the likeliest first; who is asked still is waited for, and called off
+		if next := <-answer; next != nil && best == nil {
+			best = next
+			end()
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(list, func(n *gateway) bool { return n != nil }); i >= 0 {
-		g.log.Info("found a gateway beyond the gateway", keyGateway, g.addr, keyExternal, external, keyBeyond, list[i].addr)
-		return list[i], nil
+	if best != nil {
+		g.log.Info("found a gateway beyond the gateway", keyGateway, g.addr, keyExternal, external, keyBeyond, best.addr)
 	}
-	return nil, nil //nolint:nilnil // nobody answers, which is kept
+	return best, nil
+}
+
+// ifThere is g if it speaks anything, else nil.
+func (g *gateway) ifThere(ctx context.Context) *gateway {
+	there := false
+	err := g.mappers(ctx, func(mapper) bool {
+		there = true
+		return false
+	})
+	if err != nil && ctx.Err() == nil {
+		g.log.Debug("a gateway beyond could not be asked", keyGateway, g.addr, keyErr, err)
+	}
+	if !there {
+		return nil
+	}
+	return g
 }
 
 // candidates is where the gateway beyond may be: the router that the next packet would meet, then the addresses that gateways
@@ -243,23 +258,6 @@ type overlapError struct{ external netip.Addr }
 
 func (e *overlapError) Error() string {
 	return fmt.Sprintf("the network between them has the same addresses as that of this host (%s)", e.external)
-}
-
-// spoken is which protocols of the gateway are known to answer, without asking.
-func (g *gateway) spoken(ctx context.Context) []portmap.Protocol {
-	var list []portmap.Protocol
-	if pmp, ok := g.pmp.peek(ctx); ok {
-		if pmp.pcp {
-			list = append(list, portmap.PCP)
-		}
-		if pmp.natpmp {
-			list = append(list, portmap.NATPMP)
-		}
-	}
-	if igd, ok := g.igd.peek(ctx); ok && igd != nil {
-		list = append(list, portmap.UPnP)
-	}
-	return list
 }
 
 // The keys of log attributes.

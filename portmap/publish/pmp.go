@@ -3,8 +3,10 @@ package publish
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/portmap"
@@ -33,7 +35,8 @@ func errNoAnswer(p portmap.Protocol) error {
 	return &refusal{kind: KindSilent, protocol: p, text: "no answer"}
 }
 
-// converse sends questions and sends them again until heard returns true. Nobody answers: errNoAnswer.
+// converse sends questions and sends them again until heard returns true. Nobody answers: a refusal of KindSilent. That the port is
+// closed ends a probe; who was known to be there may be about to come back, and is asked again.
 func (g *gateway) converse(ctx context.Context, p portmap.Protocol, waits []time.Duration, questions [][]byte, heard func([]byte) bool) error {
 	leave, err := g.enter(ctx)
 	if err != nil {
@@ -46,31 +49,47 @@ func (g *gateway) converse(ctx context.Context, p portmap.Protocol, waits []time
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	var buf [pcp.MaxLength + 1]byte
-	for _, wait := range waits {
-		if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+	known := len(waits) > len(probeWaits)
+	for i, wait := range waits {
+		end := time.Now().Add(wait)
+		if err := conn.SetDeadline(end); err != nil {
 			return g.ended(ctx, p, err)
 		}
-		for _, q := range questions {
-			if _, err := conn.Write(q); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // ECONNREFUSED of the question before it: nobody listens there
-				return g.ended(ctx, p, err)
+		err := exchange(conn, questions, heard)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+		case known && i < len(waits)-1 && errors.Is(err, syscall.ECONNREFUSED):
+			select {
+			case <-time.After(time.Until(end)):
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-		}
-		for {
-			n, err := conn.Read(buf[:])
-			if err == nil {
-				if heard(buf[:n]) {
-					return nil
-				}
-				continue
-			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				break
-			}
+		default:
 			return g.ended(ctx, p, err)
 		}
 	}
 	return errNoAnswer(p)
+}
+
+// exchange sends questions once and reads until heard returns true, or there is an error.
+func exchange(conn net.Conn, questions [][]byte, heard func([]byte) bool) error {
+	for _, q := range questions {
+		if _, err := conn.Write(q); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err // ECONNREFUSED of the question before it: nobody listens there
+		}
+	}
+	var buf [pcp.MaxLength + 1]byte
+	for {
+		n, err := conn.Read(buf[:])
+		if err != nil {
+			return err
+		}
+		if heard(buf[:n]) {
+			return nil
+		}
+	}
 }
 
 func (g *gateway) ended(ctx context.Context, p portmap.Protocol, err error) error {

@@ -91,11 +91,11 @@ func asProblem(g *gateway, err error) *Problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	return ofRefusals(g.addr, []error{err})
+	return ofRefusals(g.addr, g.only, []error{err})
 }
 
-// ofRefusals is the problem that the attempts at one gateway leave.
-func ofRefusals(gateway netip.Addr, errs []error) *Problem {
+// ofRefusals is the problem that the attempts at one gateway leave. only is the protocols that may be used, none for all.
+func ofRefusals(gateway netip.Addr, only []portmap.Protocol, errs []error) *Problem {
 	p := &Problem{Kind: KindSilent, Gateway: gateway}
 	var said []string
 	for _, err := range errs {
@@ -111,6 +111,9 @@ func ofRefusals(gateway netip.Addr, errs []error) *Problem {
 	p.Hint = hintOf(p.Kind)
 	if p.Kind == KindSilent {
 		p.Text = fmt.Sprintf("the gateway %s answers neither PCP nor NAT-PMP nor UPnP", gateway)
+		if len(only) > 0 {
+			p.Text = fmt.Sprintf("the gateway %s does not answer, and was asked by nothing else than %v", gateway, only)
+		}
 		return p
 	}
 	p.Text = fmt.Sprintf("the gateway %s refuses: %s", gateway, strings.Join(said, "; "))

@@ -239,7 +239,7 @@ func (r *Report) judge(s *survey) {
 			r.NAT = NATUnknown
 		}
 	case silentOne != nil:
-		r.Problem = ofRefusals(silentOne.Addr, nil)
+		r.Problem = ofRefusals(silentOne.Addr, nil, nil)
 		if p := behind(r.Problem, silentOne.Addr, silentOne.Hop); p != r.Problem {
 			r.Problem = p
 			r.NAT = map[Kind]NAT{KindDoubleNAT: NATDouble, KindCGNAT: NATCGNAT}[p.Kind]

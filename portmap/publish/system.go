@@ -96,7 +96,7 @@ func (System) Ask(ctx context.Context, from Address, questions []Datagram, hear 
 			}
 		}
 	})
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer func() {
 		stop()
 		close(done)
