@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/portmap"
+	"github.com/fairlead-net/fairlead/table"
 )
 
 // Unmap is portmap.Desk's.
@@ -39,25 +40,34 @@ func (d *Desk) UnmapAll(ctx context.Context, client netip.Addr, network forward.
 	})
 }
 
-// end ends mappings for a client, all of them or none.
+// end ends mappings for a client, all of them or none. Clients that end some at the same time wait for the same cycle.
 func (d *Desk) end(ctx context.Context, client netip.Addr, which func() []*record) error {
 	client = client.Unmap().WithZone("")
 	unlock, err := d.decide(ctx)
 	if err != nil {
 		return join(portmap.ErrFailed, err)
 	}
-	defer unlock()
 	list := which()
+	batch, err := d.withdraw(ctx, client, list)
+	unlock()
+	if batch == nil || err != nil {
+		return err
+	}
+	return d.ended(ctx, batch, list, "lease ended by its client")
+}
+
+// withdraw takes leases out of the table for a client, which may be nobody's other than theirs. The caller holds deciding.
+func (d *Desk) withdraw(ctx context.Context, client netip.Addr, list []*record) (*table.Batch, error) {
 	for _, r := range list {
 		if client == r.key.Internal.Addr() {
 			continue
 		}
 		if third := d.thirdParty(); !third || r.f.Lease.Client != client {
 			d.say(slog.LevelWarn, "a mapping of another host is not ended", func() []any { return []any{keyClient, client.String(), keyLease, r.f.Name} })
-			return portmap.ErrDenied
+			return nil, portmap.ErrDenied
 		}
 	}
-	return d.drop(ctx, list, "lease ended by its client")
+	return d.without(ctx, list)
 }
 
 func (d *Desk) thirdParty() bool {
@@ -68,18 +78,32 @@ func (d *Desk) thirdParty() bool {
 
 // drop takes leases away and returns when the carriers have let go of them. The caller holds deciding.
 func (d *Desk) drop(ctx context.Context, list []*record, why string) error {
+	batch, err := d.without(ctx, list)
+	if batch == nil || err != nil {
+		return err
+	}
+	return d.ended(ctx, batch, list, why)
+}
+
+// without takes leases out of the table; nil is that there are none. The caller holds deciding.
+func (d *Desk) without(ctx context.Context, list []*record) (*table.Batch, error) {
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
 	forwards := make([]*forward.Forward, len(list))
 	for i, r := range list {
 		forwards[i] = r.f
 	}
 	batch, err := d.Table.Batch(ctx, nil, forwards)
-	if err == nil {
-		_, err = batch.Wait(ctx)
-	}
 	if err != nil {
+		return nil, join(portmap.ErrFailed, err)
+	}
+	return batch, nil
+}
+
+// ended returns when the carriers have let go of leases that were taken out of the table.
+func (d *Desk) ended(ctx context.Context, batch *table.Batch, list []*record, why string) error {
+	if _, err := batch.Wait(ctx); err != nil {
 		return join(portmap.ErrFailed, err)
 	}
 	for _, r := range list {

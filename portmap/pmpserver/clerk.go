@@ -3,6 +3,8 @@ package pmpserver
 import (
 	"context"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/fairlead-net/fairlead/portmap"
@@ -15,11 +17,14 @@ type clerk struct {
 	requests []portmap.Request
 	asks     []*ask              // of requests, in their order
 	waiting  map[portmap.Key]int // the last request of a key
+
+	deletions []*ask
+	leaving   map[portmap.Key]bool // of deletions
 }
 
 // clerk asks the Desk for what waits, until ctx ends. Whatever comes meanwhile is the next batch.
 func (s *Server) clerk(ctx context.Context, doors []*door) error {
-	c := &clerk{Server: s, out: map[*door]*outbox{}, waiting: map[portmap.Key]int{}}
+	c := &clerk{Server: s, out: map[*door]*outbox{}, waiting: map[portmap.Key]int{}, leaving: map[portmap.Key]bool{}}
 	for _, d := range doors {
 		c.out[d] = &outbox{door: d}
 	}
@@ -33,37 +38,30 @@ func (s *Server) clerk(ctx context.Context, doors []*door) error {
 	}
 }
 
-// serve decides a batch. Mappings wait for the end of it; a deletion is done at once, which can only make room, unless the batch has a
-// mapping that it may mean: the two stay in order.
+// serve decides a batch: first the deletions, which can only make room, then the mappings. Where one of either kind may mean what one
+// of the other does, they stay in order.
 func (c *clerk) serve(ctx context.Context, asks []*ask) {
 	for _, a := range asks {
-		if a.errand == errandMap {
+		switch {
+		case a.errand == errandMap:
+			if c.leaving[a.key] {
+				c.settle(ctx)
+			}
 			c.add(ctx, a)
-			continue
-		}
-		if c.concerns(a) {
+		case a.errand == errandAll:
 			c.settle(ctx)
+			c.answer(ctx, a, portmap.Result{Err: c.unmap(ctx, a)})
+		default:
+			if _, ok := c.waiting[a.key]; ok || c.leaving[a.key] {
+				c.settle(ctx)
+			}
+			c.deletions, c.leaving[a.key] = append(c.deletions, a), true
 		}
-		c.answer(ctx, a, portmap.Result{Err: c.unmap(ctx, a)})
 	}
 	c.settle(ctx)
 	for _, o := range c.out {
 		c.seen.answers.Add(uint64(o.flush()))
 	}
-}
-
-// concerns reports whether a deletion is of something that still waits.
-func (c *clerk) concerns(a *ask) bool {
-	if a.errand == errandUnmap {
-		_, ok := c.waiting[a.key]
-		return ok
-	}
-	for key := range c.waiting {
-		if key.Network == a.key.Network && key.Internal.Addr() == a.key.Internal.Addr() {
-			return true
-		}
-	}
-	return false
 }
 
 // add puts a mapping to the others. Filters add to those that the mapping has by then.
@@ -85,8 +83,9 @@ func (c *clerk) add(ctx context.Context, a *ask) {
 	c.requests, c.asks = append(c.requests, request), append(c.asks, a)
 }
 
-// settle has the Desk make the mappings.
+// settle has the Desk do what waits.
 func (c *clerk) settle(ctx context.Context) {
+	c.delete(ctx)
 	if len(c.requests) == 0 {
 		return
 	}
@@ -102,6 +101,26 @@ func (c *clerk) settle(ctx context.Context) {
 	clear(c.asks)
 	clear(c.waiting)
 	c.requests, c.asks = c.requests[:0], c.asks[:0]
+}
+
+// deletedAtOnce is how many deletions the Desk is asked for at the same time, which it does in one change of the system.
+const deletedAtOnce = 64
+
+func (c *clerk) delete(ctx context.Context) {
+	for some := range slices.Chunk(c.deletions, deletedAtOnce) {
+		errs := make([]error, len(some))
+		var asking sync.WaitGroup
+		for i, a := range some {
+			asking.Go(func() { errs[i] = c.unmap(ctx, a) })
+		}
+		asking.Wait()
+		for i, a := range some {
+			c.answer(ctx, a, portmap.Result{Err: errs[i]})
+		}
+	}
+	clear(c.deletions)
+	clear(c.leaving)
+	c.deletions = c.deletions[:0]
 }
 
 // unmap ends what a deletion is of. Whose own it is needs no nonce: clients draw a new one for each request. Who deletes for
