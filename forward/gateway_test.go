@@ -30,7 +30,7 @@ func TestGatewayValidate(t *testing.T) {
 		}, "dmz lan wan"},
 		{"loopback", func(g *forward.Gateway) { g.LAN = []string{"lo"} }, "lan"},
 		{"two addresses", func(g *forward.Gateway) { g.SNAT = addrs("203.0.113.1", "203.0.113.2", "127.0.0.1") }, "snat"},
-		{"independent of nothing", func(g *forward.Gateway) { g.Masquerade, g.Independent = false, true }, "independent"},
+		{"independent of nothing", func(g *forward.Gateway) { g.Masquerade, g.Independent = false, true }, "endpoint_independent"},
 		{"open socket", func(g *forward.Gateway) { g.Open = []forward.Listen{{Path: "/run/a"}} }, "open"},
 	} {
 		g := &forward.Gateway{WAN: []string{"eth0"}, LAN: []string{"br0"}, Masquerade: true}
