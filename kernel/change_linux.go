@@ -102,7 +102,8 @@ func differ(old, now []*forward.Forward) (removed, added []*forward.Forward) {
 	for len(old) > 0 || len(now) > 0 {
 		switch {
 		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
-			old, now = old[1:], now[1:]
+			n := same(old, now)
+			old, now = old[n:], now[n:]
 		case len(now) == 0 || len(old) > 0 && old[0].Name < now[0].Name:
 			removed, old = append(removed, old[0]), old[1:]
 		case len(old) == 0 || now[0].Name < old[0].Name:
@@ -115,6 +116,17 @@ func differ(old, now []*forward.Forward) (removed, added []*forward.Forward) {
 		}
 	}
 	return removed, added
+}
+
+// same is how many forwards both lists begin with. Of thousands a few are others, so this is where the time goes.
+func same(old, now []*forward.Forward) int {
+	now = now[:min(len(old), len(now))]
+	for i, f := range now {
+		if f != old[i] {
+			return i
+		}
+	}
+	return len(now)
 }
 
 // carryOver leaves the elements alone that a changed forward had and keeps, and lets the counters of those that go start
