@@ -75,7 +75,7 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	bad := map[string]error{}
-	_, added := differ(c.carried, want)
+	_, added := forward.Differ(c.carried, want)
 	for _, f := range added {
 		if err := checkCarriable(f); err != nil {
 			bad[f.Name] = err
@@ -85,7 +85,7 @@ func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string
 		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return bad[f.Name] != nil })
 	}
 	carries := slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel })
-	if idle := c.known && c.handle != 0 && onlyLeases(c.carried); !carries && !idle {
+	if !carries && !(c.known && c.handle != 0 && onlyLeases(c.carried)) {
 		want = nil // nothing to carry: no need for a table, let alone for places held in it
 	}
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })

@@ -57,7 +57,7 @@ func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, err
 // differenceFromMemory walks both sorted lists side by side. Its cost is a comparison of two pointers for what stays.
 func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*change, error) {
 	ch := &change{want: want, counts: c.elements}
-	ch.removed, ch.added = differ(c.carried, want)
+	ch.removed, ch.added = forward.Differ(c.carried, want)
 	ch.linger = onlyLeases(ch.removed)
 	if len(want) == 0 && !ch.linger {
 		ch.dropTable = true
@@ -95,38 +95,6 @@ func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*c
 // each would take longer than all the rest.
 func onlyLeases(list []*forward.Forward) bool {
 	return !slices.ContainsFunc(list, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel && !f.Origin.IsLease() })
-}
-
-// differ returns what is only in old and what is only in now. Both are sorted by name.
-func differ(old, now []*forward.Forward) (removed, added []*forward.Forward) {
-	for len(old) > 0 || len(now) > 0 {
-		switch {
-		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
-			n := same(old, now)
-			old, now = old[n:], now[n:]
-		case len(now) == 0 || len(old) > 0 && old[0].Name < now[0].Name:
-			removed, old = append(removed, old[0]), old[1:]
-		case len(old) == 0 || now[0].Name < old[0].Name:
-			added, now = append(added, now[0]), now[1:]
-		default:
-			if !old[0].Equal(now[0]) {
-				removed, added = append(removed, old[0]), append(added, now[0])
-			}
-			old, now = old[1:], now[1:]
-		}
-	}
-	return removed, added
-}
-
-// same is how many forwards both lists begin with. Of thousands a few are others, so this is where the time goes.
-func same(old, now []*forward.Forward) int {
-	now = now[:min(len(old), len(now))]
-	for i, f := range now {
-		if f != old[i] {
-			return i
-		}
-	}
-	return len(now)
 }
 
 // carryOver leaves the elements alone that a changed forward had and keeps, and lets the counters of those that go start

@@ -50,7 +50,7 @@ func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards []*forward
 // differenceFromMemory compares what was wanted at each place that a changed forward touches with what is wanted now. A
 // lease that is renewed touches a few and changes none.
 func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward) (*gatewayChange, error) {
-	removed, added := differ(g.forwards, forwards)
+	removed, added := forward.Differ(g.forwards, forwards)
 	before := map[elementID]*element{}
 	touch := func(e element) {
 		id := idOf(e)

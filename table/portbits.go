@@ -16,14 +16,26 @@ func (b *PortBits) Clear(port uint16) { b[port/64] &^= 1 << (port % 64) }
 
 // Add puts ports in, which are not "*".
 func (b *PortBits) Add(ports forward.Ports) {
-	for port := range ports.Each {
-		b.Set(port)
-	}
+	eachWord(ports, func(at int, mask uint64) { b[at] |= mask })
 }
 
 // Remove takes ports out, which are not "*".
 func (b *PortBits) Remove(ports forward.Ports) {
-	for port := range ports.Each {
-		b.Clear(port)
+	eachWord(ports, func(at int, mask uint64) { b[at] &^= mask })
+}
+
+// eachWord calls yield for each word that has some of ports: they are often nearly all that there are.
+func eachWord(ports forward.Ports, yield func(at int, mask uint64)) {
+	for _, r := range ports.Ranges {
+		for at := int(r.First) / 64; at <= int(r.Last)/64; at++ {
+			mask := ^uint64(0)
+			if at == int(r.First)/64 {
+				mask &= ^uint64(0) << (r.First % 64)
+			}
+			if at == int(r.Last)/64 {
+				mask &= ^uint64(0) >> (63 - r.Last%64)
+			}
+			yield(at, mask)
+		}
 	}
 }

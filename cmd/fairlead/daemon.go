@@ -53,7 +53,7 @@ func newEngine(o engineOptions) *engine {
 	e.relay = relay.New(relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
 	})
-	e.router = &router{publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
+	e.router = &router{wishes: map[string]publish.Wish{}, publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
 	tableOptions := table.Options{
 		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Note: e.note, Log: o.log,
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,6 +21,9 @@ type router struct {
 	publisher *publish.Publisher // nil: nobody is asked
 	others    *firewalls         // nil: the other firewalls of this host are not looked after
 	log       *slog.Logger
+
+	seen   []*forward.Forward // by the last Carried
+	wishes map[string]publish.Wish
 
 	mu     sync.Mutex
 	spec   *forward.Gateway
@@ -65,8 +69,8 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	r.mu.Lock()
 	spec, open, down := r.spec, r.open, r.down
 	r.mu.Unlock()
-	if r.publisher != nil {
-		if err := r.publisher.Apply(wishes(all)); err != nil {
+	if r.publisher != nil && r.wish(all) {
+		if err := r.publisher.Apply(slices.Collect(maps.Values(r.wishes))); err != nil {
 			r.log.Error("not every forward can be published", keyError, err)
 		}
 	}
@@ -86,18 +90,26 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	}
 }
 
-// wishes is what of forwards gateways upstream are asked for.
-func wishes(all []*forward.Forward) []publish.Wish {
-	var out []publish.Wish
-	for _, f := range all {
-		if f.Publish.On && !f.Disabled {
-			out = append(out, publish.Wish{
-				Name: f.Name, Networks: f.Listen.Networks, Ports: f.Listen.Ports.Ranges, Addr: f.Listen.Addr, External: f.Publish.Port, Random: f.Publish.Random,
-				Describe: "fairlead " + f.Name,
-			})
+// wish finds what of all gateways upstream are asked for, and reports whether that is something else than before.
+func (r *router) wish(all []*forward.Forward) (changed bool) {
+	removed, added := forward.Differ(r.seen, all)
+	r.seen = all
+	for _, f := range removed {
+		if f.Publish.On {
+			delete(r.wishes, f.Name)
+			changed = true
 		}
 	}
-	return slices.Clip(out)
+	for _, f := range added {
+		if f.Publish.On && !f.Disabled {
+			r.wishes[f.Name] = publish.Wish{
+				Name: f.Name, Networks: f.Listen.Networks, Ports: f.Listen.Ports.Ranges, Addr: f.Listen.Addr, External: f.Publish.Port, Random: f.Publish.Random,
+				Describe: "fairlead " + f.Name,
+			}
+			changed = true
+		}
+	}
+	return changed
 }
 
 // Lost reports whether somebody took away what the gateway has in the kernel.
