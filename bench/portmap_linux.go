@@ -21,7 +21,6 @@ const miniupnpdName = "miniupnpd"
 // A granter is a port-mapping server on a gateway of its own.
 type granter struct {
 	name  string
-	g     *gateway
 	start func(ctx context.Context, g *gateway) (stop func(), err error)
 }
 

@@ -82,8 +82,12 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
-		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g) &&
-		f.Helper == g.Helper && f.PassivePorts == g.PassivePorts && f.Publish == g.Publish && f.Lease.Equal(g.Lease) && f.Outbound == g.Outbound
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g) && f.sameReach(g)
+}
+
+// sameReach is Equal for how f is reached from beyond gateways, and for what negotiates further connections.
+func (f *Forward) sameReach(g *Forward) bool {
+	return f.Helper == g.Helper && f.PassivePorts == g.PassivePorts && f.Publish == g.Publish && f.Lease.Equal(g.Lease) && f.Outbound == g.Outbound
 }
 
 // sameProxy is Equal for what a dynamic forward has.

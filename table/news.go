@@ -34,7 +34,7 @@ func (n *news) log(log *slog.Logger) {
 		attrs := []any{keyForward, i.f.Name, keyOrigin, i.f.Origin}
 		switch {
 		case i.f.Origin.IsLease() && i.state != forward.StateFailed: // who grants them tells, with more words
-			log.Debug("lease "+i.state.String(), attrs...)
+			log.Debug("lease", append(attrs, "state", i.state.String())...)
 		case i.state == forward.StateFailed:
 			log.Warn("forward failed", append(attrs, keyWhy, i.decision.Why, keyErr, i.err)...)
 		case n.count[i.state] > manyNews:

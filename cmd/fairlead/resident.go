@@ -59,7 +59,7 @@ func (r *resident[T]) run(ctx context.Context) {
 			select {
 			case err := <-ended:
 				if ended = nil; err != nil && ctx.Err() == nil {
-					r.log.Error(r.what+" does not run", keyError, err)
+					r.log.Error("a server of the settings does not run", "server", r.what, keyError, err)
 					retry = time.After(residentRetry)
 				}
 				again = ctx.Err() != nil

@@ -86,7 +86,7 @@ func (d *Desk) judgeAll(ctx context.Context, which string, v verdict) ([]string,
 	if err := d.remember(subject, v); err != nil {
 		return nil, err
 	}
-	d.Log.Info("leases "+string(v), "of", subject, keyCount, len(leases))
+	d.Log.Info("the operator has decided", "verdict", string(v), "of", subject, keyCount, len(leases))
 	if v == denied {
 		err = d.drop(ctx, leases, "lease ended by the operator")
 	} else {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -17,7 +16,6 @@ import (
 type inside struct {
 	*kernel.Carrier
 	host *netlab.Node
-	mu   sync.Mutex
 }
 
 func (c *inside) Apply(ctx context.Context, want []*forward.Forward) (bad map[string]error) {

@@ -67,7 +67,7 @@ func (d *Desk) say(level slog.Level, what string, attrs func() []any) {
 		d.Log.Warn("more was asked of the port-mapping server than is logged line by line", keyCount, untold)
 	}
 	if ok {
-		d.Log.Log(context.Background(), level, what, attrs()...)
+		d.Log.Log(context.Background(), level, what, attrs()...) //nolint:sloglint // what is a constant of each caller
 	}
 }
 
@@ -99,7 +99,7 @@ func (d *Desk) logMap(p *plan) {
 				}
 			})
 		case it.f.Lease.Asking && (it.before == nil || !it.before.f.Lease.Asking):
-			d.say(slog.LevelWarn, "a lease waits to be approved: `fairlead leases approve "+it.f.Name+"`", lease)
+			d.say(slog.LevelWarn, "a lease waits to be approved: `fairlead leases approve NAME`", lease)
 		case it.before == nil:
 			d.say(slog.LevelInfo, "lease granted", lease)
 		case !it.f.Listen.Equal(it.before.f.Listen) || it.f.Disabled != it.before.f.Disabled:

@@ -42,13 +42,13 @@ func (s *Server) clerk(ctx context.Context, doors []*door) error {
 // of the other does, they stay in order.
 func (c *clerk) serve(ctx context.Context, asks []*ask) {
 	for _, a := range asks {
-		switch {
-		case a.errand == errandMap:
+		switch a.errand {
+		case errandMap:
 			if c.leaving[a.key] {
 				c.settle(ctx)
 			}
 			c.add(ctx, a)
-		case a.errand == errandAll:
+		case errandAll:
 			c.settle(ctx)
 			c.answer(ctx, a, portmap.Result{Err: c.unmap(ctx, a)})
 		default:
