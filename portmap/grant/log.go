@@ -99,7 +99,9 @@ func (d *Desk) logMap(p *plan) {
 				}
 			})
 		case it.f.Lease.Asking && (it.before == nil || !it.before.f.Lease.Asking):
-			d.say(slog.LevelWarn, "a lease waits to be approved: `fairlead leases approve NAME`", lease)
+			d.say(slog.LevelWarn, "a lease waits to be approved", func() []any {
+				return append(lease(), "by", "fairlead leases approve "+it.f.Name)
+			})
 		case it.before == nil:
 			d.say(slog.LevelInfo, "lease granted", lease)
 		case !it.f.Listen.Equal(it.before.f.Listen) || it.f.Disabled != it.before.f.Disabled:
