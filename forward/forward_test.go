@@ -219,8 +219,8 @@ func fieldsOf(t *testing.T, err error) string {
 		seen[name] = true
 	}
 	var list []string
-	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout deny direct dmz drain
-		except fast_open from idle_timeout independent interface lan listen max_connections max_per_source name open pac permit send_proxy
+	for _, name := range strings.Fields(`accept_proxy bandwidth bandwidth_per_source carry check check_interval connect_timeout deny direct dmz drain endpoint_independent
+		except fast_open from idle_timeout interface lan listen max_connections max_per_source name open pac permit send_proxy
 		slow_start snat source through to udp_idle users wake wake_password wake_timeout wan`) {
 		if seen[name] {
 			list = append(list, name)

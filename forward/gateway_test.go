@@ -25,12 +25,15 @@ func TestGatewayValidate(t *testing.T) {
 		}, ""},
 		{"no sides", func(g *forward.Gateway) { g.WAN, g.LAN = nil, nil }, "lan wan"},
 		{"both sides", func(g *forward.Gateway) { g.LAN = []string{"eth0"} }, "lan"},
+		{"a pattern of both sides", func(g *forward.Gateway) { g.LAN = []string{"eth*"} }, "lan"},
+		{"two patterns", func(g *forward.Gateway) { g.WAN, g.LAN, g.DMZ = []string{"eth*"}, []string{"eth1*"}, []string{"e*"} }, "dmz lan"},
+		{"patterns apart", func(g *forward.Gateway) { g.WAN, g.LAN = []string{"eth0*"}, []string{"eth1*", "eth"} }, ""},
 		{"names", func(g *forward.Gateway) {
 			g.WAN, g.LAN, g.DMZ = []string{"*"}, []string{"a b"}, []string{"abcdefghijklmnop"}
 		}, "dmz lan wan"},
 		{"loopback", func(g *forward.Gateway) { g.LAN = []string{"lo"} }, "lan"},
 		{"two addresses", func(g *forward.Gateway) { g.SNAT = addrs("203.0.113.1", "203.0.113.2", "127.0.0.1") }, "snat"},
-		{"independent of nothing", func(g *forward.Gateway) { g.Masquerade, g.Independent = false, true }, "independent"},
+		{"independent of nothing", func(g *forward.Gateway) { g.Masquerade, g.Independent = false, true }, "endpoint_independent"},
 		{"open socket", func(g *forward.Gateway) { g.Open = []forward.Listen{{Path: "/run/a"}} }, "open"},
 	} {
 		g := &forward.Gateway{WAN: []string{"eth0"}, LAN: []string{"br0"}, Masquerade: true}

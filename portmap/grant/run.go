@@ -94,7 +94,8 @@ func (d *Desk) notAllowed(s *portmap.Spec, list []*record) []*record {
 		l := r.f.Lease
 		c := portmap.Client{Addr: l.Client, MAC: l.MAC, Describe: l.Description}
 		third := r.key.Internal.Addr() != l.Client
-		if !allowedOf(s, c, r.key.Network, r.pinhole).has(r.port) || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
+		reserved := !r.pinhole && d.Reserved(r.key.Network, netip.AddrPortFrom(r.f.Listen.Addr, r.port))
+		if !allowedOf(s, c, r.key.Network, r.pinhole).has(r.port) || reserved || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
 			out = append(out, r)
 		}
 	}
