@@ -25,6 +25,9 @@ func TestGatewayValidate(t *testing.T) {
 		}, ""},
 		{"no sides", func(g *forward.Gateway) { g.WAN, g.LAN = nil, nil }, "lan wan"},
 		{"both sides", func(g *forward.Gateway) { g.LAN = []string{"eth0"} }, "lan"},
+		{"a pattern of both sides", func(g *forward.Gateway) { g.LAN = []string{"eth*"} }, "lan"},
+		{"two patterns", func(g *forward.Gateway) { g.WAN, g.LAN, g.DMZ = []string{"eth*"}, []string{"eth1*"}, []string{"e*"} }, "dmz lan"},
+		{"patterns apart", func(g *forward.Gateway) { g.WAN, g.LAN = []string{"eth0*"}, []string{"eth1*", "eth"} }, ""},
 		{"names", func(g *forward.Gateway) {
 			g.WAN, g.LAN, g.DMZ = []string{"*"}, []string{"a b"}, []string{"abcdefghijklmnop"}
 		}, "dmz lan wan"},

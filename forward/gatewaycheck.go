@@ -26,6 +26,16 @@ func CheckInterface(name string) error {
 	return nil
 }
 
+// shareInterface reports whether there may be an interface that both name, each of which may end in a '*'.
+func shareInterface(a, b string) bool {
+	short, wild := strings.CutSuffix(a, "*")
+	long, longWild := strings.CutSuffix(b, "*")
+	if wild && strings.HasPrefix(long, short) {
+		return true
+	}
+	return longWild && strings.HasPrefix(short, long)
+}
+
 // Validate reports every combination that makes no gateway, or nil. Each problem is a *FieldError (several are joined) with
 // the name of the key in the [gateway] table.
 func (g *Gateway) Validate() error {
@@ -37,15 +47,24 @@ func (g *Gateway) Validate() error {
 		field string
 		names []string
 	}{{"wan", g.WAN}, {"lan", g.LAN}, {"dmz", g.DMZ}}
-	taken := map[string]string{}
-	for _, side := range sides {
-		for _, name := range side.names {
+	for i, side := range sides {
+		for at, name := range side.names {
 			if err := CheckInterface(name); err != nil {
 				bad(side.field, "%w", err)
-			} else if other := taken[name]; other != "" {
-				bad(side.field, "%q stands in %s already; an interface is on one side", name, other)
+				continue
 			}
-			taken[name] = side.field
+			if slices.Contains(side.names[:at], name) {
+				bad(side.field, "%q stands in %s already; an interface is on one side", name, side.field)
+			}
+			for _, other := range sides[:i] {
+				for _, o := range other.names {
+					if name == o {
+						bad(side.field, "%q stands in %s already; an interface is on one side", name, other.field)
+					} else if shareInterface(name, o) {
+						bad(side.field, "%q names interfaces that %q in %s does, too; an interface is on one side", name, o, other.field)
+					}
+				}
+			}
 		}
 	}
 	if len(g.WAN) == 0 {

@@ -73,6 +73,9 @@ func TestGatewayProtects(t *testing.T) {
 	for _, to := range []string{gate4, gate6, ann6, zoe6} {
 		pings(t, h.one, to, true)
 	}
+	for _, to := range []string{ann4, zoe4} { // who is translated is not to be found
+		pings(t, h.one, to, false)
+	}
 	pings(t, h.ann, one4, true)
 	pings(t, h.ann, one6, true)
 	pings(t, h.zoe, one4, true)

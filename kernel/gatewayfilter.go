@@ -116,7 +116,20 @@ func (p *gatewayPlan) closedRules(sets []setID) []rule {
 			out = append(out, rule{ifFamily(id.V6), ifProtocol(id.network), ifIn(destination(id), id), accept()})
 		}
 	}
-	return append(out, rule{ifICMP(false, icmpEcho, icmpEcho), accept()}, rule{ifICMP(true, icmp6Echo, icmp6Echo), accept()}, rule{drop()})
+	// Hosts behind a translation are not to be found from outside. Those with addresses of their own are (RFC 4890, section 4.3.1).
+	for _, v6 := range []bool{false, true} {
+		if !p.translates(v6) {
+			out = append(out, rule{ifEcho(v6), accept()})
+		}
+	}
+	return append(out, rule{drop()})
+}
+
+func ifEcho(v6 bool) statement {
+	if v6 {
+		return ifICMP(true, icmp6Echo, icmp6Echo)
+	}
+	return ifICMP(false, icmpEcho, icmpEcho)
 }
 
 func (p *gatewayPlan) pinholeRules(sets []setID) []rule {
@@ -135,7 +148,7 @@ func (p *gatewayPlan) hostRules(sets []setID) []rule {
 	out := []rule{
 		{ifICMP(true, icmp6MLD, icmp6ND), accept()}, {ifICMP(true, icmp6IND, icmp6MLDv2), accept()}, {ifL4("igmp", protoIGMP), accept()},
 		{ifState(stateInvalid), drop()},
-		{ifICMP(false, icmpEcho, icmpEcho), accept()}, {ifICMP(true, icmp6Echo, icmp6Echo), accept()},
+		{ifEcho(false), accept()}, {ifEcho(true), accept()},
 		{ifDNAT(), accept()},
 	}
 	for _, id := range sets {

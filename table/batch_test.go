@@ -263,6 +263,32 @@ func TestShelvedForwardComesBackOverALease(t *testing.T) {
 	})
 }
 
+// TestPassivePorts has a lease ask for a port at which a forward waits for FTP's data now and then, and has one there.
+func TestPassivePorts(t *testing.T) {
+	inHouse(t, func(h *house) {
+		ftp := func(passive string) *forward.Forward {
+			return spec(h.t, "ftp", forward.OriginFile, config.Spec{Listen: "21", To: config.Strings{"app:21"}, Helper: "ftp", PassivePorts: passive})
+		}
+		h.replace(ftp("50000-50009"))
+		h.start()
+		got := h.batch(these(aLease(h.t, "in", "203.0.113.5:50003"), aLease(h.t, "out", "203.0.113.5:50010"), aLease(h.t, "udp", "udp/203.0.113.5:50004")), nil)
+		if want := `[forwards "ftp" and "in" claim the same traffic: tcp port 50003 <nil> <nil>]`; got != want {
+			h.t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if !h.Taken(netip.MustParseAddr("203.0.113.5"), forward.TCP).Has(50003) {
+			h.t.Error("it is not taken")
+		}
+		h.replace(ftp("50000-50019"))
+		var names []string
+		for _, f := range h.Forwards() {
+			names = append(names, f.Name)
+		}
+		if want := []string{"ftp", "udp"}; !slices.Equal(names, want) {
+			h.t.Errorf("there are %v, and should be %v", names, want)
+		}
+	})
+}
+
 func TestTaken(t *testing.T) {
 	inHouse(t, func(h *house) {
 		off := viaKernel(h.t, "off", forward.OriginFile, "99")

@@ -109,6 +109,14 @@ func (c *claims) leasesUnder(f *forward.Forward) []string {
 	if len(c.leases) == 0 || f.Origin.IsLease() || f.Disabled || f.ListensAt() != forward.Host || l.IsUnix() || l.Ports.All {
 		return nil
 	}
+	names := c.leasesAt(l)
+	if data, ok := dataListen(f); ok {
+		names = append(names, c.leasesAt(data)...)
+	}
+	return names
+}
+
+func (c *claims) leasesAt(l forward.Listen) []string {
 	if l.Addr.IsValid() && !l.Addr.IsUnspecified() {
 		return c.leases[l.Addr].under(l, nil)
 	}

@@ -26,9 +26,19 @@ func newOperators(entries []*entry) *operators {
 			o.at[l.Addr] = append(o.at[l.Addr], f)
 		case !l.Addr.IsValid() || l.Addr.Is4(): // leases on addresses of this host are IPv4
 			o.all.add(l, false)
+			if data, ok := dataListen(f); ok {
+				o.all.add(data, false)
+			}
 		}
 	}
 	return o
+}
+
+// dataListen is where a forward offers data connections. It listens there now and then, and asks for the ports all the time.
+func dataListen(f *forward.Forward) (forward.Listen, bool) {
+	l := f.Listen
+	l.Networks, l.Ports = forward.TCP, forward.Ports{Ranges: []forward.Range{f.PassivePorts}}
+	return l, !f.PassivePorts.IsZero()
 }
 
 // on is the ports that are asked for at an address. The set must not be changed.
@@ -51,6 +61,9 @@ func (o *operators) on(addr netip.Addr, ours bool) *portSet {
 	}
 	for _, f := range o.at[addr] {
 		set.add(f.Listen, false)
+		if data, ok := dataListen(f); ok {
+			set.add(data, false)
+		}
 	}
 	if ours || len(o.at[addr]) > 0 {
 		known[addr] = set // of other hosts there are too many to remember that nothing is asked for
@@ -96,7 +109,8 @@ func (t *Table) inTheWay(f *forward.Forward) error {
 func (t *Table) ownerLocked(network forward.Networks, f *forward.Forward, port uint16) string {
 	for _, e := range t.entriesLocked() {
 		l := e.f.Listen
-		if !e.f.Origin.IsLease() && !e.f.Disabled && l.Networks&network != 0 && !l.Ports.All && l.Ports.Contains(port) &&
+		asks := l.Networks&network != 0 && !l.Ports.All && l.Ports.Contains(port) || network == forward.TCP && !e.f.PassivePorts.IsZero() && e.f.PassivePorts.Contains(port)
+		if !e.f.Origin.IsLease() && !e.f.Disabled && asks &&
 			(l.Addr == f.Listen.Addr || !f.IsPinhole() && (!l.Addr.IsValid() || l.Addr == netip.IPv4Unspecified())) {
 			return e.f.Name
 		}

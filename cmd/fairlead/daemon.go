@@ -63,7 +63,7 @@ func newEngine(o engineOptions) *engine {
 		tableOptions.Lease = book.Note
 		e.table = table.New(tableOptions)
 		e.desk = grant.New(grant.Options{
-			Book: book, Table: e.table, Store: o.store, Outside: around.Outside, Inside: around.Inside, Busy: grant.Busy,
+			Book: book, Table: e.table, Store: o.store, Outside: around.Outside, Inside: around.Inside, Busy: grant.Busy, Reserved: around.Reserved,
 			Neighbours: neighbours.New(neighbours.Options{}), Log: o.log,
 		})
 		e.settings.around, e.settings.grants = around, newGrants(e.desk, around, o.log)

@@ -21,17 +21,21 @@ const lookAround = 2 * time.Second
 type surroundings struct {
 	mu      sync.RWMutex
 	spec    *forward.Gateway
+	open    []forward.Listen // of other servers of this program
 	places  []portmap.Place
+	own     map[netip.Addr]bool // the addresses of this host, wherever
 	outside grant.Outside
 	changed chan struct{} // closed when outside is another
 }
 
-func newSurroundings() *surroundings { return &surroundings{changed: make(chan struct{})} }
+func newSurroundings() *surroundings {
+	return &surroundings{own: map[netip.Addr]bool{}, changed: make(chan struct{})}
+}
 
-// settle makes spec the gateway.
-func (s *surroundings) settle(spec *forward.Gateway) {
+// settle makes spec the gateway, whose host has other servers that the WAN reaches.
+func (s *surroundings) settle(spec *forward.Gateway, open []forward.Listen) {
 	s.mu.Lock()
-	s.spec = spec
+	s.spec, s.open = spec, open
 	s.mu.Unlock()
 	s.look()
 }
@@ -69,16 +73,25 @@ func (s *surroundings) at() netip.Addr {
 	return o.Addr
 }
 
-// Inside reports whether addr is of a host of the LAN.
+// Inside reports whether addr is of a host of the LAN, and not this one.
 func (s *surroundings) Inside(addr netip.Addr) bool {
-	for _, p := range s.Places() {
-		for _, a := range p.Addrs {
-			if a.Masked().Contains(addr) && a.Addr() != addr {
-				return true
-			}
-		}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return !s.own[addr] && slices.ContainsFunc(s.places, func(p portmap.Place) bool {
+		return slices.ContainsFunc(p.Addrs, func(n netip.Prefix) bool { return n.Contains(addr) })
+	})
+}
+
+// Reserved reports whether the WAN reaches a port of this host by the word of the operator. The program that listens there may start
+// later than somebody asks for the port.
+func (s *surroundings) Reserved(network forward.Networks, at netip.AddrPort) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	asks := func(l forward.Listen) bool {
+		here := !l.Addr.IsValid() || l.Addr.IsUnspecified() || l.Addr == at.Addr()
+		return here && !l.IsUnix() && l.Networks&network != 0 && l.Ports.Contains(at.Port())
 	}
-	return false
+	return s.spec != nil && slices.ContainsFunc(s.spec.Open, asks) || slices.ContainsFunc(s.open, asks)
 }
 
 func (s *surroundings) look() {
@@ -88,20 +101,23 @@ func (s *surroundings) look() {
 	var places []portmap.Place
 	var all []netip.Prefix // of the WAN
 	var outside grant.Outside
+	own := map[netip.Addr]bool{}
 	if spec != nil {
 		list, err := net.Interfaces()
 		if err != nil {
 			return // for the moment; what is known stands
 		}
 		for _, i := range list {
+			addrs := addresses(i)
+			for _, a := range addrs {
+				own[a.Addr()] = true
+			}
 			switch {
 			case i.Flags&net.FlagUp == 0:
-			case named(spec.LAN, i.Name):
-				if p := (portmap.Place{Interface: i, Addrs: addresses(i)}); len(p.Addrs) > 0 {
-					places = append(places, p)
-				}
-			case named(spec.WAN, i.Name):
-				all = append(all, addresses(i)...)
+			case named(spec.WAN, i.Name): // first: nobody there is served, whatever lan says
+				all = append(all, addrs...)
+			case named(spec.LAN, i.Name) && !named(spec.DMZ, i.Name) && len(addrs) > 0:
+				places = append(places, portmap.Place{Interface: i, Addrs: addrs})
 			}
 		}
 		outside.Addr = publicOf(all, s.at())
@@ -116,7 +132,7 @@ func (s *surroundings) look() {
 	if s.spec != spec {
 		return // another look is on its way
 	}
-	s.places = places
+	s.places, s.own = places, own
 	if s.outside != outside {
 		s.outside = outside
 		close(s.changed)

@@ -55,7 +55,7 @@ func (c *settings) settle(s config.Settings) {
 	c.nodes.Apply(s.Nodes)
 	c.sshd.settle(s.SSHD)
 	if c.grants != nil {
-		c.around.settle(s.Gateway)
+		c.around.settle(s.Gateway, alsoOpen(s))
 		c.grants.settle(s.Portmap)
 	}
 }

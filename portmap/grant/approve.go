@@ -204,7 +204,7 @@ func (d *Desk) settlePort(f *forward.Forward, r *record, outside Outside) (place
 		return place{}, false
 	}
 	port, ok := d.Book.near(r.key.Network, r.port, allowed{all: true}, taken, func(port uint16) bool {
-		return !d.Busy(r.key.Network, netip.AddrPortFrom(outside.Addr, port))
+		return d.free(r.key.Network, netip.AddrPortFrom(outside.Addr, port))
 	})
 	if !ok {
 		return place{}, false // the table refuses it

@@ -65,7 +65,7 @@ func (d *Desk) checkRequest(p *plan, req *portmap.Request) error {
 		return fmt.Errorf("%w: no mapping leads to %s", portmap.ErrDenied, to)
 	case third && !p.spec.ThirdParty:
 		return fmt.Errorf("%w: a host has mappings of its own alone, and %s is not %s", portmap.ErrDenied, to, req.Client)
-	case third && !d.Inside(to):
+	case !d.Inside(to): // a source can be written by anybody, and that of this host would open this host
 		return fmt.Errorf("%w: %s is no host of the LAN", portmap.ErrDenied, to)
 	case to.Is4() && !p.outside.Addr.IsValid():
 		return portmap.ErrNoExternal
@@ -154,7 +154,7 @@ func (d *Desk) port(p *plan, it *item, before *record) (uint16, error) {
 		return own, nil
 	}
 	taken := d.Table.Taken(p.outside.Addr, req.Network)
-	if before != nil && may.has(before.port) && !taken.Has(before.port) {
+	if before != nil && may.has(before.port) && !taken.Has(before.port) && !d.Reserved(req.Network, netip.AddrPortFrom(p.outside.Addr, before.port)) {
 		return before.port, nil
 	}
 	want := req.External
@@ -162,7 +162,7 @@ func (d *Desk) port(p *plan, it *item, before *record) (uint16, error) {
 		want = own
 	}
 	free := func(port uint16) bool {
-		return !d.Busy(req.Network, netip.AddrPortFrom(p.outside.Addr, port))
+		return d.free(req.Network, netip.AddrPortFrom(p.outside.Addr, port))
 	}
 	if !req.Exact || req.External == 0 {
 		port, ok := d.Book.near(req.Network, want, may, taken, free)
@@ -182,6 +182,11 @@ func (d *Desk) port(p *plan, it *item, before *record) (uint16, error) {
 		return 0, fmt.Errorf("%w: %s port %d", portmap.ErrConflict, req.Network, want)
 	}
 	return want, nil
+}
+
+// free reports whether this host itself does without a port.
+func (d *Desk) free(network forward.Networks, at netip.AddrPort) bool {
+	return !d.Reserved(network, at) && !d.Busy(network, at)
 }
 
 // fromOf is the clients outside that may come in, as forwards have them.

@@ -51,7 +51,10 @@ type Options struct {
 	Neighbours Neighbours // nil: nothing is known of anybody
 	// Busy reports whether a program of this host has a port, which then is no lease's. nil: none has any.
 	Busy func(network forward.Networks, at netip.AddrPort) bool
-	// Inside reports whether an address is of a host of the LAN, for mappings that one client asks for another. nil: all are.
+	// Reserved reports whether the operator keeps a port for this host itself, whether a program has it at the moment or not. nil:
+	// none is kept.
+	Reserved func(network forward.Networks, at netip.AddrPort) bool
+	// Inside reports whether an address is of a host of the LAN, and none of this host itself. nil: all are.
 	Inside func(addr netip.Addr) bool
 	Log    *slog.Logger // nil: none
 }
@@ -84,6 +87,9 @@ func New(o Options) *Desk {
 	}
 	if o.Busy == nil {
 		o.Busy = func(forward.Networks, netip.AddrPort) bool { return false }
+	}
+	if o.Reserved == nil {
+		o.Reserved = func(forward.Networks, netip.AddrPort) bool { return false }
 	}
 	if o.Inside == nil {
 		o.Inside = func(netip.Addr) bool { return true }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,47 @@ func TestPortsOfThisHost(t *testing.T) {
 		h.want("upnp tcp 192.168.1.20:22 22!", "the external port is taken")
 		h.want("natpmp tcp 192.168.1.20:22 22", "203.0.113.5:23")
 		h.want("natpmp tcp 192.168.1.20:443", "203.0.113.5:444")
+	})
+}
+
+// What the operator keeps for this host is no lease's, also while no program has it, and when it is kept later.
+func TestReservedPorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := map[uint16]bool{5000: true}
+		var mu sync.Mutex
+		h := newHouse(t, store.Memory(), &portmap.Spec{})
+		h.Reserved = func(_ forward.Networks, at netip.AddrPort) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return kept[at.Port()]
+		}
+		defer h.start().stop()
+		h.want("natpmp udp 192.168.1.20:5000", "203.0.113.5:5001")
+		h.want("natpmp udp 192.168.1.20:6000", "203.0.113.5:6000")
+		mu.Lock()
+		kept[6000] = true
+		mu.Unlock()
+		h.Configure(&portmap.Spec{})
+		elapse(time.Second)
+		if _, there := h.At(forward.UDP, 6000); there {
+			t.Error("a lease has the port still")
+		}
+		h.want("natpmp udp 192.168.1.20:6000", "203.0.113.5:6001")
+	})
+}
+
+// What is neither a host of the LAN nor anything but one gets nothing, whoever asks.
+func TestInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, store.Memory(), &portmap.Spec{})
+		h.Inside = func(addr netip.Addr) bool { return addr == one }
+		defer h.start().stop()
+		for _, r := range []string{"pcp tcp 192.168.1.1:22", "natpmp tcp 203.0.113.9:22", "pcp tcp [2001:db8:1::1]:22"} {
+			if r := h.ask(r); !errors.Is(r.Err, portmap.ErrDenied) {
+				t.Errorf("%v: %v", r.Internal, r.Err)
+			}
+		}
+		h.want("pcp tcp 192.168.1.20:80", "203.0.113.5:80")
 	})
 }
 

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -56,7 +57,7 @@ func resume(was storedEpoch, told netip.Addr, now time.Time) epoch {
 func (d *Desk) loadEpoch(outside Outside) error {
 	data, err := d.Store.Get(bucketPortmap, keyEpoch)
 	if err != nil {
-		return fmt.Errorf("the age of the mappings cannot be read: %w", err)
+		data, err = nil, fmt.Errorf("the age of the mappings cannot be read: %w", err)
 	}
 	var was storedEpoch
 	if data != nil && json.Unmarshal(data, &was) != nil {
@@ -69,7 +70,7 @@ func (d *Desk) loadEpoch(outside Outside) error {
 		d.last = outside.told()
 	}
 	d.mu.Unlock()
-	return d.saveEpoch(false)
+	return errors.Join(err, d.saveEpoch(false))
 }
 
 // restartEpoch has clients ask for all their mappings again.

@@ -151,6 +151,21 @@ func TestStoreFails(t *testing.T) {
 	})
 }
 
+// A disk that is full from the beginning is no reason to end: a daemon would end with all its forwards.
+func TestStoreFailsFromTheBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory(), dead: true}
+		h := newHouse(t, d, &portmap.Spec{}).start()
+		h.want("natpmp tcp 192.168.1.20:80", "203.0.113.5:80")
+		if !h.logged("the age of the mappings is not kept") {
+			t.Error("it is not logged")
+		}
+		d.kill(false)
+		elapse(3 * time.Second)
+		h.stop()
+	})
+}
+
 // Many leases at once are one write, a moment later.
 func TestWritesAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 )
 
 // Run takes over the leases that the table has loaded, follows the address of this host and the policy, and grants until ctx
-// ends. A Desk runs once. The table must run longer: the last leases are stored before Run returns.
+// ends. A Desk runs once. The table must run longer: the last leases are stored before Run returns. A store that fails when it
+// begins is no reason to fail: who runs a Desk beside forwards would end those with it.
 func (d *Desk) Run(ctx context.Context) error {
 	closed := sync.OnceFunc(func() { close(d.closed) })
 	defer closed()
@@ -22,8 +23,13 @@ func (d *Desk) Run(ctx context.Context) error {
 		return nil
 	}
 	outside, moved := d.Outside()
-	if err := errors.Join(d.loadApprovals(), d.loadEpoch(outside)); err != nil {
-		return err
+	if err := d.loadApprovals(); err != nil {
+		// Who was denied might get ports, so nobody does; forwards have nothing to do with it.
+		d.Log.Error("no ports are given to programs of the LAN", keyErr, err)
+		return nil
+	}
+	if err := d.loadEpoch(outside); err != nil { // clients ask again, which is all that it is for
+		d.Log.Error("the age of the mappings is not kept", keyErr, err)
 	}
 	d.deciding <- struct{}{}
 	d.moveLeases(ctx, outside)
@@ -88,7 +94,8 @@ func (d *Desk) notAllowed(s *portmap.Spec, list []*record) []*record {
 		l := r.f.Lease
 		c := portmap.Client{Addr: l.Client, MAC: l.MAC, Describe: l.Description}
 		third := r.key.Internal.Addr() != l.Client
-		if !allowedOf(s, c, r.key.Network, r.pinhole).has(r.port) || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
+		reserved := !r.pinhole && d.Reserved(r.key.Network, netip.AddrPortFrom(r.f.Listen.Addr, r.port))
+		if !allowedOf(s, c, r.key.Network, r.pinhole).has(r.port) || reserved || third && !s.ThirdParty || d.judge(l.MAC, l.Client, r.key) == denied {
 			out = append(out, r)
 		}
 	}

@@ -276,6 +276,26 @@ func TestEachForItself(t *testing.T) {
 	}
 }
 
+// Who has taken on the hardware address of a host in another network of this gateway is not that host.
+func TestSameHostElsewhere(t *testing.T) {
+	desk := newDesk()
+	o := testOptions(t, desk, 2)
+	o.SameHost = func(netip.Addr, netip.Addr) bool { return true }
+	l := newLab(t, o)
+	victim := netip.MustParseAddr("192.168.2.20")
+	desk.one(portmap.Request{
+		Protocol: portmap.UPnP, Client: victim, External: 1000, Exact: true, Key: portmap.Key{Network: forward.TCP, Internal: netip.AddrPortFrom(victim, 80)},
+	})
+	for _, verb := range []string{upnp.GetSpecificPortMappingEntry, upnp.DeletePortMapping} {
+		if _, code := l.ip("192.168.1.11", verb, named("1000", "TCP")); code != 606 {
+			t.Errorf("%s of somebody else's: %d", verb, code)
+		}
+	}
+	if code := l.add(mapped{client: "192.168.1.11", external: "1000", inside: "1"}); code != 718 {
+		t.Errorf("somebody else's port: %d", code)
+	}
+}
+
 // A list is as it was when its reader began, until somebody changes it.
 func TestListsWhileTheyAreRead(t *testing.T) {
 	desk := newDesk()

@@ -111,7 +111,13 @@ func (c *call) fault(verb string, err error) *upnp.Fault {
 
 // own reports whether a mapping is the client's own; mine, whether it is, or the operator lets clients act for others.
 func (c *call) own(m *portmap.Mapping) bool {
-	return c.client == m.Internal.Addr() || c.client == m.Client || c.SameHost(c.client, m.Internal.Addr())
+	return c.client == m.Internal.Addr() || c.client == m.Client || c.isAlso(m.Internal.Addr())
+}
+
+// isAlso reports whether an address of the same place is the client's, too. A neighbour of another place may have taken on its hardware
+// address.
+func (c *call) isAlso(inside netip.Addr) bool {
+	return within(c.place, inside) && c.SameHost(c.client, inside)
 }
 
 func (c *call) mine(m *portmap.Mapping) bool { return c.Spec.ThirdParty || c.own(m) }
@@ -119,7 +125,7 @@ func (c *call) mine(m *portmap.Mapping) bool { return c.Spec.ThirdParty || c.own
 // as is who the client is to the desk in what concerns one of the LAN: that host itself where it is the same neighbour by another
 // address, as when a program asks from a link-local or a temporary address.
 func (c *call) as(inside netip.Addr) netip.Addr {
-	if c.SameHost(c.client, inside) {
+	if c.isAlso(inside) {
 		return inside
 	}
 	return c.client

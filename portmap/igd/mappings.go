@@ -131,7 +131,7 @@ func (c *call) request(m *upnp.PortMapping) (portmap.Request, error) {
 	switch {
 	case !inside.Is4():
 		return r, refused(upnp.InvalidArgs)
-	case inside == c.client, c.SameHost(c.client, inside) && within(c.place, inside):
+	case inside == c.client, c.isAlso(inside):
 	case !c.Spec.ThirdParty:
 		return r, errStranger
 	case !within(c.place, inside):

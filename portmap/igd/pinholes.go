@@ -119,7 +119,7 @@ func addPinhole(ctx context.Context, c *call) (upnp.Args, error) {
 		return nil, &upnp.Fault{Code: upnp.ActionFailed, Description: "RemotePort can only be 0, any port"}
 	case !within(c.place, inside):
 		return nil, refused(upnp.InvalidArgs)
-	case inside != c.client && !c.Spec.ThirdParty && !c.SameHost(c.client, inside):
+	case inside != c.client && !c.Spec.ThirdParty && !c.isAlso(inside):
 		return nil, errStranger
 	}
 	key := portmap.Key{Network: network, Internal: netip.AddrPortFrom(inside, p.InternalPort)}

@@ -138,6 +138,9 @@ func (s *Server) visit(ctx context.Context) {
 			select {
 			case <-t.ended: // it could not begin, or its interface went away: try again
 				ended = true
+				if t.err == nil { // or ctx has just ended, and it with it
+					break
+				}
 				if text := t.err.Error(); said[index] != text {
 					s.Log.Warn("UPnP is not served on an interface; it is tried again", keyInterface, t.place.Interface.Name, keyError, t.err)
 					said[index] = text

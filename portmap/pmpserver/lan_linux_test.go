@@ -164,6 +164,7 @@ func TestAnswersComeFromTheAddressThatWasAsked(t *testing.T) {
 func TestNothingIsAnsweredElsewhere(t *testing.T) {
 	h := newHome(t)
 	dialFrom(t, h.client, "udp4", client4, gateway4).ask([]byte{0, 0})
+	eventually(t, "the answer is counted", func() bool { return h.server.Stats().Answers > 0 })
 	before := h.server.Stats()
 	var asked []host
 	for _, c := range []struct{ network, from, to string }{
@@ -198,6 +199,27 @@ func TestNothingIsAnsweredElsewhere(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(silence))
 	if n, from, err := conn.ReadFrom(make([]byte, 100)); err == nil {
 		t.Errorf("%d octets from %v", n, from)
+	}
+}
+
+// TestOthersAddresses asks in the LAN in the name of hosts that are elsewhere: a host of another network, and this host itself.
+func TestOthersAddresses(t *testing.T) {
+	h := newHome(t)
+	dialFrom(t, h.client, "udp4", client4, gateway4).ask([]byte{0, 0})
+	before := h.server.Stats()
+	for _, from := range []string{"192.168.7.7", "203.0.113.77", "2001:db8:77::7"} {
+		network, to, bits := "udp4", gateway4, "/32"
+		if strings.Contains(from, ":") {
+			network, to, bits = "udp6", gateway6, "/128"
+		}
+		h.client.Run(t, "ip", "addr", "add", from+bits, "dev", "eth0", "nodad")
+		a := dialFrom(t, h.client, network, from, to)
+		a.send(requestOf(from))
+		a.send([]byte{0, 0})
+	}
+	eventually(t, "they have come in", func() bool { return h.server.Stats().Foreign >= before.Foreign+6 })
+	if after := h.server.Stats(); after.Requests != before.Requests || len(h.desk.Of(netip.Addr{})) != 0 {
+		t.Errorf("%+v became %+v", before, after)
 	}
 }
 

@@ -41,7 +41,7 @@ type Server struct {
 type Stats struct {
 	Requests uint64 // that came in by an interface that is served
 	Answers  uint64 // that were sent
-	Foreign  uint64 // messages that came in elsewhere, or were not for one host; they are dropped
+	Foreign  uint64 // messages that came in elsewhere, were not for one host, or not from one of the network there; they are dropped
 	Limited  uint64 // requests of clients that sent too many, which are dropped
 	Crowded  uint64 // requests for which the queue had no room, which are dropped
 }

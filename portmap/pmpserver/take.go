@@ -86,6 +86,10 @@ func (r *reader) take(m *ipv4.Message) {
 	from.Zone = "" // the interface is told beside it
 	l := letter{door: r.door, to: from, from: to, index: index}
 	client := l.client()
+	if !near(r.place, client) {
+		r.seen.foreign.Add(1)
+		return
+	}
 	r.seen.requests.Add(1)
 	if !r.requests.may(client, r.now) {
 		r.limited(client)
@@ -101,6 +105,19 @@ func (r *reader) take(m *ipv4.Message) {
 	case r.pcp:
 		r.pcpRequest(&l, client, b)
 	}
+}
+
+// near reports whether a client is of one of the networks of the place, and not this host itself. Whose mapping it is goes by the source of
+// a packet, and nothing keeps a host from writing any: that of a host of another LAN, of the DMZ or of the internet.
+func near(p *portmap.Place, client netip.Addr) bool {
+	found := client.Is6() && client.IsLinkLocalUnicast()
+	for _, n := range p.Addrs {
+		if n.Addr().WithZone("") == client && !client.IsLoopback() {
+			return false
+		}
+		found = found || n.Contains(client)
+	}
+	return found
 }
 
 // limited counts a request that is dropped, and says so now and then.
