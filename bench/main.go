@@ -52,7 +52,7 @@ func main() {
 		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
 	flag.StringVar(&o.beside, "beside", "", "measure this fairlead, too: the `program` before a change beside the one after it")
 	flag.StringVar(&o.titles, "tables", "", "of the workloads of c, e and f only those whose titles have this `text` in them")
-	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "give up after this time, with what was measured until then")
+	flag.DurationVar(&o.limit, "limit", 45*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: %q is not understood; everything is a flag, see -help\n", flag.Arg(0))
