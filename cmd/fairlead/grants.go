@@ -84,10 +84,11 @@ func (g *grants) keep(ctx context.Context, what string, run func() error) {
 	}
 }
 
-// sameHost reports whether two addresses are one host's, which has several where it speaks IPv6.
+// sameHost reports whether two addresses are one host's, which has several where it speaks IPv6. Several of IPv4 with one hardware
+// address are as a rule hosts behind one bridge of a radio.
 func (g *grants) sameHost(a, b netip.Addr) bool {
-	if a == b {
-		return true
+	if a == b || a.Is4() && b.Is4() {
+		return a == b
 	}
 	one, _ := g.neighbours.Lookup(a)
 	other, _ := g.neighbours.Lookup(b)
