@@ -67,6 +67,15 @@ listen = "81"
 to = "` + annaAddr + `:8080"
 carry = "relay"
 
+[forward.inner]
+listen = "` + innerAddr + `:82"
+to = "` + annaAddr + `:8080"
+
+[forward.innerrelayed]
+listen = "` + innerAddr + `:83"
+to = "` + annaAddr + `:8080"
+carry = "relay"
+
 [forward.hole]
 listen = "[` + annaAddr6 + `]:8443"
 to = "` + annaAddr6 + `"
@@ -100,6 +109,10 @@ func TestHome(t *testing.T) {
 	}{
 		{h.wan, "tcp", outerAddr + ":80", wanAddr},
 		{h.wan, "tcp", outerAddr + ":81", "192.168.1.1"},
+		{h.wan, "tcp", innerAddr + ":82", ""}, // an address of the LAN is the LAN's, whatever a neighbour outside has for a route
+		{h.wan, "tcp", innerAddr + ":83", ""},
+		{h.ben, "tcp", innerAddr + ":82", innerAddr},
+		{h.ben, "tcp", innerAddr + ":83", innerAddr},
 		{h.wan, "tcp", "[" + annaAddr6 + "]:8443", wanAddr6},
 		{h.wan, "tcp", "[" + annaAddr6 + "]:8444", ""},
 		{h.wan, "tcp", annaAddr + ":9000", ""},

@@ -32,6 +32,7 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 
 // chains is every chain of the gateway's table, given the sets there are. A packet passes these, besides those of forwards:
 //
+//	arriving ─► stray                     what is for an inner address and comes from outside
 //	prerouting ─► claim                   who owns the port that nobody else claims (independent)
 //	forward ─► from_wan ─► closed         what comes in has to be an answer, a forward's, or a pinhole's
 //	        ├► from_dmz
@@ -45,7 +46,7 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 func (p *gatewayPlan) chains(sets []setID) []chain {
 	var out []chain
 	_, helpers := gatewayHelpers(p.spec.Helpers, p.inside())
-	for _, group := range [][]chain{p.natChains(sets), p.independentChains(sets), p.filterChains(sets), p.mssChains(), helpers} {
+	for _, group := range [][]chain{p.natChains(sets), p.independentChains(sets), p.strayChains(), p.filterChains(sets), p.mssChains(), helpers} {
 		out = append(out, group...)
 	}
 	return slices.DeleteFunc(out, func(c chain) bool { return len(c.rules) == 0 })

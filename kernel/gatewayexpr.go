@@ -126,6 +126,12 @@ func ifDaddr(addr netip.Addr) statement {
 	return statement{"ip6 daddr " + addr.String(), concat(payload(payloadNetwork, 24, 16, reg32), compare(reg32, cmpEq, addr.AsSlice()))}
 }
 
+// ifDaddrIn matches packets to an address of an IPv4 network.
+func ifDaddrIn(n netip.Prefix) statement {
+	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-n.Bits()))
+	return statement{"ip daddr " + n.String(), concat(payload(payloadNetwork, 16, 4, reg32), bitwise(reg32, mask), compare(reg32, cmpEq, n.Addr().AsSlice()))}
+}
+
 // ifAddrOfInput matches packets to an address of the interface by which they came in (is), or to another.
 func ifAddrOfInput(is bool) statement {
 	const daddrIIF, local = 1<<1 | 1<<3, 2 // NFTA_FIB_F_DADDR, NFTA_FIB_F_IIF; RTN_LOCAL

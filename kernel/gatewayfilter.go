@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -77,6 +78,23 @@ func (p *gatewayPlan) filterChains(sets []setID) []chain {
 	}
 	return append(out, baseChain("forward", "filter", hookForward, priorityFilter, passing...),
 		baseChain("input", "filter", hookInput, priorityFilter, entering...))
+}
+
+// inner is the networks whose addresses mean the inside where the outside sees another (RFC 1918).
+var inner = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}
+
+// strayChains drops what comes in by the WAN for an inner address of this host on another interface, before any forward sees it: a
+// neighbour outside may have a route by this host to it, and what listens there, forwards among them, is meant for the inside.
+func (p *gatewayPlan) strayChains() []chain {
+	if !p.spec.Protect || !p.translates(false) {
+		return nil
+	}
+	var rules []rule
+	for _, n := range inner {
+		rules = append(rules, rule{ifFamily(false), ifDaddrIn(n), ifToThisHost(), ifAddrOfInput(false), drop()})
+	}
+	return []chain{{name: "stray", rules: rules},
+		baseChain("arriving", "filter", hookPrerouting, priorityMangle, each(metaIIFName, p.spec.WAN, toChain(verdictGoto, "stray"))...)}
 }
 
 func (p *gatewayPlan) dmzChains(sets []setID, checksWAN bool) []chain {

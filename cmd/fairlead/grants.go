@@ -7,8 +7,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
+	"time"
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/portmap"
@@ -42,25 +42,53 @@ func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
 	if spec == nil {
 		return nil
 	}
-	servers, ctx := errgroup.WithContext(ctx)
+	var servers sync.WaitGroup
 	if slices.Contains(spec.Protocols, portmap.PCP) || slices.Contains(spec.Protocols, portmap.NATPMP) {
-		s := pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log})
-		servers.Go(func() error { return s.Run(ctx) })
+		servers.Go(func() {
+			g.keep(ctx, "the server of PCP and NAT-PMP", func() error {
+				return pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log}).Run(ctx)
+			})
+		})
 	}
 	if slices.Contains(spec.Protocols, portmap.UPnP) {
-		s := igd.New(igd.Options{
-			Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
+		servers.Go(func() {
+			g.keep(ctx, "the UPnP server", func() error {
+				return igd.New(igd.Options{
+					Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
+				}).Run(ctx)
+			})
 		})
-		servers.Go(func() error { return s.Run(ctx) })
 	}
 	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
-	return servers.Wait()
+	servers.Wait()
+	return nil
 }
 
-// sameHost reports whether two addresses are one host's, which has several where it speaks IPv6.
+// keep runs a server until ctx ends, again when it fails: the port of one may be another program's, which is nothing to the other.
+func (g *grants) keep(ctx context.Context, what string, run func() error) {
+	said := ""
+	for {
+		err := run()
+		if ctx.Err() != nil {
+			return
+		}
+		if text := fmt.Sprint(err); text != said { // once for each
+			said = text
+			g.log.Error(what+" does not run; it is tried again", keyError, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(residentRetry):
+		}
+	}
+}
+
+// sameHost reports whether two addresses are one host's, which has several where it speaks IPv6. Several of IPv4 with one hardware
+// address are as a rule hosts behind one bridge of a radio.
 func (g *grants) sameHost(a, b netip.Addr) bool {
-	if a == b {
-		return true
+	if a == b || a.Is4() && b.Is4() {
+		return a == b
 	}
 	one, _ := g.neighbours.Lookup(a)
 	other, _ := g.neighbours.Lookup(b)

@@ -54,7 +54,7 @@ func TestGrid(t *testing.T) {
 
 // What a peer or a resolver says must not move the cursor.
 func TestPlain(t *testing.T) {
-	if got := plain("a\x1b[2Jb\u009bc\nü"); got != "a?[2Jb?c?ü" {
+	if got := plain("a\x1b[2Jb\u009bc\nü\u202ed\u2028"); got != "a?[2Jb?c?ü?d?" {
 		t.Errorf("%q", got)
 	}
 }

@@ -22,6 +22,7 @@ type Book struct {
 	byPort  map[place]*record                 // of those with an external port, which pinholes have not
 	byHost  map[netip.Addr]map[string]*record // by who asked and by whose port it is, then by name
 	devices map[string]int                    // leases of each device
+	unknown int                               // leases of devices whose hardware address is not known
 	used    [2]table.PortBits                 // external ports that have a lease, or are about to
 }
 
@@ -77,6 +78,7 @@ func (b *Book) enter(r *record) {
 		b.byHost[host][r.f.Name] = r
 	}
 	b.devices[r.device()]++
+	b.unknown += b2i(r.f.Lease.MAC == "")
 	if !r.pinhole {
 		b.byPort[place{r.key.Network, r.port}] = r
 		b.used[r.key.Network>>1].Set(r.port)
@@ -98,6 +100,7 @@ func (b *Book) remove(name string) {
 			delete(b.byHost, host)
 		}
 	}
+	b.unknown -= b2i(r.f.Lease.MAC == "")
 	if b.devices[r.device()]--; b.devices[r.device()] == 0 {
 		delete(b.devices, r.device())
 	}
@@ -138,11 +141,11 @@ func (b *Book) of(key portmap.Key) []*record {
 	return b.byKey[key]
 }
 
-// count is how many leases a device has, and how many there are.
-func (b *Book) count(device string) (own, all int) {
+// count is how many leases a device has, how many those that are not known have together, and how many there are.
+func (b *Book) count(device string) (own, unknown, all int) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.devices[device], len(b.byName)
+	return b.devices[device], b.unknown, len(b.byName)
 }
 
 // list is the leases of a host by name, or all with an invalid address.

@@ -34,7 +34,7 @@ func (d *Desk) decideOne(p *plan, it *item) error {
 	}
 	asking := p.spec.Ask && judged != approved && (before == nil || before.f.Lease.Asking)
 	if before == nil {
-		if err := d.quota(p, it.device); err != nil {
+		if err := d.quota(p, it); err != nil {
 			return err
 		}
 	}
@@ -111,8 +111,10 @@ func mayChange(r *record, client netip.Addr, nonce [12]byte) error {
 	return nil
 }
 
-func (d *Desk) quota(p *plan, device string) error {
-	own, all := d.Book.count(device)
+// quota refuses what is too much for a device, or for all. Devices whose hardware address is not known have half of all together, or as
+// much as one device may: one host can have as many addresses of a network as that has, and leave nothing to the others.
+func (d *Desk) quota(p *plan, it *item) error {
+	own, unknown, all := d.Book.count(it.device)
 	most, each := p.spec.MaxLeases, p.spec.MaxClient
 	if most <= 0 {
 		most = portmap.DefaultMaxLeases
@@ -121,8 +123,10 @@ func (d *Desk) quota(p *plan, device string) error {
 		each = portmap.DefaultMaxClient
 	}
 	switch {
-	case own+p.fresh[device] >= each:
+	case own+p.fresh[it.device] >= each:
 		return fmt.Errorf("%w: %d is the most", portmap.ErrQuota, each)
+	case it.mac == "" && d.Neighbours != nil && unknown+p.unknown >= max(most/2, min(each, most)):
+		return fmt.Errorf("%w: clients whose hardware address is not known have %d leases already", portmap.ErrFull, unknown+p.unknown)
 	case all+p.leases >= most:
 		return fmt.Errorf("%w: there are %d leases already", portmap.ErrFull, most)
 	}
@@ -269,6 +273,7 @@ func (p *plan) enter(d *Desk, it *item, before *record, f *forward.Forward) {
 	}
 	if before == nil {
 		p.fresh[it.device]++
+		p.unknown += b2i(it.mac == "")
 		p.leases++
 	}
 	if !now.pinhole {
@@ -291,6 +296,7 @@ func (p *plan) replace(d *Desk, r *record) bool {
 	p.drop = append(p.drop, r.f)
 	p.over[r.key] = slices.DeleteFunc(slices.Clone(p.of(d, r.key)), func(x *record) bool { return x == r })
 	p.fresh[r.device()]--
+	p.unknown -= b2i(r.f.Lease.MAC == "")
 	p.leases--
 	return true
 }

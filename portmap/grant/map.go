@@ -55,6 +55,7 @@ type plan struct {
 	drop     []*forward.Forward
 	fresh    map[string]int            // leases more, by device
 	leases   int                       // leases more
+	unknown  int                       // of these, those of devices that are not known
 	over     map[portmap.Key][]*record // mappings as they will be
 	places   map[place]*record         // ports as they will be
 	reserved []place
@@ -133,7 +134,7 @@ func (d *Desk) grant(ctx context.Context, p *plan) error {
 		todo[i] = &p.items[i]
 	}
 	for range tries {
-		p.put, p.drop, p.reserved, p.index, p.fresh, p.leases = nil, nil, nil, map[string]int{}, map[string]int{}, 0
+		p.put, p.drop, p.reserved, p.index, p.fresh, p.leases, p.unknown = nil, nil, nil, map[string]int{}, map[string]int{}, 0, 0
 		p.over, p.places = map[portmap.Key][]*record{}, map[place]*record{}
 		for _, it := range todo {
 			it.batch = len(p.batches)

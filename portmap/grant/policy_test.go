@@ -251,3 +251,25 @@ func TestIsPublic(t *testing.T) {
 		}
 	}
 }
+
+// One host with many addresses leaves something to the others.
+func TestManyAddresses(t *testing.T) {
+	inHouse(t, &portmap.Spec{MaxLeases: 10, MaxClient: 2}, func(h *house) {
+		granted := 0
+		for i := range 20 {
+			if r := h.ask(fmt.Sprintf("pcp tcp [2001:db8:1::%x]:80", 0x1000+i)); r.Err == nil {
+				granted++
+			} else if !errors.Is(r.Err, portmap.ErrFull) {
+				t.Error(r.Err)
+			}
+		}
+		if granted != 5 {
+			t.Errorf("%d leases of hosts that are not known", granted)
+		}
+		h.want("natpmp tcp 192.168.1.20:80", "203.0.113.5:80")
+		if err := h.Unmap(h.t.Context(), netip.MustParseAddr("2001:db8:1::1000"), portmap.Key{Network: forward.TCP, Internal: netip.MustParseAddrPort("[2001:db8:1::1000]:80")}); err != nil {
+			t.Error(err)
+		}
+		h.want("pcp tcp [2001:db8:1::9999]:80", "[2001:db8:1::9999]:80")
+	})
+}

@@ -94,6 +94,7 @@ func (e *events) run(ctx context.Context) {
 	defer poll.Stop()
 	changed := e.server.Desk.Changed()
 	var again <-chan time.Time // there is somebody whose time has not come
+	var last time.Time         // that all were looked at, which takes the longer the more mappings there are
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,10 +105,16 @@ func (e *events) run(ctx context.Context) {
 			e.changes++
 			e.mu.Unlock()
 		case <-e.touched:
+			if wait := eventGap - time.Since(last); wait > 0 {
+				if again == nil {
+					again = time.After(wait)
+				}
+				continue
+			}
 		case <-poll.C:
 		case <-again:
 		}
-		again = nil
+		again, last = nil, time.Now()
 		if e.round(ctx, &wg, slots) {
 			again = time.After(eventGap)
 		}
