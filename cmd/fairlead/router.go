@@ -28,6 +28,7 @@ type router struct {
 	mu     sync.Mutex
 	spec   *forward.Gateway
 	open   []forward.Listen // of other servers of this program
+	looked bool             // whether the interfaces of spec are there has been looked at
 	failed bool             // the gateway could not be made what spec says
 	down   bool             // all has been taken away, and stays so
 }
@@ -36,7 +37,7 @@ type router struct {
 func (r *router) settle(s config.Settings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spec, r.open, r.failed = s.Gateway, alsoOpen(s), false
+	r.spec, r.open, r.looked, r.failed = s.Gateway, alsoOpen(s), false, false
 }
 
 // alsoOpen is what of this host the WAN reaches besides forwards, and what the gateway says itself: a server of this program that
@@ -67,8 +68,14 @@ func asGateway(facts kernel.Facts, gateway bool) kernel.Facts {
 // Carried tells everybody of all forwards. What is wrong with the gateway is no forward's fault.
 func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	r.mu.Lock()
-	spec, open, down := r.spec, r.open, r.down
+	spec, open, down, looked := r.spec, r.open, r.down, r.looked
+	r.looked = true
 	r.mu.Unlock()
+	if spec != nil && !looked {
+		for _, name := range missingInterfaces(spec) {
+			r.log.Warn("an interface of the gateway is not there; it is served once it is", "interface", name)
+		}
+	}
 	if r.publisher != nil && r.wish(all) {
 		if err := r.publisher.Apply(slices.Collect(maps.Values(r.wishes))); err != nil {
 			r.log.Error("not every forward can be published", keyError, err)
