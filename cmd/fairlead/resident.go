@@ -43,6 +43,7 @@ func (r *resident[T]) settle(want T) {
 
 // run serves until ctx ends. Another configuration ends the server that runs, with its clients.
 func (r *resident[T]) run(ctx context.Context) {
+	said := "" // the error that the log has; a server that is tried again and again says it once
 	for ctx.Err() == nil {
 		select {
 		case <-r.changed: // what is read now is what that was about
@@ -59,14 +60,17 @@ func (r *resident[T]) run(ctx context.Context) {
 			select {
 			case err := <-ended:
 				if ended = nil; err != nil && ctx.Err() == nil {
-					r.log.Error("a server of the settings does not run", "server", r.what, keyError, err)
+					if text := err.Error(); text != said {
+						said = text
+						r.log.Error("a server of the settings does not run; it is tried again", "server", r.what, keyError, err)
+					}
 					retry = time.After(residentRetry)
 				}
 				again = ctx.Err() != nil
 			case <-retry:
 				again = true
 			case <-r.changed:
-				again = true
+				again, said = true, ""
 			case <-ctx.Done():
 				again = true
 			}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		tried := 0
+		r := newResident("the server", slog.New(slog.NewTextHandler(&log, nil)), func(a, b int) bool { return a == b },
+			func(ctx context.Context, want int) error {
+				if tried++; want == 0 {
+					return nil
+				}
+				return errors.New("the port is taken")
+			})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.run(ctx); close(ended) }()
+		for want := 1; want <= 2; want++ { // another configuration, another chance to be told
+			r.settle(want)
+			time.Sleep(10*residentRetry + time.Second)
+			synctest.Wait()
+			if got := strings.Count(log.String(), "the port is taken"); got != want {
+				t.Errorf("configuration %d: the log has it %d times:\n%s", want, got, &log)
+			}
+		}
+		if tried < 20 {
+			t.Errorf("tried %d times", tried)
+		}
+		stop()
+		<-ended
+	})
+}
