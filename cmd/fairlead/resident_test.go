@@ -14,10 +14,14 @@ import (
 func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		tried := 0
+		tried, free := 0, false
 		r := newResident("the server", slog.New(slog.NewTextHandler(&log, nil)), func(a, b int) bool { return a == b },
 			func(ctx context.Context, want int) error {
 				if tried++; want == 0 {
+					return nil
+				}
+				if free {
+					<-ctx.Done()
 					return nil
 				}
 				return errors.New("the port is taken")
@@ -35,6 +39,15 @@ func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
 		}
 		if tried < 20 {
 			t.Errorf("tried %d times", tried)
+		}
+		if got := r.problem(); got != "the server does not run: the port is taken" {
+			t.Errorf("problem: %q", got)
+		}
+		free = true
+		time.Sleep(residentRetry + 2*residentSteady)
+		synctest.Wait()
+		if got := r.problem(); got != "" {
+			t.Errorf("problem of a server that runs: %q", got)
 		}
 		stop()
 		<-ended

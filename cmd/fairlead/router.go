@@ -30,6 +30,7 @@ type router struct {
 	open   []forward.Listen // of other servers of this program
 	looked bool             // whether the interfaces of spec are there has been looked at
 	failed bool             // the gateway could not be made what spec says
+	wrong  string           // why
 	down   bool             // all has been taken away, and stays so
 }
 
@@ -90,7 +91,9 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	err := r.gateway.Apply(ctx, spec, open, all)
 	r.mu.Lock()
 	before := r.failed
-	r.failed = err != nil
+	if r.failed, r.wrong = err != nil, ""; err != nil {
+		r.wrong = err.Error()
+	}
 	r.mu.Unlock()
 	if err != nil && !before {
 		r.log.Error("this host is not the gateway that the file says", keyError, err)
@@ -117,6 +120,16 @@ func (r *router) wish(all []*forward.Forward) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// problem is why this host is not the gateway of the settings, or "".
+func (r *router) problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.failed {
+		return ""
+	}
+	return "this host is not the gateway that the file says: " + r.wrong
 }
 
 // Lost reports whether somebody took away what the gateway has in the kernel.
