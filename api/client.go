@@ -102,6 +102,13 @@ func (c *Client) Leases(ctx context.Context) ([]Lease, error) {
 	return out.Leases, err
 }
 
+// Problems is what is wrong with the daemon's host that is no forward's fault, a line each.
+func (c *Client) Problems(ctx context.Context) ([]string, error) {
+	var out struct{ Problems []string }
+	err := c.do(ctx, http.MethodGet, "/v1/problems", nil, nil, &out)
+	return out.Problems, err
+}
+
 // Approve lets a lease in, or all leases of a device, and returns the names of those that waited.
 func (c *Client) Approve(ctx context.Context, which string) ([]string, error) {
 	return c.judge(ctx, which, "approve")

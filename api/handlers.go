@@ -96,6 +96,14 @@ func (s *Server) leases(w http.ResponseWriter, _ *http.Request) {
 	writeList(w, "leases", len(all), func(i int) any { return LeaseOf(all[i], now) })
 }
 
+func (s *Server) problems(w http.ResponseWriter, _ *http.Request) {
+	var list []string
+	if s.Problems != nil {
+		list = s.Problems()
+	}
+	writeList(w, "problems", len(list), func(i int) any { return list[i] })
+}
+
 // judge answers with the names of the leases that changed.
 func (s *Server) judge(do func(ctx context.Context, which string) ([]string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +29,18 @@ func TestLeases(t *testing.T) {
 	fake.all[f.Name] = s
 	fake.set(&asking)
 	fake.set(&off)
-	c := NewClient(serve(t, Options{Table: fake, Leases: fakeLeases{"02:00:00:00:00:20": {"lease-x"}, "odd/name?": nil}}))
+	var problems []string
+	c := NewClient(serve(t, Options{
+		Table: fake, Leases: fakeLeases{"02:00:00:00:00:20": {"lease-x"}, "odd/name?": nil}, Problems: func() []string { return problems },
+	}))
 	defer c.Close()
 
+	for _, wrong := range [][]string{nil, {"the port-mapping server does not run: the port is taken"}} {
+		problems = wrong
+		if got, err := c.Problems(t.Context()); err != nil || !slices.Equal(got, wrong) {
+			t.Errorf("problems: %q %v", got, err)
+		}
+	}
 	list, err := c.Leases(t.Context())
 	if err != nil || len(list) != 3 {
 		t.Fatalf("%+v %v", list, err)

@@ -64,6 +64,8 @@ type Options struct {
 	Wake func(ctx context.Context, f *forward.Forward) ([]Woken, error)
 	// Published is what has become of a forward that gateways upstream are asked for. nil: none is.
 	Published func(name string) (publish.State, bool)
+	// Problems is what is wrong with this host's part that is no forward's fault, a line each: the gateway, a server. nil: nothing is.
+	Problems func() []string
 	// Down takes everything away that would outlive the daemon. When it returns nil the Server answers and Run ends.
 	Down func(ctx context.Context) error
 	// Upgrade prepares the daemon to be replaced by a program, given by its absolute path. When it returns nil the Server answers
@@ -157,6 +159,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/sessions", s.sessions)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", s.kill)
 	mux.HandleFunc("GET /v1/leases", s.leases)
+	mux.HandleFunc("GET /v1/problems", s.problems)
 	mux.HandleFunc("POST /v1/leases/{which}/approve", s.judge(s.Leases.Approve))
 	mux.HandleFunc("POST /v1/leases/{which}/deny", s.judge(s.Leases.Deny))
 	mux.HandleFunc("POST /v1/apply", s.apply)

@@ -51,6 +51,9 @@ func shutDetail(s shut, f *forward.Forward, opens func(forward.Schedule) time.Ti
 	case expired:
 		return "expired"
 	case disabled:
+		if f.Lease != nil && f.Lease.Asking {
+			return "waits to be approved: `fairlead leases approve " + f.Name + "` lets it in"
+		}
 		return "disabled"
 	case takenDown:
 		return "taken down"

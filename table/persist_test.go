@@ -146,3 +146,16 @@ func TestSinceAndDetail(t *testing.T) {
 		}
 	})
 }
+
+func TestLeaseThatWaitsSaysHowItIsLetIn(t *testing.T) {
+	f := spec(t, "lease-x", "lease:upnp", config.Spec{Listen: "203.0.113.5:81", To: config.Strings{"192.168.1.10"}})
+	for want, lease := range map[string]*forward.Lease{
+		"waits to be approved: `fairlead leases approve lease-x` lets it in": {Asking: true},
+		"disabled": {},
+	} {
+		f.Disabled, f.Lease = true, lease
+		if got := shutDetail(disabled, f, nil); got != want {
+			t.Errorf("%+v: %q", *lease, got)
+		}
+	}
+}

@@ -69,7 +69,7 @@ func apply(cmd *cobra.Command, c *api.Client, file string, confirm int) error {
 	}
 	also := ""
 	if applied.Settings {
-		also = "; nodes, users or the SSH server changed"
+		also = "; other settings changed"
 	}
 	fmt.Fprintf(out, "%d added, %d changed, %d removed, %d kept%s\n",
 		len(applied.Added), len(applied.Changed), len(applied.Removed), applied.Kept, also)

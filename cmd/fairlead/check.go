@@ -44,8 +44,9 @@ type blocked struct {
 
 // checked is what `fairlead check --json` prints.
 type checked struct {
-	Forwards []planned     `json:"forwards"`
-	Errors   config.Errors `json:"errors"`
+	Forwards []planned       `json:"forwards"`
+	Gateway  *plannedGateway `json:"gateway,omitempty"`
+	Errors   config.Errors   `json:"errors"`
 }
 
 func newCheck() *cobra.Command {
@@ -55,8 +56,9 @@ func newCheck() *cobra.Command {
 		Use:   "check [-c FILE] [--json]",
 		Short: "Validate a file and show how each forward would be carried",
 		Long: `Read a file as the daemon would and show what would carry each forward on this machine, as this user, and why. Nothing is
-changed. Another program's firewall that would drop what a forward lets in is named, with what to run so that it passes. Every
-mistake is named with file, line and column, and then the exit code is 1.`,
+changed. Of [gateway] it says what this host would do for its networks, and which of the interfaces are not there. Another
+program's firewall that would drop what a forward lets in is named, with what to run so that it passes. Every mistake is
+named with file, line and column. The exit code is 1 with a mistake, and where something cannot be done here.`,
 		Example: `  fairlead check
   fairlead check -c fairlead.toml
   fairlead check -c fairlead.toml --json`,
@@ -72,6 +74,7 @@ mistake is named with file, line and column, and then the exit code is 1.`,
 			facts := asGateway(look(), cfg != nil && cfg.Settings.Gateway != nil)
 			out.Forwards, bad = planAll(cfg, facts)
 			if cfg != nil {
+				out.Gateway = planGateway(cfg.Settings, facts)
 				if err := lookForFirewalls(cmd.Context(), cfg, out.Forwards, facts); err != nil {
 					fmt.Fprintf(cmd.ErrOrStderr(), "note: %v\n", err)
 				}
@@ -83,7 +86,7 @@ mistake is named with file, line and column, and then the exit code is 1.`,
 				if err := printJSON(cmd.OutOrStdout(), out); err != nil {
 					return err
 				}
-			} else if err := printPlans(cmd.OutOrStdout(), out.Forwards); err != nil {
+			} else if err := out.print(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			switch {
@@ -91,6 +94,8 @@ mistake is named with file, line and column, and then the exit code is 1.`,
 				return errSaid
 			case bad > 0:
 				return fmt.Errorf("%s: %d of %d forwards cannot be carried here", file, bad, len(out.Forwards))
+			case out.Gateway != nil && out.Gateway.Error != "":
+				return fmt.Errorf("%s: this host cannot be made the gateway: %s", file, out.Gateway.Error)
 			}
 			return nil
 		},
@@ -155,6 +160,16 @@ func lookForFirewalls(ctx context.Context, cfg *config.Config, plans []planned, 
 		}
 	}
 	return err
+}
+
+// print says what the gateway is to be, and then what is to become of each forward.
+func (c checked) print(w io.Writer) error {
+	if c.Gateway != nil {
+		if err := c.Gateway.print(w); err != nil {
+			return err
+		}
+	}
+	return printPlans(w, c.Forwards)
 }
 
 func printPlans(w io.Writer, plans []planned) error {

@@ -41,7 +41,10 @@ removes it for good.`,
 					Leases []api.Lease `json:"leases"`
 				}{list})
 			}
-			return printLeases(cmd.OutOrStdout(), list)
+			if err := printLeases(cmd.OutOrStdout(), list); err != nil {
+				return err
+			}
+			return printProblems(cmd.Context(), c, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

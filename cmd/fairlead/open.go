@@ -49,6 +49,9 @@ what is wrong where it is not. The exit code is 1 when the time of --for is over
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("for") && o.length <= 0 {
+				return usagef("write it like 90m or 2h", "--for: %v is no time", o.length)
+			}
 			w, err := o.wish(args[0])
 			if err != nil {
 				return err
@@ -80,8 +83,6 @@ func (o *openFlags) wish(listen string) (publish.Wish, error) {
 		return publish.Wish{}, usagef(form, "gateways are asked port by port; * is too many")
 	case l.Addr.IsLoopback():
 		return publish.Wish{}, usagef("leave the address out, or give the one of the network that leads to the gateway", "no gateway can lead to %s", l.Addr)
-	case o.length < 0:
-		return publish.Wish{}, usagef("write it like 90m or 2h", "--for: %v is no time", o.length)
 	}
 	w := publish.Wish{Name: "open", Networks: l.Networks, Ports: l.Ports.Ranges, Addr: l.Addr, Lifetime: o.lease, Describe: "fairlead open " + l.Ports.String()}
 	switch {
@@ -128,18 +129,22 @@ func (o *openFlags) run(cmd *cobra.Command, w publish.Wish) error {
 	defer end()
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(ctx) }()
-	reached := o.watch(ctx, over, p, w.Name, screen)
+	reached, said := o.watch(ctx, over, p, w.Name, screen)
 	screen.clear()
 	end()
 	err = <-ran
 	if err == nil && over.Err() != nil && !reached {
+		if !said {
+			return fmt.Errorf("nothing was opened: %v is over before the gateways have answered", o.length)
+		}
 		return errSaid
 	}
 	return err
 }
 
 // watch prints what is new until one of the contexts ends, and reports whether there was a public address.
-func (o *openFlags) watch(ctx, over context.Context, p *publish.Publisher, name string, screen *screen) (reached bool) {
+// said is whether there was anything to print.
+func (o *openFlags) watch(ctx, over context.Context, p *publish.Publisher, name string, screen *screen) (reached, said bool) {
 	var last []string
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -158,9 +163,9 @@ func (o *openFlags) watch(ctx, over context.Context, p *publish.Publisher, name 
 		case <-changed:
 		case <-tick.C:
 		case <-ctx.Done():
-			return reached
+			return reached, last != nil
 		case <-over.Done():
-			return reached
+			return reached, last != nil
 		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 // residentRetry is how long to wait before a server that could not start is tried again.
 const residentRetry = 5 * time.Second
 
+// residentSteady is how long a server has to run to be one that does.
+const residentSteady = time.Second
+
 // A resident keeps a server running that the settings describe, whatever they are at the moment.
 type resident[T any] struct {
 	what  string                                  // for the log: "the SSH server"
@@ -20,6 +23,7 @@ type resident[T any] struct {
 	changed chan struct{} // capacity 1
 	mu      sync.Mutex
 	want    T
+	wrong   string // why it does not run; "" when it does
 }
 
 func newResident[T any](what string, log *slog.Logger, equal func(a, b T) bool, serve func(context.Context, T) error) *resident[T] {
@@ -55,18 +59,26 @@ func (r *resident[T]) run(ctx context.Context) {
 		ended := make(chan error, 1)
 		go func() { ended <- r.serve(serving, want) }()
 		var retry <-chan time.Time
+		steady := time.After(residentSteady)
 		for again := false; !again; {
 			select {
 			case err := <-ended:
 				if ended = nil; err != nil && ctx.Err() == nil {
-					r.log.Error("a server of the settings does not run", "server", r.what, keyError, err)
+					if r.goes(err.Error()) {
+						r.log.Error("a server of the settings does not run; it is tried again", "server", r.what, keyError, err)
+					}
 					retry = time.After(residentRetry)
 				}
 				again = ctx.Err() != nil
+			case <-steady:
+				if ended != nil {
+					r.goes("")
+				}
 			case <-retry:
 				again = true
 			case <-r.changed:
 				again = true
+				r.goes("")
 			case <-ctx.Done():
 				again = true
 			}
@@ -76,4 +88,23 @@ func (r *resident[T]) run(ctx context.Context) {
 			<-ended //nolint:errcheck // why it ended does not matter any more
 		}
 	}
+}
+
+// goes keeps why it does not run, and reports whether that is new: who is tried again and again says it once.
+func (r *resident[T]) goes(wrong string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.wrong
+	r.wrong = wrong
+	return wrong != before
+}
+
+// problem is why the server does not run, or "".
+func (r *resident[T]) problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wrong == "" {
+		return ""
+	}
+	return r.what + " does not run: " + r.wrong
 }

@@ -28,7 +28,9 @@ type router struct {
 	mu     sync.Mutex
 	spec   *forward.Gateway
 	open   []forward.Listen // of other servers of this program
+	looked bool             // whether the interfaces of spec are there has been looked at
 	failed bool             // the gateway could not be made what spec says
+	wrong  string           // why
 	down   bool             // all has been taken away, and stays so
 }
 
@@ -36,7 +38,7 @@ type router struct {
 func (r *router) settle(s config.Settings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spec, r.open, r.failed = s.Gateway, alsoOpen(s), false
+	r.spec, r.open, r.looked, r.failed = s.Gateway, alsoOpen(s), false, false
 }
 
 // alsoOpen is what of this host the WAN reaches besides forwards, and what the gateway says itself: a server of this program that
@@ -67,8 +69,14 @@ func asGateway(facts kernel.Facts, gateway bool) kernel.Facts {
 // Carried tells everybody of all forwards. What is wrong with the gateway is no forward's fault.
 func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	r.mu.Lock()
-	spec, open, down := r.spec, r.open, r.down
+	spec, open, down, looked := r.spec, r.open, r.down, r.looked
+	r.looked = true
 	r.mu.Unlock()
+	if spec != nil && !looked {
+		for _, name := range missingInterfaces(spec) {
+			r.log.Warn("an interface of the gateway is not there; it is served once it is", "interface", name)
+		}
+	}
 	if r.publisher != nil && r.wish(all) {
 		if err := r.publisher.Apply(slices.Collect(maps.Values(r.wishes))); err != nil {
 			r.log.Error("not every forward can be published", keyError, err)
@@ -83,7 +91,9 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 	err := r.gateway.Apply(ctx, spec, open, all)
 	r.mu.Lock()
 	before := r.failed
-	r.failed = err != nil
+	if r.failed, r.wrong = err != nil, ""; err != nil {
+		r.wrong = err.Error()
+	}
 	r.mu.Unlock()
 	if err != nil && !before {
 		r.log.Error("this host is not the gateway that the file says", keyError, err)
@@ -110,6 +120,16 @@ func (r *router) wish(all []*forward.Forward) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// problem is why this host is not the gateway of the settings, or "".
+func (r *router) problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.failed {
+		return ""
+	}
+	return "this host is not the gateway that the file says: " + r.wrong
 }
 
 // Lost reports whether somebody took away what the gateway has in the kernel.

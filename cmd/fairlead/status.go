@@ -20,8 +20,9 @@ func newStatus(g *globals) *cobra.Command {
 		Use:   "status [NAME...] [--json] [--watch]",
 		Short: "Show every forward: state, carrier and why, sessions, bytes",
 		Long: `Show what the daemon carries: the state of each forward, what carries it and why, its sessions and the bytes in (to the
-target) and out (to the clients). What needs attention stands on a line below. Of forwards that are named and have several
-targets, or a check, each target has a line, too.`,
+target) and out (to the clients). What needs attention stands on a line below, and at the end what is wrong with the gateway,
+the port-mapping server and the SSH server of this host. Of forwards that are named and have several targets, or a check, each
+target has a line, too.`,
 		Example: `  fairlead status
   fairlead status web game --watch
   fairlead status --json | jq -r '.forwards[] | select(.state == "failed") | .name'`,
@@ -41,7 +42,10 @@ targets, or a check, each target has a line, too.`,
 						Forwards []api.Forward `json:"forwards"`
 					}{list})
 				}
-				return printStatus(w, list, names)
+				if err := printStatus(w, list, names); err != nil || len(names) > 0 {
+					return err
+				}
+				return printProblems(cmd.Context(), c, w)
 			}
 			if watch {
 				return repeat(cmd.Context(), cmd.OutOrStdout(), show)
@@ -83,6 +87,20 @@ func printStatus(w io.Writer, list []api.Forward, names []string) error {
 		}
 	}
 	return g.print(w)
+}
+
+// printProblems says what is wrong that is no forward's fault. A daemon of before does not know.
+func printProblems(ctx context.Context, c *api.Client, w io.Writer) error {
+	list, err := c.Problems(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // what was asked for has been shown
+	}
+	for _, p := range list {
+		if _, err := fmt.Fprintln(w, "problem: "+plain(p)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // notePublished puts lines for what gateways upstream have done, and what is wrong.

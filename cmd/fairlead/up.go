@@ -174,7 +174,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Wake: wakeForward, Published: d.router.publisher.State, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
+		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Wake: wakeForward, Published: d.router.publisher.State, Problems: d.problems, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file, Started: time.Now()},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -188,4 +188,18 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	err := tasks.Wait()
 	d.log.Info("stopped")
 	return err
+}
+
+// problems is what is wrong that is no forward's fault.
+func (d *daemon) problems() []string {
+	var list []string
+	if g := d.router.problem(); g != "" {
+		list = append(list, g)
+	}
+	for _, server := range []interface{ problem() string }{d.settings.grants, d.settings.sshd} {
+		if p := server.problem(); p != "" {
+			list = append(list, p)
+		}
+	}
+	return list
 }
