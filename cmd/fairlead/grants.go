@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/portmap"
@@ -17,71 +16,56 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/pmpserver"
 )
 
-// grants gives the programs of the LAN the ports that they ask for.
+// grants gives the programs of the LAN the ports that they ask for. Each server is kept by itself: the port of one may be another
+// program's, which is nothing to the other.
 type grants struct {
-	*resident[*portmap.Spec]
 	desk       *grant.Desk
 	around     *surroundings
 	neighbours grant.Neighbours
+	servers    []*resident[*portmap.Spec]
+	log        *slog.Logger
 }
 
 func newGrants(desk *grant.Desk, around *surroundings, log *slog.Logger) *grants {
-	g := &grants{desk: desk, around: around, neighbours: desk.Neighbours}
-	g.resident = newResident("the port-mapping server", log, (*portmap.Spec).Equal, g.serve)
+	g := &grants{desk: desk, around: around, neighbours: desk.Neighbours, log: log}
+	g.servers = []*resident[*portmap.Spec]{
+		newResident("the server of PCP and NAT-PMP", log, (*portmap.Spec).Equal, g.servePMP),
+		newResident("the UPnP server", log, (*portmap.Spec).Equal, g.serveUPnP),
+	}
 	return g
 }
 
 // settle makes spec the policy.
 func (g *grants) settle(spec *portmap.Spec) {
 	g.desk.Configure(spec)
-	g.resident.settle(spec)
+	for _, s := range g.servers {
+		s.settle(spec)
+	}
 }
 
-// serve answers until ctx ends.
-func (g *grants) serve(ctx context.Context, spec *portmap.Spec) error {
-	if spec == nil {
+// run serves until ctx ends.
+func (g *grants) run(ctx context.Context) {
+	var servers sync.WaitGroup
+	for _, s := range g.servers {
+		servers.Go(func() { s.run(ctx) })
+	}
+	servers.Wait()
+}
+
+func (g *grants) servePMP(ctx context.Context, spec *portmap.Spec) error {
+	if spec == nil || !slices.Contains(spec.Protocols, portmap.PCP) && !slices.Contains(spec.Protocols, portmap.NATPMP) {
 		return nil
 	}
-	var servers sync.WaitGroup
-	if slices.Contains(spec.Protocols, portmap.PCP) || slices.Contains(spec.Protocols, portmap.NATPMP) {
-		servers.Go(func() {
-			g.keep(ctx, "the server of PCP and NAT-PMP", func() error {
-				return pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log}).Run(ctx)
-			})
-		})
-	}
-	if slices.Contains(spec.Protocols, portmap.UPnP) {
-		servers.Go(func() {
-			g.keep(ctx, "the UPnP server", func() error {
-				return igd.New(igd.Options{
-					Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
-				}).Run(ctx)
-			})
-		})
-	}
-	g.log.Info("programs of the LAN may ask for ports", "protocols", spec.Protocols)
-	servers.Wait()
-	return nil
+	return pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log}).Run(ctx)
 }
 
-// keep runs a server until ctx ends, again when it fails: the port of one may be another program's, which is nothing to the other.
-func (g *grants) keep(ctx context.Context, what string, run func() error) {
-	said := ""
-	for {
-		err := run()
-		if ctx.Err() != nil {
-			return
-		}
-		if text := fmt.Sprint(err); text != said { // once for each
-			said = text
-			g.log.Error(what+" does not run; it is tried again", keyError, err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(residentRetry):
-		}
+func (g *grants) serveUPnP(ctx context.Context, spec *portmap.Spec) error {
+	if spec == nil || !slices.Contains(spec.Protocols, portmap.UPnP) {
+		return nil
 	}
+	return igd.New(igd.Options{
+		Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
+	}).Run(ctx)
 }
 
 // sameHost reports whether two addresses are one host's, which has several where it speaks IPv6. Several of IPv4 with one hardware

@@ -196,8 +196,12 @@ func (d *daemon) problems() []string {
 	if g := d.router.problem(); g != "" {
 		list = append(list, g)
 	}
-	for _, server := range []interface{ problem() string }{d.settings.grants, d.settings.sshd} {
-		if p := server.problem(); p != "" {
+	servers := []interface{ problem() string }{d.settings.sshd}
+	for _, s := range d.settings.grants.servers {
+		servers = append(servers, s)
+	}
+	for _, s := range servers {
+		if p := s.problem(); p != "" {
 			list = append(list, p)
 		}
 	}
