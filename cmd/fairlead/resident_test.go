@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +15,14 @@ import (
 func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		tried, free := 0, false
+		var tried atomic.Int32
+		var free atomic.Bool
 		r := newResident("the server", slog.New(slog.NewTextHandler(&log, nil)), func(a, b int) bool { return a == b },
 			func(ctx context.Context, want int) error {
-				if tried++; want == 0 {
+				if tried.Add(1); want == 0 {
 					return nil
 				}
-				if free {
+				if free.Load() {
 					<-ctx.Done()
 					return nil
 				}
@@ -37,13 +39,13 @@ func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
 				t.Errorf("configuration %d: the log has it %d times:\n%s", want, got, &log)
 			}
 		}
-		if tried < 20 {
-			t.Errorf("tried %d times", tried)
+		if n := tried.Load(); n < 20 {
+			t.Errorf("tried %d times", n)
 		}
 		if got := r.problem(); got != "the server does not run: the port is taken" {
 			t.Errorf("problem: %q", got)
 		}
-		free = true
+		free.Store(true)
 		time.Sleep(residentRetry + 2*residentSteady)
 		synctest.Wait()
 		if got := r.problem(); got != "" {
