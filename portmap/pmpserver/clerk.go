@@ -22,12 +22,17 @@ type clerk struct {
 	leaving   map[portmap.Key]bool // of deletions
 }
 
-// clerk asks the Desk for what waits, until ctx ends. Whatever comes meanwhile is the next batch.
-func (s *Server) clerk(ctx context.Context, doors []*door) error {
+func newClerk(s *Server, doors ...*door) *clerk {
 	c := &clerk{Server: s, out: map[*door]*outbox{}, waiting: map[portmap.Key]int{}, leaving: map[portmap.Key]bool{}}
 	for _, d := range doors {
 		c.out[d] = &outbox{door: d}
 	}
+	return c
+}
+
+// clerk asks the Desk for what waits, until ctx ends. Whatever comes meanwhile is the next batch.
+func (s *Server) clerk(ctx context.Context, doors []*door) error {
+	c := newClerk(s, doors...)
 	var asks []*ask
 	for {
 		if asks = s.queue.take(ctx, asks[:0]); len(asks) == 0 {

@@ -44,7 +44,7 @@ func control(to netip.Addr, index uint32) []byte {
 // FuzzTake has a server look at a message that came in by the LAN, another that did not, and answer.
 func FuzzTake(f *testing.F) {
 	for _, s := range []string{
-		"0000", "0001 0000 0c02 0c02 00000e10", "0001 0000 0000 0000 00000000", "0200 0000 00000000" + me, "0203" + strings.Repeat("00", 22),
+		"0000", "0001 0000 0c02 0c02 00000e10", "0001 0000 0000 0000 00000000", "0001 0000 0c02 0000 00000000", "0200 0000 00000000" + me, "0203" + strings.Repeat("00", 22),
 		"0201 0000 00000e10" + me + nonceA + tcp + "1f90 1f90" + anyV4 + "03000014 0078 0000" + other + "01000010" + other + "02000000",
 		"0202 0000 00000e10" + me + nonceA + udp + "1f90 0000" + anyV4 + "01bb 0000" + other, "0101" + strings.Repeat("00", 1200),
 	} {
@@ -80,9 +80,8 @@ func FuzzTake(f *testing.F) {
 			t.Fatal("the LAN is not served")
 		}
 		r.out.flush()
-		c := &clerk{Server: s, out: map[*door]*outbox{d: {door: d}}, waiting: map[portmap.Key]int{}}
 		if asks := s.queue.drain(nil); len(asks) > 0 {
-			c.serve(t.Context(), asks)
+			newClerk(s, d).serve(t.Context(), asks)
 		}
 		if len(out.sent) > 1 {
 			t.Fatalf("%d answers", len(out.sent))
