@@ -89,10 +89,24 @@ func (c *Carrier) purgeLeasesLater(removed, added []*forward.Forward) {
 				break
 			}
 			began := time.Now()
-			c.report(p.run(l.socket))
+			ended, err := p.run(l.socket)
+			c.report(ended, err)
+			if err != nil {
+				l.distrust()
+				break
+			}
 			wait = max(lateBy, walksShare*time.Since(began))
 		}
 	})
+}
+
+// distrust ends the use of a socket on which something failed: an answer that came late would be taken for that to the next question.
+// The next change opens another, and has what waits looked for.
+func (l *lateLeases) distrust() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.socket.Close() // why it is of no use has been said
+	l.socket, l.running = nil, false
 }
 
 // take is what has happened until then, or until the carrier closes; nil is the end of the goroutine.
