@@ -51,7 +51,7 @@ func (n *Node) connectPlain(ctx context.Context, r *Resolved) (wire, error) {
 		return nil, err
 	}
 	conn.LoggedIn()
-	return &plainWire{client, conn}, nil
+	return newPlainWire(client, conn), nil
 }
 
 func (n *Node) resolve(ctx context.Context) (Resolved, error) {

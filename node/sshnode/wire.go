@@ -3,6 +3,7 @@ package sshnode
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -41,18 +42,27 @@ type arriving struct {
 type plainWire struct {
 	client *ssh.Client
 	conn   *sshchan.Wire
+	opened []<-chan ssh.NewChannel // by the server, for each kind that is known
+}
+
+// newPlainWire takes hold of what the server opens at once: x/crypto refuses what comes while nobody does, and a server may open
+// channels as soon as it has been asked to listen.
+func newPlainWire(client *ssh.Client, conn *sshchan.Wire) *plainWire {
+	w := &plainWire{client: client, conn: conn}
+	for _, kind := range []string{sshchan.Forwarded, sshchan.ForwardedUnix} {
+		w.opened = append(w.opened, client.HandleChannelOpen(kind))
+	}
+	return w
 }
 
 func (w *plainWire) serve(keepalive time.Duration, unanswered int, arrive func(arriving)) error {
-	served := make(chan struct{}, 2)
-	for _, kind := range []string{sshchan.Forwarded, sshchan.ForwardedUnix} {
-		channels := w.client.HandleChannelOpen(kind)
-		go func() {
+	var served sync.WaitGroup
+	for _, channels := range w.opened {
+		served.Go(func() {
 			for ch := range channels {
 				arrive(w.arriving(ch))
 			}
-			served <- struct{}{}
-		}()
+		})
 	}
 	dead := make(chan error, 1)
 	go func() {
@@ -67,8 +77,7 @@ func (w *plainWire) serve(keepalive time.Duration, unanswered int, arrive func(a
 	if silent := <-dead; silent != nil {
 		err = silent
 	}
-	<-served
-	<-served
+	served.Wait()
 	return err
 }
 
