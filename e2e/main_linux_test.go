@@ -72,10 +72,7 @@ func (d *daemon) args(args ...string) []string {
 func (d *daemon) start() {
 	d.t.Helper()
 	d.proc = d.node.Start(d.t, binary, d.args("up", "-c", d.file(), "--log-level", "debug")...)
-	d.wait("the daemon has seen to its forwards", func() bool {
-		out, err := d.try("status", "--json")
-		return err == nil && !strings.Contains(out, "not carried yet")
-	})
+	d.proc.WaitOutput(d.t, "msg=ready")
 }
 
 // run runs a command against the daemon; it must succeed.

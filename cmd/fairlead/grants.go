@@ -52,19 +52,19 @@ func (g *grants) run(ctx context.Context) {
 	servers.Wait()
 }
 
-func (g *grants) servePMP(ctx context.Context, spec *portmap.Spec) error {
+func (g *grants) servePMP(ctx context.Context, spec *portmap.Spec, opened func()) error {
 	if spec == nil || !slices.Contains(spec.Protocols, portmap.PCP) && !slices.Contains(spec.Protocols, portmap.NATPMP) {
 		return nil
 	}
-	return pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Log: g.log}).Run(ctx)
+	return pmpserver.New(pmpserver.Options{Desk: g.desk, Places: g.around.Places, Spec: *spec, Opened: opened, Log: g.log}).Run(ctx)
 }
 
-func (g *grants) serveUPnP(ctx context.Context, spec *portmap.Spec) error {
+func (g *grants) serveUPnP(ctx context.Context, spec *portmap.Spec, opened func()) error {
 	if spec == nil || !slices.Contains(spec.Protocols, portmap.UPnP) {
 		return nil
 	}
 	return igd.New(igd.Options{
-		Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Log: g.log,
+		Desk: g.desk, Places: g.around.Places, Spec: *spec, ID: string(publishSecret()), Version: version(), SameHost: g.sameHost, Opened: opened, Log: g.log,
 	}).Run(ctx)
 }
 

@@ -66,6 +66,7 @@ func (d *daemon) reloads(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	d.settings.opened(ctx)
 	d.log.Info("ready", "file", d.server.Version.File, "forwards", d.table.Len())
 	d.tell(ready)
 	d.started()

@@ -15,10 +15,12 @@ const residentSteady = time.Second
 
 // A resident keeps a server running that the settings describe, whatever they are at the moment.
 type resident[T any] struct {
-	what  string                                  // for the log: "the SSH server"
-	serve func(ctx context.Context, want T) error // until ctx ends; at once where nothing is wanted
+	what  string // for the log: "the SSH server"
+	serve serveFunc[T]
 	equal func(a, b T) bool
 	log   *slog.Logger
+	tried chan struct{} // closed once what was wanted first is there, or cannot be had
+	once  sync.Once
 
 	changed chan struct{} // capacity 1
 	mu      sync.Mutex
@@ -26,9 +28,17 @@ type resident[T any] struct {
 	wrong   string // why it does not run; "" when it does
 }
 
-func newResident[T any](what string, log *slog.Logger, equal func(a, b T) bool, serve func(context.Context, T) error) *resident[T] {
-	return &resident[T]{what: what, serve: serve, equal: equal, log: log, changed: make(chan struct{}, 1)}
+// A serveFunc serves what is wanted until ctx ends, or returns at once where that is nothing. It calls opened when clients can come.
+type serveFunc[T any] func(ctx context.Context, want T, opened func()) error
+
+func newResident[T any](what string, log *slog.Logger, equal func(a, b T) bool, serve serveFunc[T]) *resident[T] {
+	return &resident[T]{what: what, serve: serve, equal: equal, log: log, tried: make(chan struct{}), changed: make(chan struct{}, 1)}
 }
+
+func (r *resident[T]) hasTried() { r.once.Do(func() { close(r.tried) }) }
+
+// opened is closed when what the settings want at the start is served, or has failed once.
+func (r *resident[T]) opened() <-chan struct{} { return r.tried }
 
 // settle makes want what is served. It does not wait.
 func (r *resident[T]) settle(want T) {
@@ -57,7 +67,11 @@ func (r *resident[T]) run(ctx context.Context) {
 		r.mu.Unlock()
 		serving, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- r.serve(serving, want) }()
+		go func() {
+			err := r.serve(serving, want, r.hasTried)
+			r.hasTried()
+			ended <- err
+		}()
 		var retry <-chan time.Time
 		steady := time.After(residentSteady)
 		for again := false; !again; {

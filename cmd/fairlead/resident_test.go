@@ -18,7 +18,7 @@ func TestResidentSaysOnceWhyItDoesNotRun(t *testing.T) {
 		var tried atomic.Int32
 		var free atomic.Bool
 		r := newResident("the server", slog.New(slog.NewTextHandler(&log, nil)), func(a, b int) bool { return a == b },
-			func(ctx context.Context, want int) error {
+			func(ctx context.Context, want int, _ func()) error {
 				if tried.Add(1); want == 0 {
 					return nil
 				}

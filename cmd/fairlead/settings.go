@@ -71,6 +71,22 @@ func (c *settings) login(ctx context.Context, f *forward.Forward, source netip.A
 	return u, c.logins.Check(ctx, source, u.Password.Reveal(), known, name, pass)
 }
 
+// opened waits until the servers that the settings want have been opened, or have failed to, or ctx ends.
+func (c *settings) opened(ctx context.Context) {
+	servers := []interface{ opened() <-chan struct{} }{c.sshd}
+	if c.grants != nil {
+		for _, s := range c.grants.servers {
+			servers = append(servers, s)
+		}
+	}
+	for _, s := range servers {
+		select {
+		case <-s.opened():
+		case <-ctx.Done():
+		}
+	}
+}
+
 // run runs the nodes and the servers until ctx ends.
 func (c *settings) run(ctx context.Context) error {
 	var tasks errgroup.Group

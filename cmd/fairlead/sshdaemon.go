@@ -34,7 +34,7 @@ func newSSHDaemon(host node.Node, state string, log *slog.Logger) *sshDaemon {
 }
 
 // listen runs one server until ctx ends; without one it is content at once.
-func (s *sshDaemon) listen(ctx context.Context, c *config.SSHD) error {
+func (s *sshDaemon) listen(ctx context.Context, c *config.SSHD, opened func()) error {
 	if c == nil {
 		return nil
 	}
@@ -76,6 +76,7 @@ func (s *sshDaemon) listen(ctx context.Context, c *config.SSHD) error {
 			s.log.Info("the SSH server listens", keyListen, listener.Addr().String())
 		}
 	}
+	opened()
 	if err := server.Run(ctx, listeners...); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

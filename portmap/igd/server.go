@@ -19,6 +19,7 @@ type Options struct {
 	Desk   portmap.Desk
 	Spec   portmap.Spec
 	Places func() []portmap.Place // which are served now; asked every second
+	Opened func()                 // called when the places that there are at the start are served, or cannot be; nil: nobody wants to know
 	Log    *slog.Logger           // nil: none
 
 	// ID is what the UUIDs of the device and the paths of its texts are made of, by a hash: something secret that stays the same, so that
@@ -60,6 +61,9 @@ type Server struct {
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Opened == nil {
+		o.Opened = func() {}
 	}
 	if o.Name == "" {
 		o.Name = "Fairlead"
@@ -115,6 +119,7 @@ func (s *Server) Run(ctx context.Context) error {
 type stay struct {
 	place  portmap.Place
 	cancel context.CancelFunc
+	opened chan struct{} // closed when it is served
 	ended  chan struct{}
 	err    error // why it ended by itself; read after ended
 }
@@ -130,7 +135,7 @@ func (s *Server) visit(ctx context.Context) {
 	said := map[int]string{} // what was last wrong there, so that the log has it once
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for first := true; ; first = false {
 		places := s.Places()
 		for index, t := range stays {
 			i := slices.IndexFunc(places, func(p portmap.Place) bool { return p.Interface.Index == index })
@@ -156,13 +161,22 @@ func (s *Server) visit(ctx context.Context) {
 			if stays[p.Interface.Index] == nil && len(p.Addrs) > 0 {
 				p.Addrs = slices.Clone(p.Addrs)
 				inner, cancel := context.WithCancel(ctx)
-				t := &stay{place: p, cancel: cancel, ended: make(chan struct{})}
+				t := &stay{place: p, cancel: cancel, opened: make(chan struct{}), ended: make(chan struct{})}
 				stays[p.Interface.Index] = t
 				go func() {
 					defer close(t.ended)
-					t.err = s.serve(inner, p)
+					t.err = s.serve(inner, p, func() { close(t.opened) })
 				}()
 			}
+		}
+		if first {
+			for _, t := range stays {
+				select {
+				case <-t.opened:
+				case <-t.ended:
+				}
+			}
+			s.Opened()
 		}
 		select {
 		case <-ctx.Done():

@@ -42,8 +42,8 @@ type site struct {
 	meter meter
 }
 
-// serve serves one place until ctx ends, or until it cannot any more.
-func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
+// serve serves one place until ctx ends, or until it cannot any more. It calls opened when clients are heard.
+func (s *Server) serve(ctx context.Context, p portmap.Place, opened func()) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &site{Server: s, place: p, doors: map[netip.Addr]uint16{}, boot: uint32(time.Now().Unix())}
 	var wg sync.WaitGroup
@@ -76,6 +76,7 @@ func (s *Server) serve(ctx context.Context, p portmap.Place) (err error) {
 		}
 		start(func() error { return v.run(ctx) })
 	}
+	opened()
 	s.Log.Info("UPnP is served", keyInterface, p.Interface.Name, keyAddresses, p.Addrs)
 	select {
 	case <-ctx.Done():

@@ -19,6 +19,7 @@ type Options struct {
 	Desk   portmap.Desk
 	Places func() []portmap.Place // the interfaces that are served just now; called for each batch, from anywhere, so it is to be quick
 	Spec   portmap.Spec           // Protocols and ThirdParty are what matters here; the rest is the Desk's
+	Opened func()                 // called when clients are heard; nil: nobody wants to know
 	Log    *slog.Logger           // nil: none
 	Port   uint16                 // 0: 5351
 	Rate   int                    // requests a second that one client gets answers to; 0: 20000
@@ -53,6 +54,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Opened == nil {
+		o.Opened = func() {}
+	}
 	if o.Port == 0 {
 		o.Port = pcp.ServerPort
 	}
@@ -83,6 +87,7 @@ func (s *Server) Run(ctx context.Context) error {
 			d.conn.Close()
 		}
 	}()
+	s.o.Opened()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range doors {
 		group.Go(func() error { return s.attend(ctx, d) })
