@@ -33,9 +33,16 @@ type waiter struct {
 	once bool                        // for one connection; else for all that come
 	take func(at uint16, c net.Conn) // called for each, with the port that was called
 	room func() bool                 // whether take would have it; nil: it would
+	met  func()                      // called, perhaps again, when what came has another end, or will have none; nil: nobody wants to know
 
 	at     netip.AddrPort // where it waits; set when it is added
 	giveUp *time.Timer    // guarded by the owner
+}
+
+func (w *waiter) isMet() {
+	if w.met != nil {
+		w.met()
+	}
 }
 
 // errTaken is the answer for a port where the same client is waited for already.

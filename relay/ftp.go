@@ -15,6 +15,9 @@ const (
 	// dataWait is how long a data connection that was negotiated is waited for. Servers wait as long (vsftpd,
 	// accept_timeout and connect_timeout).
 	dataWait = time.Minute
+	// metWait is how long the client is kept from reading that a transfer begins while the server has yet to connect. Some servers
+	// say so first.
+	metWait = 2 * time.Second
 	// maxWaiting and maxData bound what one control connection can have: FTP needs one at a time.
 	maxWaiting = 4
 	maxData    = 8
@@ -36,6 +39,7 @@ type ftpControl struct {
 
 	mu      sync.Mutex
 	waiting []*waiter
+	met     chan struct{} // closed when the port that Active opened last leads to the client, or will not; nil: none was opened
 	coming  int           // data connections whose other end is being dialled
 	live    map[live]bool // data connections
 	moved   uint64        // bytes of those that have ended
@@ -125,11 +129,33 @@ func (c *ftpControl) Active(ctx context.Context, port uint16) (netip.AddrPort, e
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	w := &waiter{from: bare(c.server), once: true}
+	met := make(chan struct{})
+	w := &waiter{from: bare(c.server), once: true, met: sync.OnceFunc(func() { close(met) })}
 	w.take = func(_ uint16, far net.Conn) { c.begin(ctx, w, far, false, port) }
+	c.mu.Lock()
+	c.met = met
+	c.mu.Unlock()
 	return c.await(w, func() error {
 		return c.relay.data.add(ctx, n, netip.AddrPortFrom(c.inside, 0), w)
 	})
+}
+
+// Connected waits for the connection of the port that Active opened last.
+func (c *ftpControl) Connected(ctx context.Context) {
+	c.mu.Lock()
+	met := c.met
+	c.met = nil
+	c.mu.Unlock()
+	if met == nil {
+		return
+	}
+	enough := time.NewTimer(metWait)
+	defer enough.Stop()
+	select {
+	case <-met:
+	case <-enough.C:
+	case <-ctx.Done():
+	}
 }
 
 // Count adds bytes of the control connection.

@@ -67,7 +67,7 @@ func ftpServer(t *testing.T, addr, passivePort string) string {
 					fmt.Fprintf(c, "425 %v\r\n", err)
 					continue
 				}
-				fmt.Fprintf(c, "200 with %s\r\n", data.RemoteAddr())
+				fmt.Fprintf(c, "150 here it comes\r\n200 with %s\r\n", data.RemoteAddr())
 				done := make(chan struct{})
 				go func() { defer close(done); echo(data); data.Close() }()
 				defer func() { c.Close(); <-done }()
@@ -115,7 +115,8 @@ func (c *ftpClient) passive(verb string) net.Conn {
 	c.t.Helper()
 	at := c.offered(verb)
 	data := dial(c.t, "tcp", at.String())
-	c.say("DATA", "200")
+	c.say("DATA", "150")
+	c.expect("200")
 	return data
 }
 
@@ -154,7 +155,10 @@ func (c *ftpClient) active() net.Conn {
 	} else {
 		c.say(fmt.Sprintf("EPRT |2|%s|%d|", at.Addr(), port), "200")
 	}
-	fmt.Fprint(c, "DATA\r\n")
+	c.say("DATA", "150")
+	if !hasClient(c.t, ln) {
+		c.t.Error("the transfer begins without a connection") // curl 7.88 gives up then
+	}
 	_ = ln.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 	data, err := ln.Accept()
 	if err != nil {
@@ -266,7 +270,8 @@ func TestFTPStrangers(t *testing.T) {
 	at := client.offered("PASV").String()
 	turnedAwayAt(t, "127.0.0.3", at)
 	data := dial(t, "tcp", at)
-	client.say("DATA", "200")
+	client.say("DATA", "150")
+	client.expect("200")
 	ask(t, data, "hello")
 	if c, err := net.Dial("tcp", at); err == nil {
 		c.Close()
@@ -312,7 +317,8 @@ func TestFTPPassivePorts(t *testing.T) {
 			t.Fatalf("offered %s, want %s", at, want)
 		}
 		data := dial(t, "tcp", want.String())
-		client.say("DATA", "200")
+		client.say("DATA", "150")
+		client.expect("200")
 		ask(t, data, "hello")
 		data.Close()
 	}
@@ -326,7 +332,8 @@ func TestFTPPassivePorts(t *testing.T) {
 	client.say("PASV", "227 (10,9,8,7,") // as if it were TLS
 	turnedAwayAt(t, "127.0.0.3", want.String())
 	data := dial(t, "tcp", want.String())
-	client.say("DATA", "200")
+	client.say("DATA", "150")
+	client.expect("200")
 	ask(t, data, "hello")
 	if n := len(sessionsOf(r)); n != 2 {
 		t.Errorf("%d sessions", n)

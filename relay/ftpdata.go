@@ -29,12 +29,14 @@ func (c *ftpControl) begin(ctx context.Context, w *waiter, came net.Conn, passiv
 		if !full {
 			c.arrived()
 		}
+		w.isMet()
 		reset(came)
 		return
 	}
 	c.relay.held.Add(2)
 	c.relay.wg.Go(func() {
-		if !c.serveData(ctx, came, passive, port) {
+		defer w.isMet()
+		if !c.serveData(ctx, w, came, passive, port) {
 			c.relay.held.Add(-2)
 		}
 	})
@@ -56,7 +58,7 @@ func (c *ftpControl) arrived() {
 }
 
 // serveData carries one data connection to its end, or until the engine does.
-func (c *ftpControl) serveData(ctx context.Context, came net.Conn, passive bool, port uint16) (handed bool) {
+func (c *ftpControl) serveData(ctx context.Context, w *waiter, came net.Conn, passive bool, port uint16) (handed bool) {
 	d := &stream{near: came, far: came}
 	var err error
 	if passive {
@@ -72,6 +74,7 @@ func (c *ftpControl) serveData(ctx context.Context, came net.Conn, passive bool,
 		c.relay.log.Debug("a data connection has no other end", keyForward, c.s.task.name, keyClient, c.s.clientText(), keyError, err)
 		return false
 	}
+	w.isMet()
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it may outlive its control connection
 	defer cancel()
 	d.cancel = cancel

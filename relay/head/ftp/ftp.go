@@ -37,6 +37,9 @@ type Env interface {
 	// Active opens a port for a connection of the server, which is carried to a port of the client. The address is the one that
 	// the server is told.
 	Active(ctx context.Context, port uint16) (netip.AddrPort, error)
+	// Connected waits, for a moment, until the port that Active opened last leads to the client. A server connects before it says
+	// that it does, and clients take it that they have the connection when they read that.
+	Connected(ctx context.Context)
 	// Count adds bytes of the control connection: in from the client, out to it.
 	Count(in, out int)
 }

@@ -22,6 +22,9 @@ func (s *session) replies(ctx context.Context) error {
 		began := whole
 		whole = bytes.HasSuffix(line, []byte("\n"))
 		last := began && isLast(line, &until)
+		if last && transferBegins(line) {
+			s.env.Connected(ctx)
+		}
 		s.mu.Lock()
 		if last {
 			err = errors.Join(err, s.last(ctx, line))
@@ -53,6 +56,12 @@ func isLast(line []byte, until *[]byte) bool {
 		return false
 	}
 	return len(line) == 3 || line[3] == ' ' || line[3] == '\r' || line[3] == '\n'
+}
+
+// transferBegins reports whether a reply says that the data connection is used from now on (RFC 959, section 4.2.2).
+func transferBegins(line []byte) bool {
+	text := withoutTelnet(bytes.Clone(line[:min(len(line), 16)]))
+	return bytes.HasPrefix(text, []byte("125")) || bytes.HasPrefix(text, []byte("150"))
 }
 
 func isDigits(b []byte) bool {

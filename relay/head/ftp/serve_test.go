@@ -22,6 +22,7 @@ type fakeEnv struct {
 
 	mu      sync.Mutex
 	asked   []string
+	begun   int // transfers
 	in, out int
 }
 
@@ -38,6 +39,12 @@ func (e *fakeEnv) open(what string, port uint16, at netip.AddrPort) (netip.AddrP
 	defer e.mu.Unlock()
 	e.asked = append(e.asked, fmt.Sprint(what, " ", port))
 	return at, e.err
+}
+
+func (e *fakeEnv) Connected(context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.begun++
 }
 
 func (e *fakeEnv) Count(in, out int) {
@@ -205,6 +212,14 @@ func TestActive(t *testing.T) {
 	d.reply("200 ok", "200 ok")
 	d.say("eprt |1|203.0.113.10|51211|", "EPRT |1|192.168.1.1|40000|")
 	d.reply("200 ok", "200 ok")
+	d.say("RETR a", "RETR a")
+	d.reply("150-it\r\n150 begins", "150-it")
+	d.told("150 begins")
+	d.reply("226 done", "226 done")
+	if d.env.mu.Lock(); d.env.begun != 1 {
+		t.Errorf("the client was told %d times that one transfer begins", d.env.begun)
+	}
+	d.env.mu.Unlock()
 	for line, answer := range map[string]string{
 		"PORT 203,0,113,11,200,10":        "500 Data connections lead to the client itself.",
 		" \tport\t127,0,0,1,200,10":       "500 Data connections lead to the client itself.",
