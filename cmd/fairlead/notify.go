@@ -67,10 +67,10 @@ func (d *daemon) reloads(ctx context.Context) error {
 		return nil
 	}
 	d.settings.opened(ctx)
+	cleanStale(d.log)
 	d.log.Info("ready", "file", d.server.Version.File, "forwards", d.table.Len())
 	d.tell(ready)
 	d.started()
-	cleanStale(d.log)
 	for {
 		select {
 		case <-ctx.Done():

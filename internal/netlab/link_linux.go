@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,20 +90,26 @@ func (e End) configure() error {
 }
 
 // waitCarrier waits until the interface, and the bridge that it is a port of, pass packets: the kernel tells them a moment
-// after both ends are up.
+// after both ends are up. The routes of link-local addresses come later still.
 func (e End) waitCarrier() error {
 	for deadline := time.Now().Add(commandTime); ; time.Sleep(time.Millisecond) {
 		link, err := e.Node.nl.LinkByName(e.Interface)
 		if err != nil {
 			return err
 		}
-		if link.Attrs().OperState == netlink.OperUp {
+		if link.Attrs().OperState == netlink.OperUp && !e.tentative(link) {
 			return nil
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s.%s has no carrier after %v", e.Node, e.Interface, commandTime)
 		}
 	}
+}
+
+// tentative reports whether an address has no routes yet. Ports of a bridge have none.
+func (e End) tentative(link netlink.Link) bool {
+	addrs, err := e.Node.nl.AddrList(link, netlink.FAMILY_V6)
+	return err == nil && slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 })
 }
 
 // A Switch joins any number of hosts in one LAN. It is a bridge in a namespace of its own, so that no host's firewall sees
