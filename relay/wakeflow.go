@@ -14,6 +14,9 @@ const (
 	awakeFor = time.Minute
 	// flowRetry is the least time between two tries to deliver what a flow holds.
 	flowRetry = time.Second
+	// flowSettle is how long the network is left alone after it has said that nobody answers ARP: what Linux is given for that neighbour
+	// while it still says so about other packets, it throws away without a word.
+	flowSettle = 100 * time.Millisecond
 )
 
 // A rousing wakes the target of one UDP flow. Nothing tells that a datagram arrived but an answer, so the target is woken
@@ -114,7 +117,7 @@ func (x *rousing) lost(ctx context.Context, err error, now int64) (again [][]byt
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.wakeLocked(ctx, now)
-	next := max(now, x.tried+int64(flowRetry))
+	next := max(now+int64(flowSettle), x.tried+int64(flowRetry))
 	x.tried = next
 	return append([][]byte(nil), x.held...), time.Duration(next - now), true
 }

@@ -45,7 +45,7 @@ func TestFlowWakesItsTarget(t *testing.T) {
 	now := r.now()
 	for i := range 3 {
 		again, wait, ok := x.lost(t.Context(), asleep, now)
-		if !ok || len(again) != pendingMax || again[1][0] != 1 || wait != time.Duration(i)*flowRetry {
+		if !ok || len(again) != pendingMax || again[1][0] != 1 || wait != flowSettle+time.Duration(i)*flowRetry {
 			t.Errorf("try %d: %d datagrams after %s, %v", i, len(again), wait, ok)
 		}
 	}
@@ -65,7 +65,7 @@ func TestFlowWakesItsTarget(t *testing.T) {
 		t.Errorf("it answered lately, and the note is %q", note)
 	}
 	lately.keep([]byte("kept"))
-	if again, wait, ok := lately.lost(t.Context(), asleep, r.now()); !ok || len(again) != 1 || wait != 0 || !waking(r, "1 client")() {
+	if again, wait, ok := lately.lost(t.Context(), asleep, r.now()); !ok || len(again) != 1 || wait != flowSettle || !waking(r, "1 client")() {
 		t.Errorf("it went to sleep meanwhile: %q after %s, %v; the note is %q", again, wait, ok, r.Stats()["x"].Note)
 	}
 	if _, _, ok := lately.lost(t.Context(), asleep, lately.until); ok {
