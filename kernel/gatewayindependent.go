@@ -55,7 +55,7 @@ func (p *gatewayPlan) independentChains(sets []setID) []chain {
 
 // hairpinChain has a host of the LAN that calls another by its external port seen as what it is outside, too (RFC 4787,
 // REQ-9): from the address that was called, and from its own external port where it has one.
-func (p *gatewayPlan) hairpinChain() chain {
+func (p *gatewayPlan) hairpinChain(sets []setID) chain {
 	out := chain{name: "hairpin"}
 	if !p.spec.Independent {
 		return out
@@ -67,6 +67,9 @@ func (p *gatewayPlan) hairpinChain() chain {
 		}
 		match := rule{ifFamily(t.V6), ifProtocol(t.network), ifDNAT(), ifIn(called, owner)}
 		nat, outside := sourceNAT{v6: t.V6}, statement{"ct original ip daddr", ct(ctDstIP, directionOriginal, reg32)}
+		if id := gatewaySet(roleOutbound, t.V6, t.network); slices.Contains(sets, id) {
+			out.rules = append(out.rules, append(match[:len(match):len(match)], nat.at(outside, inMap(id))))
+		}
 		out.rules = append(out.rules, append(match[:len(match):len(match)], nat.at(outside, inMap(mapped))),
 			append(match[:len(match):len(match)], nat.from(outside)))
 	})
