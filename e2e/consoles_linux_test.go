@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/internal/netlab"
+	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
 
 // Further addresses outside a home: a STUN server has two, to answer from the one that was not asked, and a peer has been sent
@@ -189,9 +192,7 @@ func TestTwoConsoles(t *testing.T) {
 
 	// Both talk to a server before they ask for ports, and the one that will hear that its port is taken has it then.
 	b, a := ben.open(), anna.open()
-	if got := b.seenAs(wanAddr + ":" + echoPort); got != outerAddr+":3074" {
-		t.Errorf("ben is %q at first", got)
-	}
+	waitFor(t, "ben leaves from the port that he has inside", func() bool { return b.seenAs(wanAddr+":"+echoPort) == outerAddr+":3074" })
 	if got := a.seenAs(wanAddr + ":" + echoPort); got == "" || got == outerAddr+":3074" {
 		t.Errorf("anna is %q at first", got)
 	}
@@ -261,9 +262,7 @@ func TestTwoPlayStations(t *testing.T) {
 	anna, ben := console{t, h.anna, annaAddr, 9308}, console{t, h.ben, benAddr, 9308}
 	gateway := anna.description()
 	b := ben.open() // who talks first, and has the port until it is mapped
-	if got := b.seenAs(wanAddr + ":" + echoPort); got != outerAddr+":9308" {
-		t.Errorf("ben is %q at first", got)
-	}
+	waitFor(t, "ben leaves from the port that he has inside", func() bool { return b.seenAs(wanAddr+":"+echoPort) == outerAddr+":9308" })
 	if out := anna.maps(gateway, 9308, 9308); !strings.Contains(out, "is redirected to") {
 		t.Fatal(out)
 	}
@@ -288,5 +287,109 @@ func TestTwoPlayStations(t *testing.T) {
 	d.run("apply", "-c", d.file())
 	h.router.Run(t, "conntrack", "-F") // sessions that were let in go on
 	anna.discover(outside[0])
-	verdicts(t, map[console]string{ben: "Independent Mapping, Port Dependent Filter, random port, no hairpin"})
+	verdicts(t, map[console]string{ben: "Dependent Mapping, random port, no hairpin"}) // the port that ben would keep is anna's
+}
+
+// TestTwoConsolesElsewhere is two consoles behind a gateway whose LAN leaves by an address that is named, over a WAN that takes small
+// packets, with version 2 of UPnP, which picks another port by itself, and with IPv6, which is let in and not translated.
+func TestTwoConsolesElsewhere(t *testing.T) {
+	t.Parallel()
+	h := newArcade(t)
+	const named = "198.41.0.5"
+	h.router.Address(t, "wan", named+"/24")
+	h.router.Run(t, "ip", "link", "set", "wan", "mtu", "1300")
+	d := up(t, h.router, "[gateway]\nwan = \"wan\"\nlan = \"lan\"\nsnat = \""+named+"\"\n[gateway.portmap]\nigd = 2\n")
+	anna, ben := console{t, h.anna, annaAddr, 3074}, console{t, h.ben, benAddr, 3074}
+	gateway := anna.description()
+	for i, c := range []console{anna, ben} {
+		out := c.node.Run(t, "upnpc", "-u", gateway, "-n", c.addr, "3074", "3074", "udp", "3600")
+		if !strings.Contains(out, fmt.Sprintf("external %s:%d UDP is redirected to internal %s:3074", named, 3074+i, c.addr)) {
+			t.Fatal(out)
+		}
+	}
+	outside := [2]string{named + ":3074", named + ":3075"}
+	anna.discover(outside[0])
+	ben.discover(outside[1])
+	play(t, h, [2]console{anna, ben}, outside)
+	for _, at := range []string{wanAddr, "[" + wanAddr6 + "]"} {
+		if n := segment(t, h.anna, at+":"+echoPort); n == 0 || n > 1300-40 {
+			t.Errorf("segments to %s have %d bytes", at, n)
+		}
+	}
+
+	// Of IPv6 both have the same port, each at its own address: by UPnP, and by PCP.
+	anna.addr, ben.addr = "["+annaAddr6+"]", "["+benAddr6+"]"
+	a, b := anna.open(), ben.open()
+	defer a.conn.Close()
+	defer b.conn.Close()
+	conn, err := h.wan.ListenPacket("udp", "["+wanAddr6+"]:6000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	peer := phone{t, conn}
+	peer.send(anna.addr+":3074", "too early")
+	peer.send(ben.addr+":3074", "too early")
+	_, rest, found := strings.Cut(h.anna.Run(t, "upnpc", "-6", "-S"), "desc: ")
+	if !found {
+		t.Fatal("no gateway was found by IPv6")
+	}
+	if out := h.anna.Run(t, "upnpc", "-6", "-u", strings.Fields(rest)[0], "-m", "eth0", "-A", "", "0", annaAddr6, "3074", "UDP", "3600"); !strings.Contains(out, "Pinhole ID = ") {
+		t.Fatal(out)
+	}
+	lets(t, h.ben, benAddr6, 3074)
+	for i, p := range []phone{a, b} {
+		c := []console{anna, ben}[i]
+		peer.send(c.addr+":3074", "play with me")
+		_ = p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		buf := make([]byte, 2048)
+		if n, from, err := p.conn.ReadFrom(buf); err != nil || string(buf[:n]) != "play with me" || from.String() != "["+wanAddr6+"]:6000" {
+			t.Errorf("%s received %q from %v (%v)", c.node, buf[:n], from, err)
+		}
+	}
+	if list := d.leases(); len(list) != 4 {
+		t.Errorf("leases: %+v", list)
+	}
+}
+
+// segment is how much a TCP connection to that server puts into a packet.
+func segment(t *testing.T, from *netlab.Node, to string) (n int) {
+	t.Helper()
+	conn, err := from.Dial(t.Context(), "tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG) }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// lets asks the gateway by PCP to let the outside in to a UDP port of that address.
+func lets(t *testing.T, node *netlab.Node, addr string, port uint16) {
+	t.Helper()
+	at := netip.MustParseAddr(addr)
+	conn, err := node.DialFrom(t.Context(), "udp", addr, "[2001:4860:2::1]:5351")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	if _, err := conn.Write(pcp.AppendRequest(nil, &pcp.Request{Opcode: pcp.Map, Client: at, Lifetime: 3600,
+		Mapping: pcp.Mapping{Nonce: [12]byte{7}, Protocol: 17, Internal: port, External: netip.AddrPortFrom(at, port)}})); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1100)
+	n, err := conn.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := pcp.ParseResponse(buf[:n]); err != nil || r.Code != pcp.Success || r.Mapping.External != netip.AddrPortFrom(at, port) {
+		t.Errorf("PCP: %+v, %v", r, err)
+	}
 }

@@ -97,6 +97,12 @@ func TestIndependentUDP(t *testing.T) {
 	g.apply(spec, nil, and(forwards, fwds(t, "new udp/3074 "+zoe4+":3074 from="+one4+"/32")...))
 	newPhone(t, h.two, at(two4, 9998)).send(at(gate4, 3074), "not admitted")
 	ann.silent("at the port of a forward")
+	// Who had it leaves from another, and the same one everywhere.
+	h.one.Echo(t, "[::]:3480")
+	h.two.Echo(t, "[::]:3480")
+	if a, b := ann.ask(at(one4, 3480)), ann.ask(at(two4, 3480)); a.Port() == 3074 || a != b {
+		t.Errorf("ann has lost her port, and is %s and %s", a, b)
+	}
 
 	// The rules written anew, a table adopted: what was learned stays.
 	next := newGateway(t, h.gate, "")

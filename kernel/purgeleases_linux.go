@@ -41,7 +41,7 @@ func allLeases(list []*forward.Forward) bool {
 func eachPlace(f *forward.Forward, yield func(at leasePlace, to netip.AddrPort)) {
 	for network := range f.Listen.Networks.Each {
 		for port := range f.Listen.Ports.Each {
-			yield(leasePlace{network, netip.AddrPortFrom(f.Listen.Addr, port)}, netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], port)))
+			yield(leasePlace{network, netip.AddrPortFrom(f.Listen.Addr, port)}, inside(f, port))
 		}
 	}
 }
@@ -133,12 +133,7 @@ type leasePurger struct {
 }
 
 func (p *leasePurger) run(nl *nlSocket) (int, error) {
-	p.own = map[leasePlace]netip.AddrPort{}
-	for at, f := range p.now {
-		if f != nil && f.Outbound {
-			p.own[leasePlace{at.network, netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], at.listened.Port()))}] = at.listened
-		}
-	}
+	p.index()
 	var victims []session
 	err := sessions(nl, func(s session) {
 		if p.stale(s) {
@@ -148,7 +143,22 @@ func (p *leasePurger) run(nl *nlSocket) (int, error) {
 	return len(victims), errors.Join(err, end(nl, victims))
 }
 
-// stale reports whether a session is one of a lease that is no more or does not admit it, or began when there was none.
+// index fills own.
+func (p *leasePurger) index() {
+	p.own = make(map[leasePlace]netip.AddrPort, len(p.now))
+	for at, f := range p.now {
+		if f != nil && f.Outbound {
+			p.own[leasePlace{at.network, inside(f, at.listened.Port())}] = at.listened
+		}
+	}
+}
+
+// inside is where a lease leads what comes to its port.
+func inside(f *forward.Forward, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], port))
+}
+
+// stale reports whether a session is one of a lease that is no more or does not admit it, or began when there was none, either way.
 func (p *leasePurger) stale(s session) bool {
 	at := leasePlace{s.network, s.listened}
 	now, touched := p.now[at]
@@ -178,5 +188,5 @@ func (p *leasePurger) leavesElsewhere(s session) bool {
 		return true
 	}
 	f := p.now[leasePlace{s.network, s.seen}]
-	return f != nil && f.Outbound && s.client != netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], s.seen.Port()))
+	return f != nil && f.Outbound && s.client != inside(f, s.seen.Port())
 }
