@@ -74,7 +74,7 @@ func (p *gatewayPlan) learnedSets() []setID {
 	}
 	var out []setID
 	p.transports(true, func(t setID) {
-		out = append(out, gatewaySet(roleMapped, t.V6, t.network), gatewaySet(roleOwner, t.V6, t.network))
+		out = append(out, gatewaySet(roleMapped, t.V6, t.network), gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleDrawn, t.V6, t.network))
 	})
 	p.transports(false, func(t setID) {
 		if p.filters() {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/internal/netlab"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // TestIndependentUDP asks two servers which port a console leaves from, and has a third party call it there, as STUN
@@ -176,4 +178,36 @@ func reusePort(_, _ string, raw syscall.RawConn) (err error) {
 		}
 	})
 	return err
+}
+
+// TestIndependentAtOnce has two hosts send their first packets from the same ports at the same moment: each gets a port of its own.
+func TestIndependentAtOnce(t *testing.T) {
+	h := newHome(t)
+	h.one.Echo(t, "[::]:3478")
+	g := newGateway(t, h.gate, "")
+	spec := h.router()
+	spec.Independent = true
+	g.apply(spec, nil, nil)
+	for port := range 200 {
+		ann, bob := newPhone(t, h.ann, at(ann4, 20000+port)), newPhone(t, h.bob, at(bob4, 20000+port))
+		var both sync.WaitGroup
+		begin := make(chan struct{})
+		for _, p := range []phone{ann, bob} {
+			both.Go(func() {
+				<-begin
+				p.send(at(one4, 3478), "first")
+			})
+		}
+		close(begin)
+		both.Wait()
+		// Who has lost the first packet sends again, and is not seen as the other.
+		a, b := ann.ask(at(one4, 3478)), bob.ask(at(one4, 3478))
+		if a == b || !a.IsValid() || !b.IsValid() {
+			t.Fatalf("from port %d they are %s and %s", 20000+port, a, b)
+		}
+	}
+	owners, mapped := h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, "owner4_udp"), h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, "mapped4_udp")
+	if o, m := strings.Count(owners, "expires"), strings.Count(mapped, "expires"); o != m {
+		t.Errorf("%d external ports have an owner, and %d internal ones an external port", o, m)
+	}
 }
