@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -188,26 +189,38 @@ func TestIndependentAtOnce(t *testing.T) {
 	spec := h.router()
 	spec.Independent = true
 	g.apply(spec, nil, nil)
-	for port := range 200 {
-		ann, bob := newPhone(t, h.ann, at(ann4, 20000+port)), newPhone(t, h.bob, at(bob4, 20000+port))
-		var both sync.WaitGroup
-		begin := make(chan struct{})
-		for _, p := range []phone{ann, bob} {
-			both.Go(func() {
-				<-begin
-				p.send(at(one4, 3478), "first")
-			})
-		}
-		close(begin)
-		both.Wait()
-		// Who has lost the first packet sends again, and is not seen as the other.
-		a, b := ann.ask(at(one4, 3478)), bob.ask(at(one4, 3478))
-		if a == b || !a.IsValid() || !b.IsValid() {
-			t.Fatalf("from port %d they are %s and %s", 20000+port, a, b)
+	const first, count = 20000, 300
+	var hosts [2][]phone
+	for port := first; port < first+count; port++ {
+		hosts[0], hosts[1] = append(hosts[0], newPhone(t, h.ann, at(ann4, port))), append(hosts[1], newPhone(t, h.bob, at(bob4, port)))
+	}
+	var both sync.WaitGroup
+	var arrived atomic.Int64
+	for _, phones := range hosts {
+		both.Go(func() {
+			for i, p := range phones {
+				for arrived.Add(1); arrived.Load() < 2*int64(i+1); { // they meet before each packet
+				}
+				p.send(at(one4, 9), "to nobody: a server would not keep up")
+			}
+		})
+	}
+	both.Wait()
+	seen := map[netip.AddrPort]string{}
+	for i := range count {
+		for _, phones := range hosts {
+			p := phones[i]
+			me := p.ask(at(one4, 3478))
+			if other := seen[me]; other != "" {
+				t.Errorf("%s and %s are both %s", p.conn.LocalAddr(), other, me)
+			}
+			seen[me] = p.conn.LocalAddr().String()
 		}
 	}
-	owners, mapped := h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, "owner4_udp"), h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, "mapped4_udp")
-	if o, m := strings.Count(owners, "expires"), strings.Count(mapped, "expires"); o != m {
-		t.Errorf("%d external ports have an owner, and %d internal ones an external port", o, m)
+	list := func(name string) int {
+		return strings.Count(h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, name), "expires")
+	}
+	if owners, mapped := list("owner4_udp"), list("mapped4_udp"); owners != 2*count || mapped != 2*count {
+		t.Errorf("%d external ports have an owner, and %d internal ones an external port; want %d", owners, mapped, 2*count)
 	}
 }
