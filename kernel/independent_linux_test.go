@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +201,7 @@ func TestIndependentAtOnce(t *testing.T) {
 		both.Go(func() {
 			for i, p := range phones {
 				for arrived.Add(1); arrived.Load() < 2*int64(i+1); { // they meet before each packet
+					runtime.Gosched()
 				}
 				p.send(at(one4, 9), "to nobody: a server would not keep up")
 			}
