@@ -20,7 +20,8 @@ RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./sto
 # What the tests in network namespaces, and those with real SSH programs, run beside our own code.
 NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf \
                ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy \
-               vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc natpmpc gssdp-discover transmission-daemon tcpdump \
+               vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc natpmpc gssdp-discover stun stund turnserver turnutils_natdiscovery \
+               transmission-daemon tcpdump \
                ufw firewalld firewall-cmd dbus-daemon unshare iptables-nft ip6tables-nft iptables-nft-restore ip6tables-nft-restore \
                iptables-legacy-restore iptables-legacy-save
 

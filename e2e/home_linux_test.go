@@ -21,7 +21,7 @@ const (
 	wanAddr, outerAddr    = "198.41.0.9", "198.41.0.4"
 	wanAddr6, outerAddr6  = "2001:4860:1::9", "2001:4860:1::4"
 	annaAddr, benAddr     = "192.168.1.20", "192.168.1.21"
-	annaAddr6             = "2001:4860:2::20"
+	annaAddr6, benAddr6   = "2001:4860:2::20", "2001:4860:2::21"
 	serverAddr, innerAddr = "192.168.50.2", "192.168.1.1"
 )
 
@@ -34,7 +34,7 @@ func newHome(t testing.TB) home {
 	lan := l.Switch("lan")
 	lan.Attach(netlab.End{Node: h.router, Interface: "lan", Addrs: []string{innerAddr + "/24", "2001:4860:2::1/64"}})
 	lan.Attach(netlab.End{Node: h.anna, Interface: "eth0", Addrs: []string{annaAddr + "/24", annaAddr6 + "/64"}})
-	lan.Attach(netlab.End{Node: h.ben, Interface: "eth0", Addrs: []string{benAddr + "/24", "2001:4860:2::21/64"}})
+	lan.Attach(netlab.End{Node: h.ben, Interface: "eth0", Addrs: []string{benAddr + "/24", benAddr6 + "/64"}})
 	l.Link(netlab.End{Node: h.server, Interface: "eth0", Addrs: []string{serverAddr + "/24"}},
 		netlab.End{Node: h.router, Interface: "dmz", Addrs: []string{"192.168.50.1/24"}})
 	for _, n := range []*netlab.Node{h.anna, h.ben} {

@@ -20,6 +20,7 @@ type session struct {
 	client   netip.AddrPort // source of the original direction
 	listened netip.AddrPort // destination of the original direction: what the client used
 	target   netip.AddrPort // source of the reply direction: where it was sent
+	seen     netip.AddrPort // destination of the reply direction: whom the target takes for the client
 	status   uint32
 	tcpState byte
 	since    time.Time // zero where conntrack keeps no times
@@ -91,7 +92,7 @@ func parseSession(b []byte) (s session, ok bool) {
 			s.original = append([]byte(nil), v...)
 			s.client, s.listened, s.network = parseTuple(v)
 		case ctaTupleReply:
-			s.target, _, _ = parseTuple(v)
+			s.target, s.seen, _ = parseTuple(v)
 		case ctaTupleMaster:
 			s.master.client, s.master.listened, s.master.network = parseTuple(v)
 		case ctaStatus:

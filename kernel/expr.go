@@ -45,6 +45,7 @@ const (
 	payloadNetwork   = 1
 	payloadTransport = 2
 
+	statusSrcNAT = 1 << 4 // IPS_SRC_NAT
 	statusDstNAT = 1 << 5 // IPS_DST_NAT
 
 	cmpEq  = 0

@@ -35,7 +35,7 @@ type GatewayOptions struct {
 // The order of translations is that of the chains' priorities: the kernel asks one after the other until one has translated
 // the session, and "accept" only ends a chain. Forwards come first both ways (-110 and 90), so that a forward decides whose
 // address its target sees, and what its target sends back is not looked at again; the gateway's own follow (95), then other
-// tables' (100). What nothing else claims comes after all of them (-90).
+// tables' (100). What nothing else claims comes after all of them (-90), and who calls a lease from the LAN before (85).
 type gatewayPlan struct {
 	spec *forward.Gateway
 	open []forward.Listen
@@ -74,7 +74,7 @@ func (p *gatewayPlan) learnedSets() []setID {
 	}
 	var out []setID
 	p.transports(true, func(t setID) {
-		out = append(out, gatewaySet(roleMapped, t.V6, t.network), gatewaySet(roleOwner, t.V6, t.network))
+		out = append(out, gatewaySet(roleMapped, t.V6, t.network), gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleDrawn, t.V6, t.network))
 	})
 	p.transports(false, func(t setID) {
 		if p.filters() {

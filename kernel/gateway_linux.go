@@ -124,6 +124,10 @@ func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, for
 			g.known = false // the wishes are ahead of the kernel
 			return err
 		}
+		if err := g.forget(s, plan, ch); err != nil {
+			g.known = false
+			return err
+		}
 		g.log.Debug("nftables changed", "table", g.table, "added", len(ch.add), "deleted", len(ch.del), "rules", ch.rules)
 	}
 	if !g.known || ch.fresh || ch.dropTable {

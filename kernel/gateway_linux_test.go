@@ -286,6 +286,19 @@ func TestLeasePorts(t *testing.T) {
 			t.Errorf("%q from %s", text, from)
 		}
 	}
+	// The LAN's own call each other by their leases, and are seen as what they are outside; who has no lease is this host.
+	ann.send(at(gate4, 3075), "hairpin")
+	if text, from := bob.receive(); text != "hairpin" || from != at(gate4, 3074) {
+		t.Errorf("bob received %q from %s", text, from)
+	}
+	bob.send(at(gate4, 3074), "and back")
+	if text, from := ann.receive(); text != "and back" || from != at(gate4, 3075) {
+		t.Errorf("ann received %q from %s", text, from)
+	}
+	newPhone(t, h.ann, at(ann4, 3079)).send(at(gate4, 3075), "without a lease")
+	if text, from := bob.receive(); text != "without a lease" || !strings.HasPrefix(from, "192.168.1.1:") {
+		t.Errorf("bob received %q from %s", text, from)
+	}
 	// Two leases for one port: who came first decides, and then the other.
 	more := append(forwards, fwds(t, "c udp/4000 "+ann4+":3074 outbound")...)
 	g.apply(h.router(), nil, more)

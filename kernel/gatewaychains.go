@@ -9,6 +9,7 @@ import (
 
 // Priorities of the gateway's chains. Its translations stand behind those of forwards, which go first; see gatewayPlan.
 const (
+	priorityBetween     = 85  // before prioritySNAT, which would show this host's own address
 	priorityGatewaySNAT = 95  // behind prioritySNAT, before other tables' (srcnat, 100)
 	priorityGatewayDNAT = -90 // behind everybody's (dstnat, -100): what nothing else claims
 	priorityLearn       = 110 // sees what has been translated
@@ -40,6 +41,7 @@ var flips = [...]uint16{0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x100, 
 //	input ─► host                         the same for this host itself
 //	postrouting ─► leave ─► translate ─► independent…     whose address and port the outside sees
 //	            └► hairpin                              and the LAN, of a host that is called by its external port
+//	between ─► lessees                    (postrouting) the same where that port is a lease's
 //	learn ─► …                            what was translated to what (independent)
 //	mss                                   (forward) sessions that are opened over the WAN
 //	helpers_from ─► helpers               which of conntrack's helpers reads what the inside starts
@@ -98,11 +100,17 @@ func (p *gatewayPlan) natChains(sets []setID) []chain {
 		return nil
 	}
 	leaving := each(metaOIFName, p.spec.WAN, toChain(verdictGoto, "leave"))
-	hairpin := p.hairpinChain()
+	hairpin, lessees := p.hairpinChain(sets), p.lesseesChain(sets)
 	if len(hairpin.rules) > 0 {
 		leaving = append(leaving, each(metaIIFName, p.spec.LAN, toChain(verdictGoto, "hairpin"))...)
 	}
+	var between chain
+	if len(lessees.rules) > 0 {
+		between = baseChain("between", "nat", hookPostrouting, priorityBetween, each(metaIIFName, p.spec.LAN, toChain(verdictGoto, "lessees"))...)
+	}
 	return []chain{
+		lessees,
+		between,
 		{name: "translate", rules: translate},
 		{name: "leave", rules: each(metaIIFName, p.inside(), toChain(verdictGoto, "translate"))},
 		hairpin,

@@ -282,6 +282,17 @@ func learn(word string, id setID, key, to value) statement {
 	return statement{fmt.Sprintf("%s @%s { %s }", word, id.name(), text), concat(load, expr("dynset", attrs...))}
 }
 
+// draw matches packets whose port nobody has drawn in the last second. Two packets on two processors may both find that a port has
+// no owner, before either has made somebody the owner; the limit that an element of its own has lets one of them on.
+func draw(id setID, port value) statement {
+	const day, second = 24 * 60 * 60, 1000 // in seconds, in milliseconds
+	number := func(kind uint16, n uint64) []byte { return attr(kind, binary.BigEndian.AppendUint64(nil, n)) }
+	k := port(reg32)
+	limit := nested(7, str(nftaExprName, "limit"), nested(nftaExprData, number(1, 1), number(2, day), be32(3, 1), be32(4, 0), be32(5, 0)))
+	return statement{fmt.Sprintf("add @%s { %s timeout 1s limit rate 1/day burst 1 packets }", id.name(), k.text),
+		concat(k.expr, expr("dynset", str(1, id.name()), be32(3, 0), be32(4, reg32), number(6, second), limit))}
+}
+
 // A sourceNAT is how what leaves by the WAN is translated: to an address, or to that of the interface.
 type sourceNAT struct {
 	v6   bool

@@ -14,7 +14,7 @@ import (
 //	mapped:  internal address and port → external port      every later session from there leaves from it
 //	owner:   external port → internal address and port      what comes to it, and nobody else claims, is led there
 //
-// An external port has one owner. It is the internal port where that is free; else a few others are looked at, and when all
+// An external port has one owner, also where the first packets of two hosts pass at the same moment. It is the internal port where that is free; else a few others are looked at, and when all
 // of those are taken, too, the session is mapped as the kernel does it and nothing is learned. A mapping lasts as long as
 // packets leave by it, whoever began their session. Where nothing is translated only the filtering is left to do: "spoken"
 // has who has sent something out.
@@ -55,7 +55,7 @@ func (p *gatewayPlan) independentChains(sets []setID) []chain {
 
 // hairpinChain has a host of the LAN that calls another by its external port seen as what it is outside, too (RFC 4787,
 // REQ-9): from the address that was called, and from its own external port where it has one.
-func (p *gatewayPlan) hairpinChain() chain {
+func (p *gatewayPlan) hairpinChain(sets []setID) chain {
 	out := chain{name: "hairpin"}
 	if !p.spec.Independent {
 		return out
@@ -67,6 +67,9 @@ func (p *gatewayPlan) hairpinChain() chain {
 		}
 		match := rule{ifFamily(t.V6), ifProtocol(t.network), ifDNAT(), ifIn(called, owner)}
 		nat, outside := sourceNAT{v6: t.V6}, statement{"ct original ip daddr", ct(ctDstIP, directionOriginal, reg32)}
+		if id := gatewaySet(roleOutbound, t.V6, t.network); slices.Contains(sets, id) {
+			out.rules = append(out.rules, append(match[:len(match):len(match)], nat.at(outside, inMap(id))))
+		}
 		out.rules = append(out.rules, append(match[:len(match):len(match)], nat.at(outside, inMap(mapped))),
 			append(match[:len(match):len(match)], nat.from(outside)))
 	})
@@ -78,7 +81,8 @@ func (p *gatewayPlan) independentChain(sets []setID, t setID) chain {
 	nat := p.nat(t.V6)
 	owner, mapped := gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleMapped, t.V6, t.network)
 	free := func(flip uint16) rule {
-		return append(p.ifUnclaimed(sets, t, sport(t.network, flip)), ifNotIn(sport(t.network, flip), owner))
+		port := sport(t.network, flip)
+		return append(p.ifUnclaimed(sets, t, port), ifNotIn(port, owner), draw(gatewaySet(roleDrawn, t.V6, t.network), port))
 	}
 	rules := []rule{{nat.toPort(inMap(mapped))}}
 	if id := gatewaySet(roleClaimed, t.V6, t.network); slices.Contains(sets, id) {

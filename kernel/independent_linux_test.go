@@ -4,7 +4,10 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/internal/netlab"
+	"github.com/fairlead-net/fairlead/kernel"
 )
 
 // TestIndependentUDP asks two servers which port a console leaves from, and has a third party call it there, as STUN
@@ -97,6 +101,12 @@ func TestIndependentUDP(t *testing.T) {
 	g.apply(spec, nil, and(forwards, fwds(t, "new udp/3074 "+zoe4+":3074 from="+one4+"/32")...))
 	newPhone(t, h.two, at(two4, 9998)).send(at(gate4, 3074), "not admitted")
 	ann.silent("at the port of a forward")
+	// Who had it leaves from another, and the same one everywhere.
+	h.one.Echo(t, "[::]:3480")
+	h.two.Echo(t, "[::]:3480")
+	if a, b := ann.ask(at(one4, 3480)), ann.ask(at(two4, 3480)); a.Port() == 3074 || a != b {
+		t.Errorf("ann has lost her port, and is %s and %s", a, b)
+	}
 
 	// The rules written anew, a table adopted: what was learned stays.
 	next := newGateway(t, h.gate, "")
@@ -170,4 +180,52 @@ func reusePort(_, _ string, raw syscall.RawConn) (err error) {
 		}
 	})
 	return err
+}
+
+// TestIndependentAtOnce has two hosts send their first packets from the same ports at the same moment: each gets a port of its own.
+func TestIndependentAtOnce(t *testing.T) {
+	h := newHome(t)
+	h.one.Echo(t, "[::]:3478")
+	g := newGateway(t, h.gate, "")
+	spec := h.router()
+	spec.Independent = true
+	g.apply(spec, nil, nil)
+	const first, count = 20000, 300
+	var hosts [2][]phone
+	for port := first; port < first+count; port++ {
+		hosts[0], hosts[1] = append(hosts[0], newPhone(t, h.ann, at(ann4, port))), append(hosts[1], newPhone(t, h.bob, at(bob4, port)))
+	}
+	var both sync.WaitGroup
+	var arrived atomic.Int64
+	for _, phones := range hosts {
+		both.Go(func() {
+			for i, p := range phones {
+				arrived.Add(1)
+				for spin := 0; arrived.Load() < 2*int64(i+1); spin++ { // they meet before each packet
+					if spin > 100_000 { // on one processor they never do
+						runtime.Gosched()
+					}
+				}
+				p.send(at(one4, 9), "to nobody: a server would not keep up")
+			}
+		})
+	}
+	both.Wait()
+	seen := map[netip.AddrPort]string{}
+	for i := range count {
+		for _, phones := range hosts {
+			p := phones[i]
+			me := p.ask(at(one4, 3478))
+			if other := seen[me]; other != "" {
+				t.Errorf("%s and %s are both %s", p.conn.LocalAddr(), other, me)
+			}
+			seen[me] = p.conn.LocalAddr().String()
+		}
+	}
+	list := func(name string) int {
+		return strings.Count(h.gate.Run(t, "nft", "list", "map", "inet", kernel.DefaultGatewayTable, name), "expires")
+	}
+	if owners, mapped := list("owner4_udp"), list("mapped4_udp"); owners != 2*count || mapped != 2*count {
+		t.Errorf("%d external ports have an owner, and %d internal ones an external port; want %d", owners, mapped, 2*count)
+	}
 }

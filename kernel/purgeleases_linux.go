@@ -41,7 +41,7 @@ func allLeases(list []*forward.Forward) bool {
 func eachPlace(f *forward.Forward, yield func(at leasePlace, to netip.AddrPort)) {
 	for network := range f.Listen.Networks.Each {
 		for port := range f.Listen.Ports.Each {
-			yield(leasePlace{network, netip.AddrPortFrom(f.Listen.Addr, port)}, netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], port)))
+			yield(leasePlace{network, netip.AddrPortFrom(f.Listen.Addr, port)}, inside(f, port))
 		}
 	}
 }
@@ -129,9 +129,11 @@ func (l *lateLeases) take(wait time.Duration, closing <-chan struct{}) *leasePur
 type leasePurger struct {
 	gone map[leasePlace][]netip.AddrPort
 	now  map[leasePlace]*forward.Forward
+	own  map[leasePlace]netip.AddrPort // from where what a host sends from a port leaves, by that port
 }
 
 func (p *leasePurger) run(nl *nlSocket) (int, error) {
+	p.index()
 	var victims []session
 	err := sessions(nl, func(s session) {
 		if p.stale(s) {
@@ -141,12 +143,31 @@ func (p *leasePurger) run(nl *nlSocket) (int, error) {
 	return len(victims), errors.Join(err, end(nl, victims))
 }
 
-// stale reports whether a session is one of a lease that is no more or does not admit it, or began when there was none.
+// index fills own.
+func (p *leasePurger) index() {
+	p.own = make(map[leasePlace]netip.AddrPort, len(p.now))
+	for at, f := range p.now {
+		if f != nil && f.Outbound {
+			p.own[leasePlace{at.network, inside(f, at.listened.Port())}] = at.listened
+		}
+	}
+}
+
+// inside is where a lease leads what comes to its port.
+func inside(f *forward.Forward, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(f.To[0].Addr, f.TargetPort(f.To[0], port))
+}
+
+// stale reports whether a session is one of a lease that is no more or does not admit it, or began when there was none, either way.
 func (p *leasePurger) stale(s session) bool {
 	at := leasePlace{s.network, s.listened}
 	now, touched := p.now[at]
 	switch {
-	case !touched || s.related():
+	case s.related():
+		return false
+	case p.leavesElsewhere(s):
+		return true
+	case !touched:
 		return false
 	case now != nil && leadsTo(now, s) && s.translated() != now.IsPinhole():
 		return !now.Admits(s.startedBy().Addr())
@@ -154,4 +175,18 @@ func (p *leasePurger) stale(s session) bool {
 		return true
 	}
 	return now != nil && !s.translated() && !now.IsPinhole() && (s.network == forward.UDP || s.tcpState != tcpStateEstablished)
+}
+
+// leavesElsewhere reports whether a session that the inside has begun leaves from another port than that of its lease, or from the port
+// of somebody else's. It would go on so for as long as it is not silent: the outside would know one port by two, which is what
+// consoles call a strict NAT, or the lease's own host could not talk to that target.
+func (p *leasePurger) leavesElsewhere(s session) bool {
+	if s.status&(statusSrcNAT|statusDstNAT) != statusSrcNAT || s.network == forward.TCP && s.tcpState == tcpStateEstablished {
+		return false
+	}
+	if at, owns := p.own[leasePlace{s.network, s.client}]; owns && s.seen != at {
+		return true
+	}
+	f := p.now[leasePlace{s.network, s.seen}]
+	return f != nil && f.Outbound && s.client != inside(f, s.seen.Port())
 }

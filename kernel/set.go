@@ -33,10 +33,11 @@ const (
 	roleMapped   // packet: from which port an internal address and port leaves; learned
 	roleOwner    // packet: whose an external port is; learned
 	roleSpoken   // packet: who has sent something out, where nothing is translated; learned
+	roleDrawn    // packet: external ports that somebody took a moment ago; learned
 )
 
 var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "members", "count", "passed", "keep", "auto", "rewrite",
-	"pinhole", "outbound", "claimed", "mapped", "owner", "spoken"}
+	"pinhole", "outbound", "claimed", "mapped", "owner", "spoken", "drawn"}
 
 // perSession reports whether r is looked up by the session rather than by the packet.
 func (r role) perSession() bool { return r >= roleCount && r <= roleRewrite }
@@ -182,7 +183,7 @@ func (id setID) appendKey(out []field) []field {
 	switch id.role {
 	case roleOutbound, roleMapped, roleSpoken:
 		return append(out, fieldClient, fieldSourcePort)
-	case roleOwner:
+	case roleOwner, roleDrawn:
 		return append(out, fieldSourcePort)
 	case roleClaimed: // the protocol only fills the key, as below; a mask goes into the first part
 		return append(out, fieldSourcePort, fieldProtocol)
