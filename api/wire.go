@@ -91,10 +91,10 @@ type Judged struct {
 // Verdict is what the operator said of a device of the LAN and is remembered, as GET /v1/verdicts and `fairlead leases verdicts
 // --json` show it.
 type Verdict struct {
-	Device   string    `json:"device"`   // hardware address, or IP address where none was known
-	Network  string    `json:"network"`  // "tcp" or "udp", with port; "": all that the device asks for
-	Port     int       `json:"port"`     // of the device; 0: all
-	Verdict  string    `json:"verdict"`  // "approved" or "denied"
+	Device   string    `json:"device"`  // hardware address, or IP address where none was known
+	Network  string    `json:"network"` // "tcp" or "udp", with port; "": all that the device asks for
+	Port     int       `json:"port"`    // of the device; 0: all
+	Verdict  string    `json:"verdict"` // "approved" or "denied"
 	Since    time.Time `json:"since"`
 	Hostname string    `json:"hostname"` // of the device, where it has a lease; "" is not known
 }

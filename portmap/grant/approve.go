@@ -197,6 +197,7 @@ func (d *Desk) wakeUp(ctx context.Context, leases []*record) ([]*record, error) 
 		return nil, nil
 	}
 	defer func() { d.Book.release(reserved) }()
+	defer d.safety.begin(d)() // it may have another port
 	batch, err := d.Table.Batch(ctx, put, nil)
 	if err != nil {
 		return nil, err

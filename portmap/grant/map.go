@@ -13,6 +13,7 @@ import (
 
 // Map is portmap.Desk's.
 func (d *Desk) Map(ctx context.Context, requests []portmap.Request) []portmap.Result {
+	defer d.safety.begin(d)()
 	p := d.newPlan(requests)
 	if err := d.grant(ctx, p); err != nil {
 		p.fail(err)

@@ -40,6 +40,7 @@ type model struct {
 	ask      bool
 	verdicts map[string]verdict // by device, and by device and port
 	zero     time.Time          // of the epoch
+	asked    time.Time          // when something was asked for, or a program began
 	most     int                // of one client
 }
 
@@ -176,7 +177,7 @@ func TestAnyOrder(t *testing.T) {
 			d := &disk{Store: store.Memory()}
 			spec := modelSpec
 			spec.Ask = rapid.Bool().Draw(rt, "ask")
-			m := &model{leases: map[string]modelLease{}, gone: map[string]time.Time{}, ask: spec.Ask, verdicts: map[string]verdict{}, zero: time.Now(), most: 4}
+			m := &model{leases: map[string]modelLease{}, gone: map[string]time.Time{}, ask: spec.Ask, verdicts: map[string]verdict{}, zero: time.Now(), asked: time.Now(), most: 4}
 			var file []*forward.Forward
 			h := newHouse(quiet{t}, d, &spec).start()
 			defer func() { h.stop() }()
@@ -185,6 +186,7 @@ func TestAnyOrder(t *testing.T) {
 				m.tick()
 				h = newHouse(quiet{t}, d, &spec).start(file...)
 				synctest.Wait() // what a crash brought back may be denied
+				m.asked = time.Now()
 			}
 			client := rapid.SampledFrom([]netip.Addr{one, two, one6})
 			network := rapid.SampledFrom([]forward.Networks{forward.TCP, forward.UDP})
@@ -200,6 +202,7 @@ func TestAnyOrder(t *testing.T) {
 						Exact: rapid.Bool().Draw(rt, "exact"), Lifetime: time.Duration(rapid.IntRange(1, 30).Draw(rt, "life")) * time.Second,
 					}
 					r.Client = r.Internal.Addr()
+					m.asked = time.Now()
 					want, wantErr := m.mapIt(r)
 					got := h.Map(ctx, []portmap.Request{r})[0]
 					if !errors.Is(got.Err, wantErr) || got.Err == nil && got.External != want {
@@ -271,8 +274,9 @@ func TestAnyOrder(t *testing.T) {
 					d.kill(true)
 					h.stop()
 					d.kill(false)
+					quiet, clean := time.Since(m.asked), storedClean(rt, d)
 					again()
-					m.zero = time.Now()
+					m.crashed(rt, h, quiet, clean)
 					m.adopt(rt, h)
 				},
 				"": func(rt *rapid.T) { m.compare(rt, h) },
@@ -283,6 +287,7 @@ func TestAnyOrder(t *testing.T) {
 
 // judge approves or denies a lease by its name, or its device.
 func (m *model) judge(rt *rapid.T, h *house, v verdict, key portmap.Key) {
+	m.asked = time.Now()
 	which, device := leaseName(key), deviceOfTest(key.Internal.Addr())
 	subject := portOf(device, key)
 	mine := func(name string) bool {
@@ -387,6 +392,37 @@ func (m *model) setBack(rt *rapid.T, h *house, jump time.Duration) {
 		l.expires = x.Expires
 		m.leases[x.Name] = l
 	}
+}
+
+// crashed checks the epoch after a crash that came so long after the last request: it goes on where the store was known to have all, where
+// nothing is lost then, and that is so where nothing was asked for in a while.
+func (m *model) crashed(rt *rapid.T, h *house, quiet time.Duration, clean bool) {
+	if !clean {
+		if quiet > 2*settleAfter+time.Second || h.Epoch() != 0 {
+			rt.Fatalf("nothing was granted for %s, the store does not say that it has all, and the epoch is %d", quiet, h.Epoch())
+		}
+		m.zero = time.Now()
+		return
+	}
+	for name, l := range m.leases {
+		x, there := h.ByKey(l.key)
+		switch taken := m.taken[place{l.key.Network, l.external}]; {
+		case !there && !taken:
+			rt.Fatalf("the epoch goes on, and %s is lost", name)
+		case there && (x.External != l.external || x.Expires.Before(l.expires.Add(-time.Millisecond))):
+			rt.Fatalf("the epoch goes on, and %s is %+v, was %+v", name, x, l)
+		}
+	}
+}
+
+// storedClean is whether the store says that it has all.
+func storedClean(rt *rapid.T, d *disk) bool {
+	var e storedEpoch
+	data, err := d.Get(bucketPortmap, keyEpoch)
+	if err = errors.Join(err, json.Unmarshal(data, &e)); err != nil {
+		rt.Fatal(err)
+	}
+	return e.Clean
 }
 
 // adopt takes what is there after a crash, which may be what was a second before.
