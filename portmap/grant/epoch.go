@@ -70,7 +70,7 @@ func (d *Desk) loadEpoch(outside Outside) error {
 		d.last = outside.told()
 	}
 	d.mu.Unlock()
-	return errors.Join(err, d.safety.write(d, true)) // what there is was stored
+	return errors.Join(err, d.safety.open(d))
 }
 
 // restartEpoch has clients ask for all their mappings again.

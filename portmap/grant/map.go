@@ -34,6 +34,7 @@ func (d *Desk) Map(ctx context.Context, requests []portmap.Request) []portmap.Re
 		r.Interface = requests[i].Interface
 	}
 	if len(failed) > 0 { // what does not work is not kept: its client may ask again
+		d.Book.leave(failed, true)
 		if b, err := d.Table.Batch(context.WithoutCancel(ctx), nil, failed); err == nil {
 			_, _ = b.Wait(ctx)
 		}
@@ -144,8 +145,10 @@ func (d *Desk) grant(ctx context.Context, p *plan) error {
 		if len(p.put) == 0 {
 			return nil
 		}
+		d.Book.leave(p.drop, true)
 		batch, err := d.Table.Batch(ctx, p.put, p.drop)
 		if err != nil {
+			d.Book.leave(p.drop, false)
 			d.Book.release(p.reserved)
 			return err
 		}

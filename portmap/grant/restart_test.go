@@ -206,6 +206,28 @@ func TestGrantsWhileItSettles(t *testing.T) {
 	}
 }
 
+// TestGrantsWhileItOpens has somebody wait for a lease before leases are granted: that one is not stored yet, either.
+func TestGrantsWhileItOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		newHouse(t, d, &portmap.Spec{}).start().stop()
+		time.Sleep(time.Minute)
+		h := newHouse(quiet{t}, d, &portmap.Spec{})
+		go h.ask("natpmp tcp 192.168.1.20:80")
+		synctest.Wait()
+		h.start()
+		synctest.Wait()
+		d.kill(true)
+		h.stop()
+		d.kill(false)
+		h = newHouse(t, d, &portmap.Spec{}).start()
+		if h.Epoch() != 0 {
+			t.Errorf("a lease was lost, and the epoch is %d", h.Epoch())
+		}
+		h.stop()
+	})
+}
+
 // TestClockIsSet tells when the wall clock was set.
 func TestClockIsSet(t *testing.T) {
 	now := time.Now()

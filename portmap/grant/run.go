@@ -144,6 +144,9 @@ func (d *Desk) move(ctx context.Context, outside Outside) {
 	}
 	d.moveLeases(ctx, outside)
 	d.Log.Info("the external address is another", "before", before.told(), "now", outside.told())
+	if outside.told().IsValid() && outside.told() != last {
+		d.Book.elsewhere()
+	}
 	switch now := outside.told(); {
 	case now.IsValid() && last.IsValid() && now != last:
 		d.lose()

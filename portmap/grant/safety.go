@@ -56,11 +56,11 @@ func (s *safety) nudge() {
 	}
 }
 
-// write has the store say whether it has all.
-func (s *safety) write(d *Desk, clean bool) error {
+// open has the store say what holds as soon as leases are granted: what there is was stored, and somebody may be waiting for more.
+func (s *safety) open(d *Desk) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writeLocked(d, clean)
+	return s.writeLocked(d, s.busy == 0)
 }
 
 // rewrite has the store say how old the mappings are now, and of the leases what it said.
@@ -111,6 +111,7 @@ func (d *Desk) settle() time.Duration {
 		d.Log.Warn("a crash would have clients ask for all their mappings again", keyErr, err)
 		return settleAfter
 	}
+	d.Log.Debug("all leases are stored")
 	return clockPause
 }
 
