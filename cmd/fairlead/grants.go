@@ -84,14 +84,16 @@ type leases struct{ desk *grant.Desk }
 
 // Approve has leases lead somewhere that wait.
 func (l leases) Approve(ctx context.Context, which string) (api.Judged, error) {
+	known := l.desk.Known(ctx, which)
 	names, err := l.desk.Approve(ctx, which)
-	return api.Judged{Leases: names, Unknown: err == nil && !l.desk.Known(ctx, which)}, leaseError(which, err)
+	return api.Judged{Leases: names, Unknown: !known}, leaseError(which, err)
 }
 
 // Deny ends leases, and refuses them.
 func (l leases) Deny(ctx context.Context, which string) (api.Judged, error) {
+	known := l.desk.Known(ctx, which) // before its leases are gone
 	names, err := l.desk.Deny(ctx, which)
-	return api.Judged{Leases: names, Unknown: err == nil && !l.desk.Known(ctx, which)}, leaseError(which, err)
+	return api.Judged{Leases: names, Unknown: !known}, leaseError(which, err)
 }
 
 // Verdicts is what is remembered.
