@@ -109,20 +109,33 @@ func (c *Client) Problems(ctx context.Context) ([]string, error) {
 	return out.Problems, err
 }
 
-// Approve lets a lease in, or all leases of a device, and returns the names of those that waited.
-func (c *Client) Approve(ctx context.Context, which string) ([]string, error) {
+// Approve lets a lease in, or all leases of a device. The names are those of leases that waited.
+func (c *Client) Approve(ctx context.Context, which string) (Judged, error) {
 	return c.judge(ctx, which, "approve")
 }
 
-// Deny ends a lease, or all leases of a device, and has them refused from now on. It returns the names of those that were there.
-func (c *Client) Deny(ctx context.Context, which string) ([]string, error) {
+// Deny ends a lease, or all leases of a device, and has them refused from now on. The names are those of leases that were there.
+func (c *Client) Deny(ctx context.Context, which string) (Judged, error) {
 	return c.judge(ctx, which, "deny")
 }
 
-func (c *Client) judge(ctx context.Context, which, how string) ([]string, error) {
-	var out judged
-	err := c.do(ctx, http.MethodPost, "/v1/leases/"+url.PathEscape(which)+"/"+how, nil, nil, &out)
-	return out.Leases, err
+func (c *Client) judge(ctx context.Context, which, how string) (out Judged, err error) {
+	err = c.do(ctx, http.MethodPost, "/v1/leases/"+url.PathEscape(which)+"/"+how, nil, nil, &out)
+	return out, err
+}
+
+// Verdicts is what is remembered of whom leases were approved or denied, sorted by device.
+func (c *Client) Verdicts(ctx context.Context) ([]Verdict, error) {
+	var out struct{ Verdicts []Verdict }
+	err := c.do(ctx, http.MethodGet, "/v1/verdicts", nil, nil, &out)
+	return out.Verdicts, err
+}
+
+// Forget has nothing remembered of a lease, of one port of a device or of a device, and returns what was.
+func (c *Client) Forget(ctx context.Context, which string) ([]Verdict, error) {
+	var out struct{ Verdicts []Verdict }
+	err := c.do(ctx, http.MethodDelete, "/v1/verdicts/"+url.PathEscape(which), nil, nil, &out)
+	return out.Verdicts, err
 }
 
 // Apply moves the daemon to a file.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -160,16 +161,31 @@ func (s fakeSessions) Kill(id string) error {
 // fakeLeases knows what it approves and denies by name.
 type fakeLeases map[string][]string
 
-func (l fakeLeases) Approve(_ context.Context, which string) ([]string, error) {
+func (l fakeLeases) Approve(_ context.Context, which string) (Judged, error) {
 	names, ok := l[which]
 	if !ok {
-		return nil, fmt.Errorf("%q is %w", which, ErrNoLease)
+		return Judged{}, fmt.Errorf("%q is %w", which, ErrNoLease)
 	}
-	return names, nil
+	return Judged{names, names == nil}, nil
 }
 
-func (l fakeLeases) Deny(ctx context.Context, which string) ([]string, error) {
+func (l fakeLeases) Deny(ctx context.Context, which string) (Judged, error) {
 	return l.Approve(ctx, which)
+}
+
+func (l fakeLeases) Verdicts() []Verdict {
+	var list []Verdict
+	for _, which := range slices.Sorted(maps.Keys(l)) {
+		list = append(list, Verdict{Device: which, Verdict: "denied"})
+	}
+	return list
+}
+
+func (l fakeLeases) Forget(_ context.Context, which string) ([]Verdict, error) {
+	if _, err := l.Approve(context.Background(), which); err != nil {
+		return nil, err
+	}
+	return []Verdict{{Device: which, Network: "udp", Port: 3074, Verdict: "approved"}}, nil
 }
 
 // socketPath is short enough for sockaddr_un, which t.TempDir need not be.

@@ -104,21 +104,32 @@ func (s *Server) problems(w http.ResponseWriter, _ *http.Request) {
 	writeList(w, "problems", len(list), func(i int) any { return list[i] })
 }
 
-// judge answers with the names of the leases that changed.
-func (s *Server) judge(do func(ctx context.Context, which string) ([]string, error)) http.HandlerFunc {
+// judge answers with the leases that changed.
+func (s *Server) judge(do func(ctx context.Context, which string) (Judged, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		names, err := do(r.Context(), r.PathValue("which"))
+		out, err := do(r.Context(), r.PathValue("which"))
 		if err != nil {
 			writeError(w, err)
 			return
 		}
-		writeJSON(w, judged{list(names)})
+		out.Leases = list(out.Leases)
+		writeJSON(w, out)
 	}
 }
 
-// judged is the answer to who approves or denies.
-type judged struct {
-	Leases []string `json:"leases"` // names
+func (s *Server) verdicts(w http.ResponseWriter, _ *http.Request) {
+	all := s.Leases.Verdicts()
+	writeList(w, "verdicts", len(all), func(i int) any { return all[i] })
+}
+
+// forget answers with what is not remembered any more.
+func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
+	gone, err := s.Leases.Forget(r.Context(), r.PathValue("which"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeList(w, "verdicts", len(gone), func(i int) any { return gone[i] })
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {

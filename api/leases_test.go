@@ -61,11 +61,20 @@ func TestLeases(t *testing.T) {
 	if list[1].State != "asking" || !strings.Contains(list[1].Detail, "approve lease-x") || list[2].State != "disabled" {
 		t.Errorf("%+v", list[1:])
 	}
-	if names, err := c.Approve(t.Context(), "02:00:00:00:00:20"); err != nil || len(names) != 1 {
-		t.Error(names, err)
+	if got, err := c.Approve(t.Context(), "02:00:00:00:00:20"); err != nil || len(got.Leases) != 1 || got.Unknown {
+		t.Error(got, err)
 	}
-	if names, err := c.Deny(t.Context(), "odd/name?"); err != nil || names == nil || len(names) != 0 {
-		t.Error(names, err)
+	if got, err := c.Deny(t.Context(), "odd/name?"); err != nil || got.Leases == nil || len(got.Leases) != 0 || !got.Unknown {
+		t.Error(got, err)
+	}
+	if list, err := c.Verdicts(t.Context()); err != nil || len(list) != 2 || list[1] != (Verdict{Device: "odd/name?", Verdict: "denied"}) {
+		t.Error(list, err)
+	}
+	if gone, err := c.Forget(t.Context(), "odd/name?"); err != nil || len(gone) != 1 || gone[0] != (Verdict{Device: "odd/name?", Network: "udp", Port: 3074, Verdict: "approved"}) {
+		t.Error(gone, err)
+	}
+	if _, err := c.Forget(t.Context(), "nobody"); !errors.Is(err, ErrNoLease) && err == nil {
+		t.Error("nobody was forgotten")
 	}
 	var refused *Error
 	if _, err := c.Deny(t.Context(), "nobody"); !errors.As(err, &refused) || refused.Code != CodeNotFound || refused.Hint == "" {

@@ -49,10 +49,15 @@ type Sessions interface {
 }
 
 // Leases is where leases are approved and denied: one by its name, or all that a device has and will have, by its hardware or
-// IP address. The names are those of the leases that changed. The errors wrap ErrNoLease when nobody is meant.
+// IP address. What was decided is remembered until it is forgotten. The errors wrap ErrNoLease when nobody is meant.
 type Leases interface {
-	Approve(ctx context.Context, which string) (names []string, err error)
-	Deny(ctx context.Context, which string) (names []string, err error)
+	Approve(ctx context.Context, which string) (Judged, error)
+	Deny(ctx context.Context, which string) (Judged, error)
+	// Verdicts is what is remembered, sorted by device.
+	Verdicts() []Verdict
+	// Forget has nothing remembered of a lease, of one port of a device ("02:00:5e:10:00:01/udp/3074") or of all of a device, and
+	// returns what was.
+	Forget(ctx context.Context, which string) ([]Verdict, error)
 }
 
 // Options is what a Server works with. All of it is needed.
@@ -159,6 +164,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/sessions", s.sessions)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", s.kill)
 	mux.HandleFunc("GET /v1/leases", s.leases)
+	mux.HandleFunc("GET /v1/verdicts", s.verdicts)
+	mux.HandleFunc("DELETE /v1/verdicts/{which}", s.forget)
 	mux.HandleFunc("GET /v1/problems", s.problems)
 	mux.HandleFunc("POST /v1/leases/{which}/approve", s.judge(s.Leases.Approve))
 	mux.HandleFunc("POST /v1/leases/{which}/deny", s.judge(s.Leases.Deny))

@@ -82,6 +82,23 @@ type Lease struct {
 	Bytes       Bytes       `json:"bytes"`
 }
 
+// Judged is the answer to who approves or denies.
+type Judged struct {
+	Leases  []string `json:"leases"`            // names of those that changed
+	Unknown bool     `json:"unknown,omitempty"` // nothing is known of who has that IP address; the verdict is of the address
+}
+
+// Verdict is what the operator said of a device of the LAN and is remembered, as GET /v1/verdicts and `fairlead leases verdicts
+// --json` show it.
+type Verdict struct {
+	Device   string    `json:"device"`  // hardware address, or IP address where none was known
+	Network  string    `json:"network"` // "tcp" or "udp", with port; "": all that the device asks for
+	Port     int       `json:"port"`    // of the device; 0: all
+	Verdict  string    `json:"verdict"` // "approved" or "denied"
+	Since    time.Time `json:"since"`
+	Hostname string    `json:"hostname"` // of the device, where it has a lease; "" is not known
+}
+
 // Woken is one network card that magic packets were sent to, as POST /v1/forwards/NAME/wake and `fairlead wake --json` show
 // it. Whether its host woke is not known.
 type Woken struct {

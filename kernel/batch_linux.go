@@ -185,6 +185,9 @@ func appendElement(buf []byte, e element, whole bool) []byte {
 			buf = appendKey(buf, 2, e.set.trim(e.set.data(), e.data))
 		}
 		buf = appendComment(buf, 6, e.owner)
+		if e.lasts > 0 {
+			buf = append(buf, be64(4, uint64(e.lasts.Milliseconds()))...)
+		}
 		if e.counted != (counter{}) {
 			buf = append(buf, nested(7, str(1, "counter"), nested(2, be64(1, e.counted.bytes), be64(2, e.counted.packets)))...)
 		}

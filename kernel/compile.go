@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -18,7 +19,8 @@ type element struct {
 	data   []byte
 	owner  string // name of the forward
 
-	counted counter // what the counter starts from
+	counted counter       // what the counter starts from
+	lasts   time.Duration // of what is forgotten by itself; 0: as long as its set says
 }
 
 // A counter is what an element has counted.

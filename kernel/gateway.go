@@ -68,11 +68,13 @@ func (p *gatewayPlan) translates(v6 bool) bool {
 func (p *gatewayPlan) filters() bool { return p.spec.Protect || len(p.spec.DMZ) > 0 }
 
 // learnedSets is the sets that are always there.
-func (p *gatewayPlan) learnedSets() []setID {
-	if !p.spec.Independent {
-		return nil
+func (p *gatewayPlan) learnedSets() (out []setID) {
+	if p.filters() {
+		out = append(out, gatewaySet(roleAwaited, false, forward.TCP), gatewaySet(roleAwaited, true, forward.TCP))
 	}
-	var out []setID
+	if !p.spec.Independent {
+		return out
+	}
 	p.transports(true, func(t setID) {
 		out = append(out, gatewaySet(roleMapped, t.V6, t.network), gatewaySet(roleOwner, t.V6, t.network), gatewaySet(roleDrawn, t.V6, t.network))
 	})

@@ -4,6 +4,8 @@ package kernel
 
 import (
 	"context"
+	"net/netip"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -21,6 +23,12 @@ func (*Gateway) Apply(_ context.Context, spec *forward.Gateway, _ []forward.List
 	}
 	return errNoLinux
 }
+
+// Admit has nobody to let in.
+func (*Gateway) Admit(string, netip.Addr, netip.AddrPort, time.Duration) error { return nil }
+
+// Dismiss has let nobody in.
+func (*Gateway) Dismiss(netip.Addr, netip.AddrPort) error { return nil }
 
 // Lost has nothing to lose.
 func (*Gateway) Lost() bool { return false }

@@ -170,7 +170,7 @@ func (p *gatewayPlan) hostRules(sets []setID) []rule {
 		{ifDNAT(), accept()},
 	}
 	for _, id := range sets {
-		if id.role == roleHold {
+		if id.role == roleHold || id.role == roleAwaited {
 			out = append(out, hole(id))
 		}
 	}

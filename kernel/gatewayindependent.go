@@ -160,7 +160,7 @@ func inSet(id setID) value {
 func gatewaySet(r role, v6 bool, network forward.Networks) setID {
 	id := setID{role: r, Shape: forward.Shape{V6: v6}, network: network}
 	switch r {
-	case roleOutbound, roleMapped, roleSpoken: // whole addresses
+	case roleOutbound, roleMapped, roleSpoken, roleAwaited: // whole addresses
 		id.FromBits = 32
 		if v6 {
 			id.FromBits = 128

@@ -34,15 +34,16 @@ const (
 	roleOwner    // packet: whose an external port is; learned
 	roleSpoken   // packet: who has sent something out, where nothing is translated; learned
 	roleDrawn    // packet: external ports that somebody took a moment ago; learned
+	roleAwaited  // packet: whom a program waits for at a port that nobody knew beforehand; see Gateway.Admit
 )
 
 var roleNames = [...]string{"dnat", "dnataddr", "redirect", "hold", "members", "count", "passed", "keep", "auto", "rewrite",
-	"pinhole", "outbound", "claimed", "mapped", "owner", "spoken", "drawn"}
+	"pinhole", "outbound", "claimed", "mapped", "owner", "spoken", "drawn", "awaited"}
 
 // perSession reports whether r is looked up by the session rather than by the packet.
 func (r role) perSession() bool { return r >= roleCount && r <= roleRewrite }
 
-// learned reports whether sets of r are filled by the rules themselves.
+// learned reports whether sets of r are filled by what happens and not by what is configured: what is there is forgotten with time.
 func (r role) learned() bool { return r >= roleMapped }
 
 // ownsRule reports whether each set of r has a rule of its own among those for packets.
@@ -185,6 +186,8 @@ func (id setID) appendKey(out []field) []field {
 		return append(out, fieldClient, fieldSourcePort)
 	case roleOwner, roleDrawn:
 		return append(out, fieldSourcePort)
+	case roleAwaited:
+		return append(out, fieldClient, fieldAddr, fieldPort)
 	case roleClaimed: // the protocol only fills the key, as below; a mask goes into the first part
 		return append(out, fieldSourcePort, fieldProtocol)
 	case roleCount, rolePassed:

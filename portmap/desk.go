@@ -49,6 +49,12 @@ type Mapping struct {
 	Asking  bool           // it leads nowhere until somebody approves it
 }
 
+// An Alteration is what befell a mapping without its client: it ended, or it is reached elsewhere.
+type Alteration struct {
+	Mapping
+	Gone bool
+}
+
 // A Result is the outcome of one Request.
 type Result struct {
 	Mapping
@@ -87,9 +93,12 @@ type Desk interface {
 	// External is the address that IPv4 mappings are reached at, invalid while there is none, and whether it is one that the
 	// internet reaches: not private, CGNAT's or reserved.
 	External() (addr netip.Addr, public bool)
-	// Epoch is the seconds since the mappings were last lost, the external address became another one (RFC 6887, section 8.5), or the
+	// Epoch is the seconds since mappings were last lost, the external address became another one (RFC 6887, section 8.5), or the
 	// program first started with none.
 	Epoch() uint32
+	// Altered is what befell mappings of PCP that their clients did not ask for, since it was asked for last, and a channel that has
+	// something when there is more. It is for one who asks.
+	Altered() ([]Alteration, <-chan struct{})
 	// Changed is closed when the external address is another, or the mappings were lost; then there is a new one.
 	Changed() <-chan struct{}
 }

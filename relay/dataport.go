@@ -15,7 +15,8 @@ import (
 // dataPorts are the ports at which data connections are waited for. Sessions share them: with passive_ports those of many
 // clients wait at the same ones, and are told apart by who calls.
 type dataPorts struct {
-	relay *Relay
+	relay   *Relay
+	doorman Doorman // nil: there is none
 
 	mu   sync.Mutex
 	open map[netip.AddrPort]*dataPort
@@ -27,6 +28,15 @@ type dataPort struct {
 	waiting []*waiter // the newest last
 }
 
+// A Doorman is a firewall that this program has on this host. It drops what comes in for ports that nobody knows beforehand,
+// unless it is told of them.
+type Doorman interface {
+	// Admit lets one client connect by TCP to an address and port, for a forward, until Dismiss or for as long as said.
+	Admit(forward string, client netip.Addr, at netip.AddrPort, lasts time.Duration) error
+	// Dismiss lets nobody in any more. Connections that there are go on.
+	Dismiss(client netip.Addr, at netip.AddrPort) error
+}
+
 // A waiter waits for connections from one address.
 type waiter struct {
 	from netip.Addr
@@ -35,6 +45,8 @@ type waiter struct {
 	room func() bool                 // whether take would have it; nil: it would
 	met  func()                      // called, perhaps again, when what came has another end, or will have none; nil: nobody wants to know
 
+	known  bool           // at one of passive_ports, which are open anyway
+	let    bool           // the doorman lets from in, and has to be told when w waits no longer; guarded by the ports
 	at     netip.AddrPort // where it waits; set when it is added
 	giveUp *time.Timer    // guarded by the owner
 }
@@ -80,12 +92,45 @@ func (d *dataPorts) add(ctx context.Context, n node.Node, at netip.AddrPort, w *
 	return nil
 }
 
+// admit has the doorman let in whom w waits for. It is called before anybody is told of the port. Where that fails the client is
+// told of it all the same: from where it calls, nothing may be in its way.
+func (d *dataPorts) admit(name string, w *waiter) {
+	if d.doorman == nil || w.known {
+		return
+	}
+	const more = 5 * time.Second // for what goes back and forth when the wait is nearly over
+	if err := d.doorman.Admit(name, w.from, w.at, dataWait+more); err != nil {
+		d.relay.log.Warn("a data connection of FTP may not get in here", keyForward, name, keyClient, w.from, keyError, err)
+		return
+	}
+	d.mu.Lock()
+	p := d.open[w.at]
+	waits := p != nil && slices.Contains(p.waiting, w)
+	w.let = waits
+	d.mu.Unlock()
+	if !waits { // somebody was quicker, from inside
+		d.dismiss(w)
+	}
+}
+
+// dismiss takes back what admit did for w.
+func (d *dataPorts) dismiss(w *waiter) {
+	if err := d.doorman.Dismiss(w.from, w.at); err != nil {
+		d.relay.log.Debug("a data connection's way in is left open for a while", keyClient, w.from, keyError, err)
+	}
+}
+
 // remove has w wait no longer.
 func (d *dataPorts) remove(at netip.AddrPort, w *waiter) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if p := d.open[at]; p != nil {
 		d.removeFrom(at, p, w)
+	}
+	let := w.let
+	w.let = false
+	d.mu.Unlock()
+	if let {
+		d.dismiss(w)
 	}
 }
 

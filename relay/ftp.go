@@ -115,7 +115,7 @@ func (c *ftpControl) carryOpaque(ctx context.Context, o ftp.Outcome) error {
 
 // Passive opens a port beside the address that the client called.
 func (c *ftpControl) Passive(ctx context.Context, port uint16) (netip.AddrPort, error) {
-	w := &waiter{from: bare(c.s.client.Addr()), once: true}
+	w := &waiter{from: bare(c.s.client.Addr()), once: true, known: !c.f.PassivePorts.IsZero()}
 	w.take = func(_ uint16, near net.Conn) { c.begin(ctx, w, near, true, port) }
 	return c.await(w, func() error { return c.listen(ctx, w, port) })
 }
@@ -221,6 +221,7 @@ func (c *ftpControl) await(w *waiter, add func() error) (netip.AddrPort, error) 
 	if err := add(); err != nil {
 		return netip.AddrPort{}, err
 	}
+	c.relay.data.admit(c.s.task.name, w)
 	c.mu.Lock()
 	var oldest *waiter
 	if len(c.waiting) >= maxWaiting {

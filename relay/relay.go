@@ -47,6 +47,8 @@ type Options struct {
 	Nodes func(name string) (node.Node, error)
 	// Transparent lets targets see their clients' own addresses; nil: forwards with source = "keep" fail.
 	Transparent Transparent
+	// Doorman lets data connections of FTP in; nil: nothing of this host is in their way.
+	Doorman Doorman
 	// Portable leaves the engine out, where there is one: connections are copied as on the other systems.
 	Portable bool
 	// Heads makes the heads of dynamic forwards; nil: there are none, and such forwards fail.
@@ -107,7 +109,7 @@ func New(o Options) *Relay {
 		began: time.Now(), names: make(chan struct{}, 1),
 		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
-	r.data.relay = r
+	r.data.relay, r.data.doorman = r, o.Doorman
 	if o.Handover != nil {
 		r.nextID.Store(o.Handover.NextID) // before the first client: no two sessions have one number
 	}

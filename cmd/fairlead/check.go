@@ -56,7 +56,8 @@ func newCheck() *cobra.Command {
 		Use:   "check [-c FILE] [--json]",
 		Short: "Validate a file and show how each forward would be carried",
 		Long: `Read a file as the daemon would and show what would carry each forward on this machine, as this user, and why. Nothing is
-changed. Of [gateway] it says what this host would do for its networks, and which of the interfaces are not there. Another
+changed. Of [gateway] it says what this host would do for its networks, which of the interfaces and of the addresses of snat
+are not there, and what helpers open. Another
 program's firewall that would drop what a forward lets in is named, with what to run so that it passes. Every mistake is
 named with file, line and column. The exit code is 1 with a mistake, and where something cannot be done here.`,
 		Example: `  fairlead check

@@ -50,15 +50,19 @@ type engineOptions struct {
 func newEngine(o engineOptions) *engine {
 	options := kernel.Options{Table: o.nftables, Log: o.log}
 	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), settings: newSettings(o), log: o.log}
-	e.relay = relay.New(relay.Options{
+	relayOptions := relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
-	})
+	}
 	e.router = &router{wishes: map[string]publish.Wish{}, publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
+	if o.gateway {
+		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
+		relayOptions.Doorman = e.router.gateway
+	}
+	e.relay = relay.New(relayOptions)
 	tableOptions := table.Options{
 		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Note: e.note, Log: o.log,
 	}
 	if o.gateway {
-		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
 		book, around := grant.NewBook(), newSurroundings()
 		tableOptions.Lease = book.Note
 		e.table = table.New(tableOptions)

@@ -83,15 +83,43 @@ func (g *grants) sameHost(a, b netip.Addr) bool {
 type leases struct{ desk *grant.Desk }
 
 // Approve has leases lead somewhere that wait.
-func (l leases) Approve(ctx context.Context, which string) ([]string, error) {
+func (l leases) Approve(ctx context.Context, which string) (api.Judged, error) {
+	known := l.desk.Known(ctx, which)
 	names, err := l.desk.Approve(ctx, which)
-	return names, leaseError(which, err)
+	return api.Judged{Leases: names, Unknown: !known}, leaseError(which, err)
 }
 
 // Deny ends leases, and refuses them.
-func (l leases) Deny(ctx context.Context, which string) ([]string, error) {
+func (l leases) Deny(ctx context.Context, which string) (api.Judged, error) {
+	known := l.desk.Known(ctx, which) // before its leases are gone
 	names, err := l.desk.Deny(ctx, which)
-	return names, leaseError(which, err)
+	return api.Judged{Leases: names, Unknown: !known}, leaseError(which, err)
+}
+
+// Verdicts is what is remembered.
+func (l leases) Verdicts() []api.Verdict { return verdictsOf(l.desk.Verdicts()) }
+
+// Forget has it forgotten.
+func (l leases) Forget(ctx context.Context, which string) ([]api.Verdict, error) {
+	gone, err := l.desk.Forget(ctx, which)
+	if errors.Is(err, grant.ErrUnknown) {
+		err = fmt.Errorf("%w of which anything is remembered is called %q", api.ErrNoLease, which)
+	}
+	return verdictsOf(gone), err
+}
+
+func verdictsOf(list []grant.Verdict) []api.Verdict {
+	out := make([]api.Verdict, len(list))
+	for i, v := range list {
+		out[i] = api.Verdict{Device: v.Device, Verdict: "denied", Since: v.Since, Hostname: v.Hostname}
+		if v.Approved {
+			out[i].Verdict = "approved"
+		}
+		if v.Network != 0 {
+			out[i].Network, out[i].Port = v.Network.String(), int(v.Port)
+		}
+	}
+	return out
 }
 
 func leaseError(which string, err error) error {

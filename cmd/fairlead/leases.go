@@ -20,7 +20,8 @@ func newLeases(g *globals) *cobra.Command {
 		Short: "List the ports that programs of the LAN have asked for",
 		Long: `List the leases: forwards that programs of the LAN have asked the port-mapping server for, by UPnP, NAT-PMP or PCP. They are
 among the forwards of "fairlead status", too, and "fairlead rm" removes one until its client asks again. "fairlead leases deny"
-removes it for good.`,
+removes it for good, "fairlead leases verdicts" lists what was approved and denied. With --json what is wrong with the gateway
+and its servers is there, too, as "problems".`,
 		Example: `  fairlead leases
   fairlead leases --json
   fairlead leases approve lease-192.168.1.20-udp-3074
@@ -38,8 +39,9 @@ removes it for good.`,
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), struct {
-					Leases []api.Lease `json:"leases"`
-				}{list})
+					Leases   []api.Lease `json:"leases"`
+					Problems []string    `json:"problems"`
+				}{list, problems(cmd.Context(), c)})
 			}
 			if err := printLeases(cmd.OutOrStdout(), list); err != nil {
 				return err
@@ -48,7 +50,7 @@ removes it for good.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.AddCommand(newLeasesApprove(g), newLeasesDeny(g))
+	cmd.AddCommand(newLeasesApprove(g), newLeasesDeny(g), newLeasesVerdicts(g), newLeasesForget(g))
 	return cmd
 }
 
@@ -57,7 +59,9 @@ func newLeasesApprove(g *globals) *cobra.Command {
 		Use:   "approve NAME|DEVICE...",
 		Short: "Let in what waits to be approved",
 		Long: `Approve a lease by its name, or all that a device has and will ask for, by its hardware or IP address. That is remembered over
-restarts, and asked of nobody again. It matters where the file says "ask = true"; what was denied before it allows everywhere.`,
+restarts, and asked of nobody again, until "fairlead leases forget". It matters where the file says "ask = true"; what was denied
+before it allows everywhere. A device may be approved before it asks; by an IP address of which nothing is known yet it is
+the address that is approved, whoever has it then.`,
 		Example: `  fairlead leases approve lease-192.168.1.20-udp-3074
   fairlead leases approve 02:00:5e:10:00:01`,
 		Args:              cobra.MinimumNArgs(1),
@@ -73,7 +77,7 @@ func newLeasesDeny(g *globals) *cobra.Command {
 		Use:   "deny NAME|DEVICE...",
 		Short: "End leases, and refuse them from now on",
 		Long: `End a lease by its name, or all that a device has, by its hardware or IP address, and refuse it from now on, over restarts too.
-"fairlead leases approve" takes that back.`,
+"fairlead leases approve" and "fairlead leases forget" take that back.`,
 		Example: `  fairlead leases deny lease-192.168.1.20-tcp-22
   fairlead leases deny 192.168.1.20`,
 		Args:              cobra.MinimumNArgs(1),
@@ -84,18 +88,21 @@ func newLeasesDeny(g *globals) *cobra.Command {
 	}
 }
 
-func judgeLeases(g *globals, cmd *cobra.Command, args []string, verdict string, do func(*api.Client, context.Context, string) ([]string, error)) error {
+func judgeLeases(g *globals, cmd *cobra.Command, args []string, verdict string, do func(*api.Client, context.Context, string) (api.Judged, error)) error {
 	c, err := g.client()
 	if err != nil {
 		return err
 	}
 	return eachOf(args, func(which string) error {
-		names, err := do(c, cmd.Context(), which)
+		judged, err := do(c, cmd.Context(), which)
 		if err != nil {
 			return err
 		}
+		if judged.Unknown {
+			fmt.Fprintf(cmd.ErrOrStderr(), "note: nothing is known of %s here: whoever has that address when it asks is %s\n", plain(which), verdict)
+		}
 		fmt.Fprintln(cmd.OutOrStdout(), plain(which), verdict)
-		for _, name := range names {
+		for _, name := range judged.Leases {
 			if name != which {
 				fmt.Fprintln(cmd.OutOrStdout(), "  "+name)
 			}

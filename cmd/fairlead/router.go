@@ -76,6 +76,9 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 		for _, name := range missingInterfaces(spec) {
 			r.log.Warn("an interface of the gateway is not there; it is served once it is", "interface", name)
 		}
+		for _, note := range strangeSNAT(spec) {
+			r.log.Warn("an address of the gateway is not there", "why", note)
+		}
 	}
 	if r.publisher != nil && r.wish(all) {
 		if err := r.publisher.Apply(slices.Collect(maps.Values(r.wishes))); err != nil {
@@ -122,14 +125,19 @@ func (r *router) wish(all []*forward.Forward) (changed bool) {
 	return changed
 }
 
-// problem is why this host is not the gateway of the settings, or "".
-func (r *router) problem() string {
+// problems is why this host is not the gateway of the settings, and what keeps it from being one that works.
+func (r *router) problems() []string {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.failed {
-		return ""
+	spec, failed, wrong, down := r.spec, r.failed, r.wrong, r.down
+	r.mu.Unlock()
+	var list []string
+	if failed {
+		list = append(list, "this host is not the gateway that the file says: "+wrong)
 	}
-	return "this host is not the gateway that the file says: " + r.wrong
+	if spec != nil && !down {
+		list = append(list, strangeSNAT(spec)...)
+	}
+	return list
 }
 
 // Lost reports whether somebody took away what the gateway has in the kernel.

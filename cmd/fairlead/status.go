@@ -22,7 +22,7 @@ func newStatus(g *globals) *cobra.Command {
 		Long: `Show what the daemon carries: the state of each forward, what carries it and why, its sessions and the bytes in (to the
 target) and out (to the clients). What needs attention stands on a line below, and at the end what is wrong with the gateway,
 the port-mapping server and the SSH server of this host. Of forwards that are named and have several targets, or a check, each
-target has a line, too.`,
+target has a line, too. With --json the forwards are "forwards", and the rest is "problems".`,
 		Example: `  fairlead status
   fairlead status web game --watch
   fairlead status --json | jq -r '.forwards[] | select(.state == "failed") | .name'`,
@@ -40,7 +40,8 @@ target has a line, too.`,
 				if asJSON {
 					return printJSON(w, struct {
 						Forwards []api.Forward `json:"forwards"`
-					}{list})
+						Problems []string      `json:"problems"`
+					}{list, problems(cmd.Context(), c)})
 				}
 				if err := printStatus(w, list, names); err != nil || len(names) > 0 {
 					return err
@@ -89,13 +90,18 @@ func printStatus(w io.Writer, list []api.Forward, names []string) error {
 	return g.print(w)
 }
 
-// printProblems says what is wrong that is no forward's fault. A daemon of before does not know.
-func printProblems(ctx context.Context, c *api.Client, w io.Writer) error {
+// problems is what is wrong that is no forward's fault. A daemon of before does not know.
+func problems(ctx context.Context, c *api.Client) []string {
 	list, err := c.Problems(ctx)
-	if err != nil {
-		return nil //nolint:nilerr // what was asked for has been shown
+	if err != nil || list == nil {
+		return []string{} // what was asked for is shown all the same
 	}
-	for _, p := range list {
+	return list
+}
+
+// printProblems says what is wrong that is no forward's fault.
+func printProblems(ctx context.Context, c *api.Client, w io.Writer) error {
+	for _, p := range problems(ctx, c) {
 		if _, err := fmt.Fprintln(w, "problem: "+plain(p)); err != nil {
 			return err
 		}

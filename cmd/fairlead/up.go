@@ -192,10 +192,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 
 // problems is what is wrong that is no forward's fault.
 func (d *daemon) problems() []string {
-	var list []string
-	if g := d.router.problem(); g != "" {
-		list = append(list, g)
-	}
+	list := d.router.problems()
 	servers := []interface{ problem() string }{d.settings.sshd}
 	for _, s := range d.settings.grants.servers {
 		servers = append(servers, s)

@@ -42,6 +42,22 @@ func (d *Desk) Approve(ctx context.Context, which string) (names []string, err e
 	return d.judgeAll(ctx, which, approved)
 }
 
+// Known reports whether anything is known here of the host at an address: of one that never was here a verdict is of the address,
+// whoever has it when somebody asks. What is no IP address is known.
+func (d *Desk) Known(ctx context.Context, which string) bool {
+	addr, err := netip.ParseAddr(which)
+	if err != nil {
+		return true
+	}
+	unlock, err := d.decide(ctx)
+	if err != nil {
+		return true
+	}
+	defer unlock()
+	_, known := d.macOf(addr.Unmap().WithZone(""))
+	return known
+}
+
 // Deny ends leases, as Approve names them, and refuses them from now on.
 func (d *Desk) Deny(ctx context.Context, which string) (names []string, err error) {
 	return d.judgeAll(ctx, which, denied)
@@ -110,12 +126,7 @@ func (d *Desk) meant(which string) (subject string, leases []*record, err error)
 		device = mac.String()
 	} else if addr, err := netip.ParseAddr(which); err == nil {
 		addr = addr.Unmap().WithZone("")
-		mac, _ := d.lookUp(addr)
-		for _, r := range d.Book.list(addr) {
-			if mac == "" && r.f.Lease.Client == addr {
-				mac = r.f.Lease.MAC
-			}
-		}
+		mac, _ := d.macOf(addr)
 		device = deviceOf(mac, addr)
 	} else {
 		return "", nil, fmt.Errorf("%q is %w", which, ErrUnknown)
@@ -186,6 +197,7 @@ func (d *Desk) wakeUp(ctx context.Context, leases []*record) ([]*record, error) 
 		return nil, nil
 	}
 	defer func() { d.Book.release(reserved) }()
+	defer d.safety.begin(d)() // it may have another port
 	batch, err := d.Table.Batch(ctx, put, nil)
 	if err != nil {
 		return nil, err

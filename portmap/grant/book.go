@@ -24,6 +24,7 @@ type Book struct {
 	devices map[string]int                    // leases of each device
 	unknown int                               // leases of devices whose hardware address is not known
 	used    [2]table.PortBits                 // external ports that have a lease, or are about to
+	news    news
 }
 
 // A place is an external port.
@@ -44,7 +45,7 @@ type record struct {
 func NewBook() *Book {
 	return &Book{
 		byName: map[string]*record{}, byKey: map[portmap.Key][]*record{}, byPort: map[place]*record{},
-		byHost: map[netip.Addr]map[string]*record{}, devices: map[string]int{},
+		byHost: map[netip.Addr]map[string]*record{}, devices: map[string]int{}, news: newNews(),
 	}
 }
 
@@ -52,6 +53,7 @@ func NewBook() *Book {
 func (b *Book) Note(now, before *forward.Forward) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.news.note(now, before)
 	if before != nil {
 		b.remove(before.Name)
 	}

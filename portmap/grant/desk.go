@@ -63,6 +63,7 @@ type Options struct {
 type Desk struct {
 	Options
 	budget budget // of lines that clients have logged
+	safety safety
 
 	deciding chan struct{} // capacity 1, a lock that can be waited for with a context: from the look at what is free until the table has it
 	kick     chan struct{} // capacity 1: the policy is another
@@ -96,7 +97,7 @@ func New(o Options) *Desk {
 	}
 	return &Desk{
 		Options: o, deciding: make(chan struct{}, 1), kick: make(chan struct{}, 1), open: make(chan struct{}), closed: make(chan struct{}),
-		changed: make(chan struct{}), approvals: map[string]approval{},
+		changed: make(chan struct{}), approvals: map[string]approval{}, safety: safety{kick: make(chan struct{}, 1)},
 	}
 }
 

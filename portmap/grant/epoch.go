@@ -30,8 +30,8 @@ func (e epoch) seconds() uint32 {
 	return uint32(min((e.base + time.Since(e.since)).Seconds(), math.MaxUint32))
 }
 
-// A storedEpoch is what the store has of it. While a program runs it is not clean: whatever ends that one without a word may
-// have taken leases with it that were granted and not stored yet.
+// A storedEpoch is what the store has of it. While leases are granted it is not clean (see safety): whatever ends the program then
+// may take some with it that are not stored yet.
 type storedEpoch struct {
 	Seconds uint32    `json:"seconds"` // at At
 	At      time.Time `json:"at"`
@@ -70,7 +70,7 @@ func (d *Desk) loadEpoch(outside Outside) error {
 		d.last = outside.told()
 	}
 	d.mu.Unlock()
-	return errors.Join(err, d.saveEpoch(false))
+	return errors.Join(err, d.safety.open(d))
 }
 
 // restartEpoch has clients ask for all their mappings again.
@@ -78,7 +78,7 @@ func (d *Desk) restartEpoch() error {
 	d.mu.Lock()
 	d.epoch = epoch{since: time.Now()}
 	d.mu.Unlock()
-	return d.saveEpoch(false)
+	return d.safety.rewrite(d)
 }
 
 func (d *Desk) saveEpoch(clean bool) error {

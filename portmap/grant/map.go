@@ -13,6 +13,7 @@ import (
 
 // Map is portmap.Desk's.
 func (d *Desk) Map(ctx context.Context, requests []portmap.Request) []portmap.Result {
+	defer d.safety.begin(d)()
 	p := d.newPlan(requests)
 	if err := d.grant(ctx, p); err != nil {
 		p.fail(err)
@@ -33,6 +34,7 @@ func (d *Desk) Map(ctx context.Context, requests []portmap.Request) []portmap.Re
 		r.Interface = requests[i].Interface
 	}
 	if len(failed) > 0 { // what does not work is not kept: its client may ask again
+		d.Book.leave(failed, true)
 		if b, err := d.Table.Batch(context.WithoutCancel(ctx), nil, failed); err == nil {
 			_, _ = b.Wait(ctx)
 		}
@@ -143,8 +145,10 @@ func (d *Desk) grant(ctx context.Context, p *plan) error {
 		if len(p.put) == 0 {
 			return nil
 		}
+		d.Book.leave(p.drop, true)
 		batch, err := d.Table.Batch(ctx, p.put, p.drop)
 		if err != nil {
+			d.Book.leave(p.drop, false)
 			d.Book.release(p.reserved)
 			return err
 		}

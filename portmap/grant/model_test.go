@@ -40,6 +40,7 @@ type model struct {
 	ask      bool
 	verdicts map[string]verdict // by device, and by device and port
 	zero     time.Time          // of the epoch
+	asked    time.Time          // when something was asked for, or a program began
 	most     int                // of one client
 }
 
@@ -176,7 +177,7 @@ func TestAnyOrder(t *testing.T) {
 			d := &disk{Store: store.Memory()}
 			spec := modelSpec
 			spec.Ask = rapid.Bool().Draw(rt, "ask")
-			m := &model{leases: map[string]modelLease{}, gone: map[string]time.Time{}, ask: spec.Ask, verdicts: map[string]verdict{}, zero: time.Now(), most: 4}
+			m := &model{leases: map[string]modelLease{}, gone: map[string]time.Time{}, ask: spec.Ask, verdicts: map[string]verdict{}, zero: time.Now(), asked: time.Now(), most: 4}
 			var file []*forward.Forward
 			h := newHouse(quiet{t}, d, &spec).start()
 			defer func() { h.stop() }()
@@ -185,6 +186,7 @@ func TestAnyOrder(t *testing.T) {
 				m.tick()
 				h = newHouse(quiet{t}, d, &spec).start(file...)
 				synctest.Wait() // what a crash brought back may be denied
+				m.asked = time.Now()
 			}
 			client := rapid.SampledFrom([]netip.Addr{one, two, one6})
 			network := rapid.SampledFrom([]forward.Networks{forward.TCP, forward.UDP})
@@ -200,6 +202,7 @@ func TestAnyOrder(t *testing.T) {
 						Exact: rapid.Bool().Draw(rt, "exact"), Lifetime: time.Duration(rapid.IntRange(1, 30).Draw(rt, "life")) * time.Second,
 					}
 					r.Client = r.Internal.Addr()
+					m.asked = time.Now()
 					want, wantErr := m.mapIt(r)
 					got := h.Map(ctx, []portmap.Request{r})[0]
 					if !errors.Is(got.Err, wantErr) || got.Err == nil && got.External != want {
@@ -271,8 +274,9 @@ func TestAnyOrder(t *testing.T) {
 					d.kill(true)
 					h.stop()
 					d.kill(false)
+					quiet, clean := time.Since(m.asked), storedClean(rt, d)
 					again()
-					m.zero = time.Now()
+					m.crashed(rt, h, quiet, clean)
 					m.adopt(rt, h)
 				},
 				"": func(rt *rapid.T) { m.compare(rt, h) },
@@ -283,6 +287,7 @@ func TestAnyOrder(t *testing.T) {
 
 // judge approves or denies a lease by its name, or its device.
 func (m *model) judge(rt *rapid.T, h *house, v verdict, key portmap.Key) {
+	m.asked = time.Now()
 	which, device := leaseName(key), deviceOfTest(key.Internal.Addr())
 	subject := portOf(device, key)
 	mine := func(name string) bool {
@@ -386,31 +391,6 @@ func (m *model) setBack(rt *rapid.T, h *house, jump time.Duration) {
 		}
 		l.expires = x.Expires
 		m.leases[x.Name] = l
-	}
-}
-
-// adopt takes what is there after a crash, which may be what was a second before.
-func (m *model) adopt(rt *rapid.T, h *house) {
-	now := time.Now()
-	got := map[string]portmap.Mapping{}
-	for _, x := range h.Of(netip.Addr{}) {
-		got[x.Name] = x
-	}
-	for name, l := range m.leases {
-		if _, ok := got[name]; !ok && now.Sub(l.put) > time.Second && !m.taken[place{l.key.Network, l.external}] {
-			rt.Fatalf("%s is lost, which was put %s ago", name, now.Sub(l.put))
-		}
-	}
-	for name, x := range got {
-		if l, ok := m.leases[name]; !ok && now.Sub(m.gone[name]) > time.Second {
-			rt.Fatalf("%s is back, which went %s ago", name, now.Sub(m.gone[name]))
-		} else if ok && now.Sub(l.put) > time.Second && (l.external != x.External || l.asking != x.Asking) {
-			rt.Fatalf("%s is %+v, was %+v", name, x, l)
-		}
-	}
-	m.leases = map[string]modelLease{}
-	for name, x := range got {
-		m.leases[name] = modelLease{x.Key, x.Protocol, x.External, x.Expires, x.Asking, now, 20 * time.Second}
 	}
 }
 

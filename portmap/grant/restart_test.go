@@ -33,6 +33,12 @@ func (d *disk) Update(fn func(store.Tx) error) error {
 	return d.Store.Update(fn)
 }
 
+func (d *disk) written() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
+}
+
 func (d *disk) kill(dead bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -126,6 +132,113 @@ func TestCrash(t *testing.T) {
 	})
 }
 
+// TestCrashWhileNothingHappens has the epoch go on: nothing that was granted is lost. A clock that is set before the crash does not
+// matter, and each time that something is granted, it does again.
+func TestCrashWhileNothingHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		h := newHouse(quiet{t}, d, &portmap.Spec{}).start()
+		began := time.Now()
+		crash := func() {
+			d.kill(true)
+			h.stop()
+			d.kill(false)
+			time.Sleep(time.Minute)
+			h = newHouse(quiet{t}, d, &portmap.Spec{}).start()
+		}
+		epoch := func() {
+			t.Helper()
+			if got, want := h.Epoch(), uint32(time.Since(began).Seconds()); got != want {
+				t.Errorf("the epoch is %d, want %d", got, want)
+			}
+		}
+		crash() // with nothing ever granted
+		epoch()
+		h.ask("natpmp tcp 192.168.1.20:80")
+		elapse(10 * time.Second)
+		before := d.written()
+		elapse(time.Hour / 2)
+		if d.written() != before {
+			t.Errorf("%d writes while nothing happened", d.written()-before)
+		}
+		crash()
+		epoch()
+		if len(h.Of(one)) != 1 {
+			t.Error("the lease is lost")
+		}
+		elapse(10 * time.Second)
+		h.ask("natpmp tcp 192.168.1.20:80") // a renewal is as good as a lease
+		crash()
+		if h.Epoch() != 0 {
+			t.Errorf("a renewal was lost, and the epoch is %d", h.Epoch())
+		}
+		began = time.Now()
+		crash() // at once
+		epoch()
+		h.goTo(Outside{Addr: netip.MustParseAddr("203.0.113.9")})
+		crash()
+		if h.Epoch() != 0 {
+			t.Errorf("it comes back with another address, and the epoch is %d", h.Epoch())
+		}
+		h.stop()
+	})
+}
+
+// TestGrantsWhileItSettles has a lease granted at each moment of saying that all is stored.
+func TestGrantsWhileItSettles(t *testing.T) {
+	for _, when := range []time.Duration{0, 100 * time.Millisecond, settleAfter - time.Millisecond, settleAfter, settleAfter + time.Millisecond, 2 * settleAfter} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &disk{Store: store.Memory()}
+			h := newHouse(quiet{t}, d, &portmap.Spec{}).start()
+			elapse(20 * time.Second)
+			h.ask("natpmp tcp 192.168.1.20:80")
+			time.Sleep(when)
+			h.ask("natpmp tcp 192.168.1.20:81")
+			d.kill(true)
+			h.stop()
+			d.kill(false)
+			h = newHouse(quiet{t}, d, &portmap.Spec{}).start()
+			if list := h.Of(one); len(list) != 2 && h.Epoch() != 0 {
+				t.Errorf("%s: %d leases, and the epoch is %d", when, len(list), h.Epoch())
+			}
+			h.stop()
+		})
+	}
+}
+
+// TestGrantsWhileItOpens has somebody wait for a lease before leases are granted: that one is not stored yet, either.
+func TestGrantsWhileItOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{Store: store.Memory()}
+		newHouse(t, d, &portmap.Spec{}).start().stop()
+		time.Sleep(time.Minute)
+		h := newHouse(quiet{t}, d, &portmap.Spec{})
+		go h.ask("natpmp tcp 192.168.1.20:80")
+		synctest.Wait()
+		h.start()
+		synctest.Wait()
+		d.kill(true)
+		h.stop()
+		d.kill(false)
+		h = newHouse(t, d, &portmap.Spec{}).start()
+		if h.Epoch() != 0 {
+			t.Errorf("a lease was lost, and the epoch is %d", h.Epoch())
+		}
+		h.stop()
+	})
+}
+
+// TestClockIsSet tells when the wall clock was set.
+func TestClockIsSet(t *testing.T) {
+	now := time.Now()
+	if clockSet(now, now.Add(time.Hour)) {
+		t.Error("an hour went by, and nobody set it")
+	}
+	if since := now.Round(0).Add(-time.Hour); clockSet(since, now) {
+		t.Error("a time without the other clock tells nothing")
+	}
+}
+
 // quiet is a TB that errors are expected of.
 type quiet struct{ testing.TB }
 
@@ -166,18 +279,22 @@ func TestStoreFailsFromTheBeginning(t *testing.T) {
 	})
 }
 
-// Many leases at once are one write, a moment later.
+// Many leases at once are one write, a moment later, besides the two that say that something is to come and that all is there.
 func TestWritesAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{Store: store.Memory()}
 		h := newHouse(t, d, &portmap.Spec{}).start()
-		before := d.writes
+		before := d.written()
 		for i := range 50 {
 			h.ask("natpmp tcp 192.168.1.20:" + []string{"80", "81"}[i%2])
 		}
 		elapse(time.Second)
-		if d.writes != before+1 {
-			t.Errorf("%d writes", d.writes-before)
+		if d.written() != before+2 {
+			t.Errorf("%d writes", d.written()-before)
+		}
+		elapse(time.Minute)
+		if d.written() != before+3 {
+			t.Errorf("%d writes in the end", d.written()-before)
 		}
 		h.stop()
 	})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/portmap"
@@ -36,6 +37,8 @@ func (d *Desk) Run(ctx context.Context) error {
 	<-d.deciding
 	close(d.open)
 	d.enforce(ctx)
+	settle := time.NewTimer(settleAfter)
+	defer settle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,6 +48,10 @@ func (d *Desk) Run(ctx context.Context) error {
 			return d.stop()
 		case <-d.kick:
 			d.enforce(ctx)
+		case <-d.safety.kick:
+			settle.Reset(settleAfter)
+		case <-settle.C:
+			settle.Reset(d.settle())
 		case <-moved:
 			outside, moved = d.Outside()
 			d.move(ctx, outside)
@@ -57,7 +64,7 @@ func (d *Desk) stop() error {
 	if err := d.Table.SaveLeases(); err != nil {
 		return err // and so the epoch is not clean
 	}
-	return d.saveEpoch(true)
+	return d.safety.end(d)
 }
 
 // enforce ends the leases that the policy does not allow any more.
@@ -137,6 +144,9 @@ func (d *Desk) move(ctx context.Context, outside Outside) {
 	}
 	d.moveLeases(ctx, outside)
 	d.Log.Info("the external address is another", "before", before.told(), "now", outside.told())
+	if outside.told().IsValid() && outside.told() != last {
+		d.Book.elsewhere()
+	}
 	switch now := outside.told(); {
 	case now.IsValid() && last.IsValid() && now != last:
 		d.lose()

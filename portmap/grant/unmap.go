@@ -67,7 +67,21 @@ func (d *Desk) withdraw(ctx context.Context, client netip.Addr, list []*record) 
 			return nil, portmap.ErrDenied
 		}
 	}
-	return d.without(ctx, list)
+	own := forwardsOf(list)
+	d.Book.leave(own, true)
+	batch, err := d.without(ctx, list)
+	if err != nil {
+		d.Book.leave(own, false)
+	}
+	return batch, err
+}
+
+func forwardsOf(list []*record) []*forward.Forward {
+	forwards := make([]*forward.Forward, len(list))
+	for i, r := range list {
+		forwards[i] = r.f
+	}
+	return forwards
 }
 
 func (d *Desk) thirdParty() bool {
@@ -90,11 +104,7 @@ func (d *Desk) without(ctx context.Context, list []*record) (*table.Batch, error
 	if len(list) == 0 {
 		return nil, nil
 	}
-	forwards := make([]*forward.Forward, len(list))
-	for i, r := range list {
-		forwards[i] = r.f
-	}
-	batch, err := d.Table.Batch(ctx, nil, forwards)
+	batch, err := d.Table.Batch(ctx, nil, forwardsOf(list))
 	if err != nil {
 		return nil, join(portmap.ErrFailed, err)
 	}

@@ -201,3 +201,5 @@ func (d *fakeDesk) last() portmap.Request {
 	}
 	return d.requests[len(d.requests)-1]
 }
+
+func (*fakeDesk) Altered() ([]portmap.Alteration, <-chan struct{}) { return nil, nil }

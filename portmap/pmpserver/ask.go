@@ -60,7 +60,7 @@ func filtered(before []netip.Prefix, options []pcp.Filter) ([]netip.Prefix, erro
 		switch {
 		case !prefix.IsValid():
 			from = nil
-		case f.Port != 0: // a forward knows of its clients' addresses alone
+		case f.Port != 0: // a forward knows of its clients' addresses alone, and to leave the port out would open more (section 7.4)
 			return nil, pcp.ExcessiveRemotePeers
 		case !slices.Contains(from, prefix):
 			if from = append(from, prefix); len(from) > filters {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/portmap"
+	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
 
 // A clerk has in hand what the Desk is asked for at once, and the answers.
@@ -80,12 +81,47 @@ func (c *clerk) add(ctx context.Context, a *ask) {
 		}
 	}
 	request, err := a.request(before)
+	if err == nil && len(a.pcp.Filters) > 0 {
+		err = c.fewLengths(&request)
+	}
 	if err != nil {
 		c.answer(ctx, a, portmap.Result{Err: err})
 		return
 	}
 	c.waiting[a.key] = len(c.requests)
 	c.requests, c.asks = append(c.requests, request), append(c.asks, a)
+}
+
+// lengths is how many different lengths of prefixes the filters of one client may have: for each there is a place of its own where a
+// packet is looked up.
+const lengths = 4
+
+// fewLengths refuses filters by which a client would have more lengths than that, in all its mappings.
+func (c *clerk) fewLengths(r *portmap.Request) error {
+	seen := map[int]bool{}
+	count := func(of *portmap.Request) {
+		for _, p := range of.From {
+			seen[p.Bits()] = true
+		}
+	}
+	count(r)
+	if len(seen) > lengths {
+		return pcp.ExcessiveRemotePeers
+	}
+	for _, m := range c.o.Desk.Of(r.Client) {
+		if _, replaced := c.waiting[m.Key]; !replaced && m.Key != r.Key {
+			count(&m.Request)
+		}
+	}
+	for key, i := range c.waiting {
+		if waits := &c.requests[i]; key != r.Key && waits.Client == r.Client {
+			count(waits)
+		}
+	}
+	if len(seen) > lengths {
+		return pcp.ExcessiveRemotePeers
+	}
+	return nil
 }
 
 // settle has the Desk do what waits.
@@ -148,6 +184,9 @@ func (c *clerk) answer(ctx context.Context, a *ask, result portmap.Result) {
 	c.queue.done(a)
 	if result.Err != nil && ctx.Err() != nil {
 		return
+	}
+	if a.protocol == portmap.PCP {
+		c.heard.note(a, result.Err == nil)
 	}
 	o := c.out[a.door]
 	outside, _ := c.o.Desk.External()

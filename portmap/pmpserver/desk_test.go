@@ -28,12 +28,14 @@ type fakeDesk struct {
 	hold     chan struct{} // Map waits until it is closed
 	entered  chan struct{} // receives when Map waits
 	asked    []portmap.Request
+	altered  []portmap.Alteration
+	more     chan struct{}
 }
 
 func newDesk() *fakeDesk {
 	return &fakeDesk{
 		leases: map[portmap.Key]portmap.Mapping{}, ports: map[uint32]portmap.Key{}, outside: netip.MustParseAddr("203.0.113.9"), epoch: 256,
-		changed: make(chan struct{}), min: portmap.DefaultMinLife, max: portmap.DefaultMaxLife,
+		changed: make(chan struct{}), more: make(chan struct{}, 1), min: portmap.DefaultMinLife, max: portmap.DefaultMaxLife,
 	}
 }
 
@@ -166,6 +168,33 @@ func (d *fakeDesk) Epoch() uint32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.epoch
+}
+
+func (d *fakeDesk) Altered() ([]portmap.Alteration, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.altered
+	d.altered = nil
+	return list, d.more
+}
+
+// alter has something befall a mapping: it is gone, or led to by another port.
+func (d *fakeDesk) alter(key portmap.Key, port uint16) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.leases[key]
+	delete(d.ports, slot(key.Network, m.Public.Port()))
+	if port == 0 {
+		delete(d.leases, key)
+	} else {
+		m.Public = netip.AddrPortFrom(m.Public.Addr(), port)
+		d.leases[key], d.ports[slot(key.Network, port)] = m, key
+	}
+	d.altered = append(d.altered, portmap.Alteration{Mapping: m, Gone: port == 0})
+	select {
+	case d.more <- struct{}{}:
+	default:
+	}
 }
 
 func (d *fakeDesk) Changed() <-chan struct{} {

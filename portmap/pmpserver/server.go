@@ -36,6 +36,7 @@ type Server struct {
 	pcp, natpmp bool // are answered
 	queue       *queue
 	seen        counters
+	heard       heard
 }
 
 // Stats is what a server has counted since it was made.
@@ -94,6 +95,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.clerk(ctx, doors) })
 	group.Go(func() error { return s.herald(ctx, doors) })
+	if s.pcp {
+		group.Go(func() error { return s.update(ctx, doors) })
+	}
 	// A read that waits ends at once with its deadline; the sockets stay open for the answers that are on their way.
 	stop := context.AfterFunc(ctx, func() {
 		for _, d := range doors {

@@ -74,6 +74,27 @@ func TestFiltersAddUpUntilTheyAreDeleted(t *testing.T) {
 	if r := parse(t, h.ask(mapRequest(8080, func(r *pcp.Request) { r.Filters = many }))); r.Code != pcp.ExcessiveRemotePeers {
 		t.Errorf("80 filters: %v", r.Code)
 	}
+	// A port of the peer is no part of a filter that can be made (sections 7.4 and 13.3): the mapping stays as it is, and to ask again
+	// soon is of no use.
+	h.ask(mapRequest(8080, func(r *pcp.Request) { r.Filters = []pcp.Filter{{}, {Prefix: a}} }))
+	for _, filters := range [][]pcp.Filter{{{Prefix: b, Port: 443}}, {{}, {Prefix: b}, {Prefix: everybody, Port: 1}}} {
+		r := parse(t, h.ask(mapRequest(8080, func(r *pcp.Request) { r.Filters = filters })))
+		m, _ := desk.ByKey(keyOf(8080))
+		if r.Code != pcp.ExcessiveRemotePeers || r.Lifetime != 1800 || !slices.Equal(m.From, []netip.Prefix{a}) || r.Nonce == [12]byte{} {
+			t.Errorf("%v: %+v, and from %v", filters, r, m.From)
+		}
+	}
+	// Nor are more lengths of prefixes than a few.
+	lengths := []pcp.Filter{{}}
+	for bits := 20; bits < 25; bits++ {
+		lengths = append(lengths, pcp.Filter{Prefix: netip.PrefixFrom(a.Addr(), bits)})
+	}
+	if r := parse(t, h.ask(mapRequest(8080, func(r *pcp.Request) { r.Filters = lengths }))); r.Code != pcp.ExcessiveRemotePeers {
+		t.Errorf("5 lengths: %v", r.Code)
+	}
+	if r := parse(t, h.ask(mapRequest(8080, func(r *pcp.Request) { r.Filters = lengths[:5] }))); r.Code != pcp.Success {
+		t.Errorf("4 lengths: %v", r.Code)
+	}
 }
 
 func TestRequestsSayWhoAsks(t *testing.T) {
