@@ -29,9 +29,9 @@ type Carrier struct{}
 func New(Options) *Carrier { return &Carrier{} }
 
 // Apply refuses every forward that it shall carry.
-func (*Carrier) Apply(_ context.Context, want []*forward.Forward) map[string]error {
+func (*Carrier) Apply(_ context.Context, want forward.List) map[string]error {
 	bad := map[string]error{}
-	for _, f := range want {
+	for f := range want.All() {
 		if f.Carry == forward.CarryKernel {
 			bad[f.Name] = errNoLinux
 		}

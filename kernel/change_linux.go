@@ -13,7 +13,7 @@ import (
 
 // A change is the difference between what the kernel has and what it shall have.
 type change struct {
-	want           []*forward.Forward
+	want           forward.List
 	removed, added []*forward.Forward // by pointer; a forward that is to be different is in both
 
 	dropTable bool // the table there is of another layout, or no longer needed
@@ -40,7 +40,7 @@ func (ch *change) touches() bool {
 }
 
 // difference finds what has to change for want: from memory while that is known to be true, else from the kernel.
-func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, error) {
+func (c *Carrier) difference(s *nlSocket, want forward.List) (*change, error) {
 	if c.known && c.handle != 0 {
 		handle, _, err := getTable(s, c.table)
 		if err != nil {
@@ -54,12 +54,12 @@ func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, err
 	return c.differenceFromKernel(s, want)
 }
 
-// differenceFromMemory walks both sorted lists side by side. Its cost is a comparison of two pointers for what stays.
-func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*change, error) {
+// differenceFromMemory compiles what is not in both lists; what is in both costs nothing.
+func (c *Carrier) differenceFromMemory(s *nlSocket, want forward.List) (*change, error) {
 	ch := &change{want: want, counts: c.elements}
-	ch.removed, ch.added = forward.Differ(c.carried, want)
+	ch.removed, ch.added = c.carried.Differ(want)
 	ch.linger = onlyLeases(ch.removed)
-	if len(want) == 0 && !ch.linger {
+	if want.Len() == 0 && !ch.linger {
 		ch.dropTable = true
 		return ch, nil
 	}
@@ -137,15 +137,15 @@ func (c *Carrier) carryOver(s *nlSocket, old, now []element) (del, add []element
 }
 
 // differenceFromKernel reads the table and compares it with what want compiles to, element by element.
-func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*change, error) {
+func (c *Carrier) differenceFromKernel(s *nlSocket, want forward.List) (*change, error) {
 	c.known = false
-	ch := &change{want: want, added: want}
+	ch := &change{want: want, added: want.Slice()}
 	handle, comment, err := getTable(s, c.table)
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, want, nil)
-	if handle != 0 && comment == layout && len(want) > 0 {
+	rs, _ := Compile(c.table, ch.added, nil)
+	if handle != 0 && comment == layout && want.Len() > 0 {
 		return ch, c.compareTable(s, ch, rs)
 	}
 	if handle != 0 && !strings.HasPrefix(comment, layoutPrefix) {
@@ -157,7 +157,7 @@ func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*c
 			return nil, err
 		}
 	}
-	if len(want) == 0 {
+	if want.Len() == 0 {
 		return ch, nil
 	}
 	return ch, c.compose(s, ch, rs)
@@ -180,7 +180,7 @@ func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, ch.want, nil)
+	rs, _ := Compile(c.table, ch.want.Slice(), nil)
 	had := slices.DeleteFunc(slices.Clone(rs.sets), func(id setID) bool { return !slices.Contains(there, id.name()) })
 	if err := c.read(s, slices.Values(had)); err != nil {
 		return nil, err

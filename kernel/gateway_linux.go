@@ -25,12 +25,12 @@ type Gateway struct {
 	failed     bool   // the last Apply was refused
 	generation uint32 // of nftables after the last look: while it stands, nobody changed anything
 
-	known    bool               // the fields below are what the kernel has; else it must be read first
-	handle   uint64             // of the table; 0: there is none
-	plan     *gatewayPlan       // nil: this host is nobody's gateway
-	forwards []*forward.Forward // sorted by name
-	wishes   wishes             // of forwards
-	counts   map[setID]int      // elements of each set
+	known    bool         // the fields below are what the kernel has; else it must be read first
+	handle   uint64       // of the table; 0: there is none
+	plan     *gatewayPlan // nil: this host is nobody's gateway
+	forwards forward.List
+	wishes   wishes        // of forwards
+	counts   map[setID]int // elements of each set
 }
 
 // NewGateway returns a gateway that has not looked at the kernel yet.
@@ -47,12 +47,12 @@ func NewGateway(o GatewayOptions) *Gateway {
 }
 
 // Apply makes this host the gateway that spec says, or nobody's where spec is nil. open is what else of this host the
-// outside may reach. forwards are sorted by name and have their Carry decided, those included that the relay carries: they
+// outside may reach. forwards have their Carry decided, those included that the relay carries: they
 // open their holes, and those with Outbound keep their ports. What already is as wanted is not touched, and a table that an
 // earlier process left is adopted, with what its rules have learned.
 //
 // The rules hold where only the settings of the kernel could not be changed; the error says which.
-func (g *Gateway) Apply(ctx context.Context, spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) error {
+func (g *Gateway) Apply(ctx context.Context, spec *forward.Gateway, open []forward.Listen, forwards forward.List) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if spec == nil {
@@ -84,7 +84,7 @@ func (g *Gateway) clear(ctx context.Context) error {
 	if g.known && g.plan == nil {
 		return nil
 	}
-	err := g.socket.with(func(s *nlSocket) error { return g.apply(ctx, s, nil, nil) })
+	err := g.socket.with(func(s *nlSocket) error { return g.apply(ctx, s, nil, forward.List{}) })
 	if forbidden(err) && g.handle == 0 {
 		err = nil // who may not make a table has none to remove
 	}
@@ -106,7 +106,7 @@ func (g *Gateway) Close() error {
 	return err
 }
 
-func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) error {
+func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, forwards forward.List) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func keysOf(m map[setID]int) func(func(setID) bool) { return maps.Keys(m) }
 
 // difference finds what has to change: from memory while that is known to be true and only forwards are others, else from
 // the kernel. plan is nil where this host is to be nobody's gateway.
-func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) (*gatewayChange, error) {
+func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
 	if g.known && plan != nil && g.plan != nil && g.plan.equal(plan) {
 		handle, _, err := getTable(s, g.table)
 		if err != nil {
@@ -49,8 +49,8 @@ func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards []*forward
 
 // differenceFromMemory compares what was wanted at each place that a changed forward touches with what is wanted now. A
 // lease that is renewed touches a few and changes none.
-func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward) (*gatewayChange, error) {
-	removed, added := forward.Differ(g.forwards, forwards)
+func (g *Gateway) differenceFromMemory(s *nlSocket, forwards forward.List) (*gatewayChange, error) {
+	removed, added := g.forwards.Differ(forwards)
 	before := map[elementID]*element{}
 	touch := func(e element) {
 		id := idOf(e)
@@ -92,7 +92,7 @@ func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward)
 }
 
 // differenceFromKernel reads the table and compares it with what is wanted, element by element.
-func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) (*gatewayChange, error) {
+func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
 	handle, comment, err := getTable(s, g.table)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 		}
 	}
 	now := map[setID]int{}
-	for id, wanted := range g.wishes.fill(plan, forwards) {
+	for id, wanted := range g.wishes.fill(plan, forwards.All()) {
 		if !slices.Contains(there, id.name()) {
 			ch.add = append(ch.add, wanted...)
 			continue

@@ -23,7 +23,7 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	if ch.rules {
 		b.writeStructure(structure{wanted: chains(ch.sets), fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere,
 			setsNew: ch.setsNew, counts: ch.counts, helpers: helperObjects(ch.sets), helpersThere: ch.helpersThere,
-			helperUser: func(o helperObject) string { return o.user(ch.want) }})
+			helperUser: func(o helperObject) string { return o.user(ch.want.All()) }})
 	}
 	for _, name := range ch.interfacesGone {
 		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)

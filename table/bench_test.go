@@ -14,8 +14,8 @@ import (
 // sink is a Carrier that does nothing, as fast as it can be done.
 type sink struct{}
 
-func (sink) Apply(context.Context, []*forward.Forward) map[string]error { return nil }
-func (sink) Stats() map[string]forward.Stats                            { return nil }
+func (sink) Apply(context.Context, forward.List) map[string]error { return nil }
+func (sink) Stats() map[string]forward.Stats                      { return nil }
 
 const many = 60_000
 
