@@ -24,8 +24,9 @@ type Carrier struct {
 	mu         sync.Mutex
 	claim      net.Listener // the right to change the table, once it was needed
 	socket     keptSocket
-	failed     bool                          // the last Apply was refused as a whole
-	generation uint32                        // of nftables after the last look: while it stands, nobody changed anything
+	failed     bool   // the last Apply was refused as a whole
+	generation uint32 // of nftables when the table was as the carrier left it; 0: it may not be
+	ledger     *Ledger
 	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
 	known      bool                          // the fields below are what the kernel has; else it must be read first
 	handle     uint64                        // of the table; 0: there is none
@@ -34,6 +35,7 @@ type Carrier struct {
 	elements   map[setID]int                 // how many elements each set has
 	index      forward.Index                 // of carried
 	interfaces []string                      // elements of the set of interfaces
+	links      links                         // what there is for it
 	lateLeases lateLeases                    // the same for leases, in both ways
 	late       late                          // forwards whose stale sessions are to be ended
 	purges     sync.WaitGroup                // the goroutine that does, if there is one
@@ -47,19 +49,23 @@ type reading [countClasses]counter
 
 // Options says what a Carrier works on.
 type Options struct {
-	Table string       // name of its nftables table (family inet); "" is DefaultTable
-	Log   *slog.Logger // nil: nothing is logged
+	Table  string       // name of its nftables table (family inet); "" is DefaultTable
+	Ledger *Ledger      // shared with others of this process that change nftables; nil: with nobody
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // New returns a carrier that has not looked at the kernel yet.
 func New(o Options) *Carrier {
 	closing := make(chan struct{})
 	c := &Carrier{
-		table: o.Table, log: o.Log, elements: map[setID]int{},
+		table: o.Table, ledger: o.Ledger, log: o.Log, elements: map[setID]int{},
 		closing: closing, close: sync.OnceFunc(func() { close(closing) }),
 	}
 	if c.table == "" {
 		c.table = DefaultTable
+	}
+	if c.ledger == nil {
+		c.ledger = new(Ledger)
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -123,6 +129,7 @@ func (c *Carrier) Close() error {
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.links.Close()
 	errs := []error{c.socket.Close()}
 	if c.lateLeases.socket != nil {
 		errs = append(errs, c.lateLeases.socket.Close())
@@ -154,6 +161,17 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want forward.List, bad
 		if err == nil {
 			break
 		}
+		if errors.Is(err, unix.ERESTART) && change.at != 0 {
+			change.at, c.generation = 0, 0
+			there, err := c.isThere(s)
+			if err == nil && !there {
+				change, err = c.differenceFromKernel(s, want)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if errors.Is(err, unix.ENFILE) && !change.fresh {
 			if change, err = c.enlarge(s, change); err != nil {
 				return err
@@ -170,11 +188,14 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want forward.List, bad
 			return err
 		}
 	}
+	looked := !c.known || change.fresh
 	if err := c.settle(s, change, want); err != nil {
 		return err
 	}
-	if c.generation, err = generation(s); err != nil {
-		return err
+	if looked {
+		if c.generation, err = generation(s); err != nil {
+			return err
+		}
 	}
 	c.purge(s, change)
 	c.remember(change)
@@ -190,17 +211,19 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	b := c.transaction(ch, chunk)
 	err = b.commit(s)
 	if err == nil {
+		c.made(ch)
 		c.log.Debug("nftables changed", "table", c.table, "added", len(ch.add), "deleted", len(ch.del),
 			"bytes", len(b.buf), "took", time.Since(begin))
 		return "", nil
 	}
 	var refused *KernelError
-	if !errors.As(err, &refused) || len(ch.add) == 0 || errors.Is(err, unix.ENFILE) {
+	if !errors.As(err, &refused) || len(ch.add) == 0 || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ERESTART) {
 		return "", err
 	}
 	// Once more with a message for each element: then the number of the refused message leads to the forward.
 	b = c.transaction(ch, 1)
 	if err = b.commit(s); err == nil {
+		c.made(ch)
 		return "", nil
 	}
 	if errors.As(err, &refused) {
@@ -210,6 +233,13 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 		}
 	}
 	return culprit, err
+}
+
+// made notes that nobody else has changed anything between the last look at nftables and ch.
+func (c *Carrier) made(ch *change) {
+	if ch.at != 0 {
+		c.generation = c.ledger.made(ch.at)
+	}
 }
 
 // settle remembers what the kernel has now.

@@ -18,8 +18,9 @@ var ErrNoSession = errors.New("no such session")
 
 // Options says what a Carrier works on. On this system there is nothing.
 type Options struct {
-	Table string
-	Log   *slog.Logger
+	Table  string
+	Ledger *Ledger
+	Log    *slog.Logger
 }
 
 // A Carrier on this system refuses every forward.

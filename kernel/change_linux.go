@@ -2,8 +2,8 @@ package kernel
 
 import (
 	"bytes"
+	"errors"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +13,8 @@ import (
 
 // A change is the difference between what the kernel has and what it shall have.
 type change struct {
+	at uint32 // the generation that it is made for; 0: the table was looked at, or is made
+
 	want           forward.List
 	removed, added []*forward.Forward // by pointer; a forward that is to be different is in both
 
@@ -39,19 +41,32 @@ func (ch *change) touches() bool {
 	return ch.dropTable || ch.fresh || ch.rules || len(ch.del)+len(ch.add)+len(ch.interfacesNew)+len(ch.interfacesGone) > 0
 }
 
-// difference finds what has to change for want: from memory while that is known to be true, else from the kernel.
+// difference finds what has to change for want: from memory while that is known to be true, else from the kernel. Whether it is true
+// need not be asked where there is something to change and nobody else is known to have changed anything: the kernel refuses the
+// change (ERESTART) should somebody have.
 func (c *Carrier) difference(s *nlSocket, want forward.List) (*change, error) {
 	if c.known && c.handle != 0 {
-		handle, _, err := getTable(s, c.table)
-		if err != nil {
-			return nil, err
+		ch, wrong := c.differenceFromMemory(s, want)
+		if wrong == nil && ch.touches() {
+			if ch.at = c.ledger.since(c.generation); ch.at != 0 {
+				return ch, nil
+			}
 		}
-		if handle == c.handle {
-			return c.differenceFromMemory(s, want)
+		if there, err := c.isThere(s); there || err != nil {
+			return ch, errors.Join(err, wrong)
 		}
-		c.log.Warn("the table was removed by another program; it is made anew", "table", c.table)
 	}
 	return c.differenceFromKernel(s, want)
+}
+
+// isThere reports whether the table is still the one that the carrier has made or found, with a look where somebody else has changed
+// anything in nftables. What he did in it Lost finds.
+func (c *Carrier) isThere(s *nlSocket) (there bool, err error) {
+	there, c.generation, err = isThere(s, c.table, c.handle, c.ledger.since(c.generation))
+	if err == nil && !there {
+		c.log.Warn("the table was removed by another program; it is made anew", "table", c.table)
+	}
+	return there, err
 }
 
 // differenceFromMemory compiles what is not in both lists; what is in both costs nothing.
@@ -63,7 +78,7 @@ func (c *Carrier) differenceFromMemory(s *nlSocket, want forward.List) (*change,
 		ch.dropTable = true
 		return ch, nil
 	}
-	ch.setInterfaces(c.interfaces)
+	ch.setInterfaces(&c.links, c.interfaces)
 	if len(ch.removed)+len(ch.added) == 0 {
 		return ch, nil
 	}
@@ -170,7 +185,7 @@ func (c *Carrier) compose(s *nlSocket, ch *change, rs *Ruleset) error {
 		ch.add = append(ch.add, rs.elements[id]...)
 	}
 	c.restoreCounters(ch.add)
-	ch.setInterfaces(nil)
+	ch.setInterfaces(&c.links, nil)
 	return ch.setStructure(s, c.table, map[setID]int{})
 }
 
@@ -215,7 +230,7 @@ func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {
 	for _, f := range interfaces {
 		names = append(names, interfaceName(f.key))
 	}
-	ch.setInterfaces(names)
+	ch.setInterfaces(&c.links, names)
 	if err := ch.setStructure(s, c.table, counts); err != nil {
 		return err
 	}
@@ -335,9 +350,9 @@ func (ch *change) readStructure(s *nlSocket, table string) (err error) {
 }
 
 // setInterfaces compares the interfaces of this host with those in the table.
-func (ch *change) setInterfaces(there []string) {
+func (ch *change) setInterfaces(host *links, there []string) {
 	var err error
-	if ch.interfaces, err = hostInterfaces(); err != nil {
+	if ch.interfaces, err = host.list(); err != nil {
 		ch.interfaces = there // the next Apply looks again
 	}
 	for _, name := range ch.interfaces {
@@ -350,17 +365,4 @@ func (ch *change) setInterfaces(there []string) {
 			ch.interfacesGone = append(ch.interfacesGone, name)
 		}
 	}
-}
-
-func hostInterfaces() ([]string, error) {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, i := range all {
-		out = append(out, i.Name)
-	}
-	slices.Sort(out)
-	return out, nil
 }

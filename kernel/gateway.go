@@ -27,6 +27,7 @@ const (
 // GatewayOptions says what a Gateway works on.
 type GatewayOptions struct {
 	Table    string       // name of its nftables table (family inet); "" is DefaultGatewayTable
+	Ledger   *Ledger      // shared with others of this process that change nftables; nil: with nobody
 	StateDir string       // where it notes which settings of the kernel it has changed; "": nowhere, and they are restored by the same process only
 	Log      *slog.Logger // nil: nothing is logged
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/forward"
 )
 
@@ -23,7 +25,8 @@ type Gateway struct {
 	claim      net.Listener // the right to change the table, once it was needed
 	socket     keptSocket
 	failed     bool   // the last Apply was refused
-	generation uint32 // of nftables after the last look: while it stands, nobody changed anything
+	generation uint32 // of nftables when the table was as the gateway left it; 0: it may not be
+	ledger     *Ledger
 
 	known    bool         // the fields below are what the kernel has; else it must be read first
 	handle   uint64       // of the table; 0: there is none
@@ -35,7 +38,10 @@ type Gateway struct {
 
 // NewGateway returns a gateway that has not looked at the kernel yet.
 func NewGateway(o GatewayOptions) *Gateway {
-	g := &Gateway{table: o.Table, log: o.Log}
+	g := &Gateway{table: o.Table, ledger: o.Ledger, log: o.Log}
+	if g.ledger == nil {
+		g.ledger = new(Ledger)
+	}
 	if g.table == "" {
 		g.table = DefaultGatewayTable
 	}
@@ -120,9 +126,18 @@ func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, for
 				return err
 			}
 		}
-		if err := ch.batch(g.table).commit(s); err != nil {
+		err := ch.batch(g.table).commit(s)
+		if errors.Is(err, unix.ERESTART) && ch.at != 0 {
+			if ch, err = g.another(s, ch, plan, forwards); err == nil && ch.touches() {
+				err = ch.batch(g.table).commit(s)
+			}
+		}
+		if err != nil {
 			g.known = false // the wishes are ahead of the kernel
 			return err
+		}
+		if ch.at != 0 {
+			g.generation = g.ledger.made(ch.at)
 		}
 		g.log.Debug("nftables changed", "table", g.table, "added", len(ch.add), "deleted", len(ch.del), "rules", ch.rules)
 	}
@@ -130,10 +145,22 @@ func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, for
 		if g.handle, _, err = getTable(s, g.table); err != nil {
 			return err
 		}
+		if g.generation, err = generation(s); err != nil {
+			return err
+		}
 	}
 	g.plan, g.forwards, g.counts, g.known = plan, forwards, ch.counts, true
-	g.generation, err = generation(s)
-	return err
+	return nil
+}
+
+// another is what to do instead of ch when somebody else has changed something in nftables: the same, unless the table is gone.
+func (g *Gateway) another(s *nlSocket, ch *gatewayChange, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
+	ch.at, g.generation = 0, 0
+	if there, err := g.isThere(s); there || err != nil {
+		return ch, err
+	}
+	g.known = false
+	return g.differenceFromKernel(s, plan, forwards)
 }
 
 // Lost reports whether the kernel does not have what the last Apply asked for: because that was refused, or because
@@ -150,7 +177,7 @@ func (g *Gateway) Lost() bool {
 	intact := g.router.holds(g.plan.spec.WAN)
 	err := g.socket.with(func(s *nlSocket) error {
 		now, err := generation(s)
-		if err != nil || now == g.generation || !intact {
+		if err != nil || now == g.ledger.since(g.generation) || !intact {
 			return err
 		}
 		if intact, err = g.intact(s); err == nil && intact {

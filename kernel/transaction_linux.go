@@ -9,7 +9,7 @@ import (
 
 // transaction writes change as one batch: what goes, what comes, and the rules again where the sets are not the same.
 func (c *Carrier) transaction(ch *change, size int) *batch {
-	b := newBatch(c.table)
+	b := newBatchAt(c.table, ch.at)
 	if ch.dropTable {
 		b.deleteTable()
 	}

@@ -48,7 +48,7 @@ type engineOptions struct {
 
 // newEngine wires an engine that run has yet to start.
 func newEngine(o engineOptions) *engine {
-	options := kernel.Options{Table: o.nftables, Log: o.log}
+	options := kernel.Options{Table: o.nftables, Ledger: new(kernel.Ledger), Log: o.log}
 	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), settings: newSettings(o), log: o.log}
 	e.relay = relay.New(relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
@@ -58,7 +58,7 @@ func newEngine(o engineOptions) *engine {
 		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Note: e.note, Log: o.log,
 	}
 	if o.gateway {
-		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
+		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{Ledger: options.Ledger, StateDir: o.state, Log: o.log})
 		book, around := grant.NewBook(), newSurroundings()
 		tableOptions.Lease = book.Note
 		e.table = table.New(tableOptions)
