@@ -82,29 +82,40 @@ func (c *Carrier) differenceFromMemory(s *nlSocket, want forward.List) (*change,
 	if len(ch.removed)+len(ch.added) == 0 {
 		return ch, nil
 	}
-	del, add := map[string][]element{}, map[string][]element{}
-	for _, f := range ch.removed {
-		compileForward(f, func(e element) { del[f.Name] = append(del[f.Name], e) })
-	}
-	for _, f := range ch.added {
-		compileForward(f, func(e element) { add[f.Name] = append(add[f.Name], e) })
-	}
-	for _, f := range ch.removed {
-		old, now := del[f.Name], add[f.Name]
-		if now != nil {
-			var err error
-			if old, now, err = c.carryOver(s, old, now); err != nil {
+	ch.del, ch.add = make([]element, 0, usualElements*len(ch.removed)), make([]element, 0, usualElements*len(ch.added))
+	removed, added := ch.removed, ch.added // both are sorted by name
+	for len(removed)+len(added) > 0 {
+		order := 0
+		switch {
+		case len(added) == 0:
+			order = -1
+		case len(removed) == 0:
+			order = 1
+		default:
+			order = strings.Compare(removed[0].Name, added[0].Name)
+		}
+		wasDel, wasAdd := len(ch.del), len(ch.add)
+		if order <= 0 {
+			compileForward(removed[0], func(e element) { ch.del = append(ch.del, e) })
+			removed = removed[1:]
+		}
+		if order >= 0 {
+			compileForward(added[0], func(e element) { ch.add = append(ch.add, e) })
+			added = added[1:]
+		}
+		if order == 0 && len(ch.add) > wasAdd {
+			old, now, err := c.carryOver(s, ch.del[wasDel:], ch.add[wasAdd:])
+			if err != nil {
 				return nil, err
 			}
-			add[f.Name] = now
+			ch.del, ch.add = append(ch.del[:wasDel], old...), append(ch.add[:wasAdd], now...)
 		}
-		ch.del = append(ch.del, old...)
-	}
-	for _, f := range ch.added {
-		ch.add = append(ch.add, add[f.Name]...)
 	}
 	return ch, ch.setStructure(s, c.table, c.elements)
 }
+
+// usualElements is how many elements a forward of one port has.
+const usualElements = 4
 
 // onlyLeases reports whether the kernel carries nothing of list but leases, which come and go: to make and unmake sets and rules for
 // each would take longer than all the rest.

@@ -91,15 +91,21 @@ func (b *batch) writeStructure(ch structure) {
 // eachSet calls yield for the elements of one set after the other, in the order of the sets. Elements of one set that stand
 // together already are not copied.
 func eachSet(list []element, yield func(setID, []element)) {
-	by := map[setID][]element{}
+	sizes, by := map[setID]int{}, map[setID][]element{}
+	for _, e := range list {
+		sizes[e.set]++
+	}
 	for len(list) > 0 {
 		id, n := list[0].set, 1
 		for n < len(list) && list[n].set == id {
 			n++
 		}
-		if by[id] == nil {
-			by[id] = list[:n:n]
-		} else {
+		switch size := sizes[id]; {
+		case size == n:
+			by[id] = list[:n]
+		case by[id] == nil:
+			by[id] = append(make([]element, 0, size), list[:n]...)
+		default:
 			by[id] = append(by[id], list[:n]...)
 		}
 		list = list[n:]
