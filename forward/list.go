@@ -157,6 +157,9 @@ func (l List) Differ(now List) (removed, added []*Forward) {
 		switch {
 		case f == nil && g == nil:
 			return removed, added
+		case f == g: // most are
+			before.next()
+			after.next()
 		case g == nil || f != nil && f.Name < g.Name:
 			removed = append(removed, f)
 			before.next()
@@ -164,7 +167,7 @@ func (l List) Differ(now List) (removed, added []*Forward) {
 			added = append(added, g)
 			after.next()
 		default:
-			if f != g && !f.Equal(g) {
+			if !f.Equal(g) {
 				removed, added = append(removed, f), append(added, g)
 			}
 			before.next()

@@ -92,8 +92,10 @@ func (b *batch) writeStructure(ch structure) {
 // together already are not copied.
 func eachSet(list []element, yield func(setID, []element)) {
 	sizes, by := map[setID]int{}, map[setID][]element{}
-	for _, e := range list {
-		sizes[e.set]++
+	for i, n := 0, 0; i < len(list); i += n {
+		for n = 1; i+n < len(list) && list[i+n].set == list[i].set; n++ {
+		}
+		sizes[list[i].set] += n
 	}
 	for len(list) > 0 {
 		id, n := list[0].set, 1
