@@ -109,7 +109,7 @@ func newStage(t *testing.T, name string) *stage {
 	carrier := kernel.New(kernel.Options{})
 	t.Cleanup(func() { _ = carrier.Close() })
 	_ = s.lab.Host.Do(func() error {
-		for name, err := range carrier.Apply(context.Background(), s.forwards) {
+		for name, err := range carrier.Apply(context.Background(), forward.ListOf(s.forwards...)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		return nil

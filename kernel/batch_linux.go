@@ -24,9 +24,16 @@ type batch struct {
 // chunk is the most elements in one message: their attribute has a length of 16 bits.
 const chunk = 400
 
-func newBatch(table string) *batch {
+func newBatch(table string) *batch { return newBatchAt(table, 0) }
+
+// newBatchAt begins a batch that the kernel refuses (ERESTART) if nftables is not at this generation any more. 0: it may be at any.
+func newBatchAt(table string, generation uint32) *batch {
 	b := &batch{table: table, owners: map[uint32]string{}, helpers: map[uint32]helperObject{}}
-	b.raw(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	var attrs []byte
+	if generation != 0 {
+		attrs = be32(unix.NFNL_BATCH_GENID, generation)
+	}
+	b.raw(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, attrs)
 	return b
 }
 
@@ -212,8 +219,11 @@ func (b *batch) commit(s *nlSocket) error {
 	flags := binary.NativeEndian.Uint16(b.buf[b.lastMessage+6:])
 	binary.NativeEndian.PutUint16(b.buf[b.lastMessage+6:], flags|unix.NLM_F_ACK)
 	b.raw(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
-	if err := s.setBuffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, len(b.buf)+1<<20); err != nil {
-		return fmt.Errorf("make room for a transaction of %d bytes: %w", len(b.buf), err)
+	if need := len(b.buf) + 1<<20; need > s.room {
+		if err := s.setBuffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, need); err != nil {
+			return fmt.Errorf("make room for a transaction of %d bytes: %w", len(b.buf), err)
+		}
+		s.room = need
 	}
 	if err := s.send(b.buf); err != nil {
 		if errors.Is(err, unix.EMSGSIZE) {

@@ -24,15 +24,18 @@ type Carrier struct {
 	mu         sync.Mutex
 	claim      net.Listener // the right to change the table, once it was needed
 	socket     keptSocket
-	failed     bool                          // the last Apply was refused as a whole
-	generation uint32                        // of nftables after the last look: while it stands, nobody changed anything
+	failed     bool   // the last Apply was refused as a whole
+	generation uint32 // of nftables when the table was as the carrier left it; 0: it may not be
+	ledger     *Ledger
 	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
 	known      bool                          // the fields below are what the kernel has; else it must be read first
 	handle     uint64                        // of the table; 0: there is none
-	carried    []*forward.Forward            // sorted by name, those that only hold their place included
+	carried    forward.List                  // those that only hold their place included
+	carries    int                           // of carried, those that do not
 	elements   map[setID]int                 // how many elements each set has
 	index      forward.Index                 // of carried
 	interfaces []string                      // elements of the set of interfaces
+	links      links                         // what there is for it
 	lateLeases lateLeases                    // the same for leases, in both ways
 	late       late                          // forwards whose stale sessions are to be ended
 	purges     sync.WaitGroup                // the goroutine that does, if there is one
@@ -46,19 +49,23 @@ type reading [countClasses]counter
 
 // Options says what a Carrier works on.
 type Options struct {
-	Table string       // name of its nftables table (family inet); "" is DefaultTable
-	Log   *slog.Logger // nil: nothing is logged
+	Table  string       // name of its nftables table (family inet); "" is DefaultTable
+	Ledger *Ledger      // shared with others of this process that change nftables; nil: with nobody
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // New returns a carrier that has not looked at the kernel yet.
 func New(o Options) *Carrier {
 	closing := make(chan struct{})
 	c := &Carrier{
-		table: o.Table, log: o.Log, elements: map[setID]int{},
+		table: o.Table, ledger: o.Ledger, log: o.Log, elements: map[setID]int{},
 		closing: closing, close: sync.OnceFunc(func() { close(closing) }),
 	}
 	if c.table == "" {
 		c.table = DefaultTable
+	}
+	if c.ledger == nil {
+		c.ledger = new(Ledger)
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -66,42 +73,52 @@ func New(o Options) *Carrier {
 	return c
 }
 
-// Apply makes the kernel carry want, which is sorted by name. Forwards with CarryRelay only hold their place, so that a
+// Apply makes the kernel carry want. Forwards with CarryRelay only hold their place, so that a
 // broader forward here does not take their clients. What already is as wanted is not touched: neither its elements nor
 // its counters nor its sessions. The result has an entry for each forward that could not be carried.
 //
 // A table that an earlier process left is adopted: only what differs is changed.
-func (c *Carrier) Apply(ctx context.Context, want []*forward.Forward) map[string]error {
+func (c *Carrier) Apply(ctx context.Context, want forward.List) map[string]error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	bad := map[string]error{}
-	_, added := forward.Differ(c.carried, want)
-	for _, f := range added {
-		if err := checkCarriable(f); err != nil {
-			bad[f.Name] = err
+	removed, added := c.carried.Differ(want)
+	unfit := map[string]*forward.Forward{}
+	added = slices.DeleteFunc(added, func(f *forward.Forward) bool {
+		err := checkCarriable(f)
+		if err != nil {
+			bad[f.Name], unfit[f.Name] = err, nil
 		}
-	}
-	if len(bad) > 0 {
-		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return bad[f.Name] != nil })
-	}
-	carries := slices.ContainsFunc(want, func(f *forward.Forward) bool { return f.Carry == forward.CarryKernel })
-	if !carries && !(c.known && c.handle != 0 && onlyLeases(c.carried)) {
-		want = nil // nothing to carry: no need for a table, let alone for places held in it
+		return err != nil
+	})
+	want = want.Edit(unfit)
+	if c.carries+carriedOf(added)-carriedOf(removed) == 0 && !(c.known && c.handle != 0 && onlyLeases(c.carried.Slice())) {
+		want = forward.List{} // nothing to carry: no need for a table, let alone for places held in it
 	}
 	err := c.withSocket(func(s *nlSocket) error { return c.apply(ctx, s, want, bad) })
-	if len(want) == 0 && c.handle == 0 && forbidden(err) {
+	if want.Len() == 0 && c.handle == 0 && forbidden(err) {
 		err = nil // who may not make a table has none to remove
 	}
 	if c.failed = err != nil; c.failed {
 		c.known = false
 		c.log.Error("nftables cannot be changed", "table", c.table, "error", explain(err))
-		for _, f := range want {
+		for f := range want.All() {
 			if f.Carry == forward.CarryKernel {
 				bad[f.Name] = explain(err)
 			}
 		}
 	}
 	return bad
+}
+
+// carriedOf is how many of list the kernel is to carry, and not only to keep their places.
+func carriedOf(list []*forward.Forward) (n int) {
+	for _, f := range list {
+		if f.Carry == forward.CarryKernel {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *Carrier) withSocket(fn func(*nlSocket) error) error { return c.socket.with(fn) }
@@ -112,6 +129,7 @@ func (c *Carrier) Close() error {
 	c.purges.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.links.Close()
 	errs := []error{c.socket.Close()}
 	if c.lateLeases.socket != nil {
 		errs = append(errs, c.lateLeases.socket.Close())
@@ -125,7 +143,7 @@ func (c *Carrier) Close() error {
 }
 
 // apply does the work of Apply. What cannot be carried for reasons of its own goes to bad; the error is everybody's.
-func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forward, bad map[string]error) error {
+func (c *Carrier) apply(ctx context.Context, s *nlSocket, want forward.List, bad map[string]error) error {
 	change, err := c.difference(s, want)
 	if err != nil {
 		return err
@@ -143,6 +161,17 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 		if err == nil {
 			break
 		}
+		if errors.Is(err, unix.ERESTART) && change.at != 0 {
+			change.at, c.generation = 0, 0
+			there, err := c.isThere(s)
+			if err == nil && !there {
+				change, err = c.differenceFromKernel(s, want)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if errors.Is(err, unix.ENFILE) && !change.fresh {
 			if change, err = c.enlarge(s, change); err != nil {
 				return err
@@ -153,17 +182,20 @@ func (c *Carrier) apply(ctx context.Context, s *nlSocket, want []*forward.Forwar
 			return err
 		}
 		bad[culprit] = explain(err)
-		want = slices.DeleteFunc(slices.Clone(want), func(f *forward.Forward) bool { return f.Name == culprit })
+		want = want.Edit(map[string]*forward.Forward{culprit: nil})
 		c.known = false // a refused transaction changed nothing, but make sure
 		if change, err = c.difference(s, want); err != nil {
 			return err
 		}
 	}
+	looked := !c.known || change.fresh
 	if err := c.settle(s, change, want); err != nil {
 		return err
 	}
-	if c.generation, err = generation(s); err != nil {
-		return err
+	if looked {
+		if c.generation, err = generation(s); err != nil {
+			return err
+		}
 	}
 	c.purge(s, change)
 	c.remember(change)
@@ -179,17 +211,19 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	b := c.transaction(ch, chunk)
 	err = b.commit(s)
 	if err == nil {
+		c.made(ch)
 		c.log.Debug("nftables changed", "table", c.table, "added", len(ch.add), "deleted", len(ch.del),
 			"bytes", len(b.buf), "took", time.Since(begin))
 		return "", nil
 	}
 	var refused *KernelError
-	if !errors.As(err, &refused) || len(ch.add) == 0 || errors.Is(err, unix.ENFILE) {
+	if !errors.As(err, &refused) || len(ch.add) == 0 || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ERESTART) {
 		return "", err
 	}
 	// Once more with a message for each element: then the number of the refused message leads to the forward.
 	b = c.transaction(ch, 1)
 	if err = b.commit(s); err == nil {
+		c.made(ch)
 		return "", nil
 	}
 	if errors.As(err, &refused) {
@@ -201,8 +235,15 @@ func (c *Carrier) commit(s *nlSocket, ch *change) (culprit string, err error) {
 	return culprit, err
 }
 
+// made notes that nobody else has changed anything between the last look at nftables and ch.
+func (c *Carrier) made(ch *change) {
+	if ch.at != 0 {
+		c.generation = c.ledger.made(ch.at)
+	}
+}
+
 // settle remembers what the kernel has now.
-func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error {
+func (c *Carrier) settle(s *nlSocket, ch *change, want forward.List) error {
 	if ch.touches() || !c.known {
 		if ch.fresh || !c.known {
 			handle, _, err := getTable(s, c.table)
@@ -218,7 +259,7 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 	}
 	if !c.known {
 		c.index = forward.Index{}
-		for _, f := range want {
+		for f := range want.All() {
 			if err := c.index.Add(f); err != nil {
 				return err
 			}
@@ -233,6 +274,8 @@ func (c *Carrier) settle(s *nlSocket, ch *change, want []*forward.Forward) error
 			}
 		}
 	}
+	removed, added := c.carried.Differ(want)
+	c.carries += carriedOf(added) - carriedOf(removed)
 	c.carried, c.known = want, true
 	return nil
 }
@@ -242,7 +285,7 @@ func (c *Carrier) Clear() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known = false // what lingers goes, too
-	err := c.withSocket(func(s *nlSocket) error { return c.apply(context.Background(), s, nil, nil) })
+	err := c.withSocket(func(s *nlSocket) error { return c.apply(context.Background(), s, forward.List{}, nil) })
 	if err != nil {
 		c.known = false
 		return explain(err)

@@ -18,8 +18,9 @@ var ErrNoSession = errors.New("no such session")
 
 // Options says what a Carrier works on. On this system there is nothing.
 type Options struct {
-	Table string
-	Log   *slog.Logger
+	Table  string
+	Ledger *Ledger
+	Log    *slog.Logger
 }
 
 // A Carrier on this system refuses every forward.
@@ -29,9 +30,9 @@ type Carrier struct{}
 func New(Options) *Carrier { return &Carrier{} }
 
 // Apply refuses every forward that it shall carry.
-func (*Carrier) Apply(_ context.Context, want []*forward.Forward) map[string]error {
+func (*Carrier) Apply(_ context.Context, want forward.List) map[string]error {
 	bad := map[string]error{}
-	for _, f := range want {
+	for f := range want.All() {
 		if f.Carry == forward.CarryKernel {
 			bad[f.Name] = errNoLinux
 		}

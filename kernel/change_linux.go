@@ -2,8 +2,8 @@ package kernel
 
 import (
 	"bytes"
+	"errors"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +13,9 @@ import (
 
 // A change is the difference between what the kernel has and what it shall have.
 type change struct {
-	want           []*forward.Forward
+	at uint32 // the generation that it is made for; 0: the table was looked at, or is made
+
+	want           forward.List
 	removed, added []*forward.Forward // by pointer; a forward that is to be different is in both
 
 	dropTable bool // the table there is of another layout, or no longer needed
@@ -39,57 +41,81 @@ func (ch *change) touches() bool {
 	return ch.dropTable || ch.fresh || ch.rules || len(ch.del)+len(ch.add)+len(ch.interfacesNew)+len(ch.interfacesGone) > 0
 }
 
-// difference finds what has to change for want: from memory while that is known to be true, else from the kernel.
-func (c *Carrier) difference(s *nlSocket, want []*forward.Forward) (*change, error) {
+// difference finds what has to change for want: from memory while that is known to be true, else from the kernel. Whether it is true
+// need not be asked where there is something to change and nobody else is known to have changed anything: the kernel refuses the
+// change (ERESTART) should somebody have.
+func (c *Carrier) difference(s *nlSocket, want forward.List) (*change, error) {
 	if c.known && c.handle != 0 {
-		handle, _, err := getTable(s, c.table)
-		if err != nil {
-			return nil, err
+		ch, wrong := c.differenceFromMemory(s, want)
+		if wrong == nil && ch.touches() {
+			if ch.at = c.ledger.since(c.generation); ch.at != 0 {
+				return ch, nil
+			}
 		}
-		if handle == c.handle {
-			return c.differenceFromMemory(s, want)
+		if there, err := c.isThere(s); there || err != nil {
+			return ch, errors.Join(err, wrong)
 		}
-		c.log.Warn("the table was removed by another program; it is made anew", "table", c.table)
 	}
 	return c.differenceFromKernel(s, want)
 }
 
-// differenceFromMemory walks both sorted lists side by side. Its cost is a comparison of two pointers for what stays.
-func (c *Carrier) differenceFromMemory(s *nlSocket, want []*forward.Forward) (*change, error) {
+// isThere reports whether the table is still the one that the carrier has made or found, with a look where somebody else has changed
+// anything in nftables. What he did in it Lost finds.
+func (c *Carrier) isThere(s *nlSocket) (there bool, err error) {
+	there, c.generation, err = isThere(s, c.table, c.handle, c.ledger.since(c.generation))
+	if err == nil && !there {
+		c.log.Warn("the table was removed by another program; it is made anew", "table", c.table)
+	}
+	return there, err
+}
+
+// differenceFromMemory compiles what is not in both lists; what is in both costs nothing.
+func (c *Carrier) differenceFromMemory(s *nlSocket, want forward.List) (*change, error) {
 	ch := &change{want: want, counts: c.elements}
-	ch.removed, ch.added = forward.Differ(c.carried, want)
+	ch.removed, ch.added = c.carried.Differ(want)
 	ch.linger = onlyLeases(ch.removed)
-	if len(want) == 0 && !ch.linger {
+	if want.Len() == 0 && !ch.linger {
 		ch.dropTable = true
 		return ch, nil
 	}
-	ch.setInterfaces(c.interfaces)
+	ch.setInterfaces(&c.links, c.interfaces)
 	if len(ch.removed)+len(ch.added) == 0 {
 		return ch, nil
 	}
-	del, add := map[string][]element{}, map[string][]element{}
-	for _, f := range ch.removed {
-		compileForward(f, func(e element) { del[f.Name] = append(del[f.Name], e) })
-	}
-	for _, f := range ch.added {
-		compileForward(f, func(e element) { add[f.Name] = append(add[f.Name], e) })
-	}
-	for _, f := range ch.removed {
-		old, now := del[f.Name], add[f.Name]
-		if now != nil {
-			var err error
-			if old, now, err = c.carryOver(s, old, now); err != nil {
+	ch.del, ch.add = make([]element, 0, usualElements*len(ch.removed)), make([]element, 0, usualElements*len(ch.added))
+	removed, added := ch.removed, ch.added // both are sorted by name
+	for len(removed)+len(added) > 0 {
+		order := 0
+		switch {
+		case len(added) == 0:
+			order = -1
+		case len(removed) == 0:
+			order = 1
+		default:
+			order = strings.Compare(removed[0].Name, added[0].Name)
+		}
+		wasDel, wasAdd := len(ch.del), len(ch.add)
+		if order <= 0 {
+			compileForward(removed[0], func(e element) { ch.del = append(ch.del, e) })
+			removed = removed[1:]
+		}
+		if order >= 0 {
+			compileForward(added[0], func(e element) { ch.add = append(ch.add, e) })
+			added = added[1:]
+		}
+		if order == 0 && len(ch.add) > wasAdd {
+			old, now, err := c.carryOver(s, ch.del[wasDel:], ch.add[wasAdd:])
+			if err != nil {
 				return nil, err
 			}
-			add[f.Name] = now
+			ch.del, ch.add = append(ch.del[:wasDel], old...), append(ch.add[:wasAdd], now...)
 		}
-		ch.del = append(ch.del, old...)
-	}
-	for _, f := range ch.added {
-		ch.add = append(ch.add, add[f.Name]...)
 	}
 	return ch, ch.setStructure(s, c.table, c.elements)
 }
+
+// usualElements is how many elements a forward of one port has.
+const usualElements = 4
 
 // onlyLeases reports whether the kernel carries nothing of list but leases, which come and go: to make and unmake sets and rules for
 // each would take longer than all the rest.
@@ -137,15 +163,15 @@ func (c *Carrier) carryOver(s *nlSocket, old, now []element) (del, add []element
 }
 
 // differenceFromKernel reads the table and compares it with what want compiles to, element by element.
-func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*change, error) {
+func (c *Carrier) differenceFromKernel(s *nlSocket, want forward.List) (*change, error) {
 	c.known = false
-	ch := &change{want: want, added: want}
+	ch := &change{want: want, added: want.Slice()}
 	handle, comment, err := getTable(s, c.table)
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, want, nil)
-	if handle != 0 && comment == layout && len(want) > 0 {
+	rs, _ := Compile(c.table, ch.added, nil)
+	if handle != 0 && comment == layout && want.Len() > 0 {
 		return ch, c.compareTable(s, ch, rs)
 	}
 	if handle != 0 && !strings.HasPrefix(comment, layoutPrefix) {
@@ -157,7 +183,7 @@ func (c *Carrier) differenceFromKernel(s *nlSocket, want []*forward.Forward) (*c
 			return nil, err
 		}
 	}
-	if len(want) == 0 {
+	if want.Len() == 0 {
 		return ch, nil
 	}
 	return ch, c.compose(s, ch, rs)
@@ -170,7 +196,7 @@ func (c *Carrier) compose(s *nlSocket, ch *change, rs *Ruleset) error {
 		ch.add = append(ch.add, rs.elements[id]...)
 	}
 	c.restoreCounters(ch.add)
-	ch.setInterfaces(nil)
+	ch.setInterfaces(&c.links, nil)
 	return ch.setStructure(s, c.table, map[setID]int{})
 }
 
@@ -180,7 +206,7 @@ func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, ch.want, nil)
+	rs, _ := Compile(c.table, ch.want.Slice(), nil)
 	had := slices.DeleteFunc(slices.Clone(rs.sets), func(id setID) bool { return !slices.Contains(there, id.name()) })
 	if err := c.read(s, slices.Values(had)); err != nil {
 		return nil, err
@@ -215,7 +241,7 @@ func (c *Carrier) compareTable(s *nlSocket, ch *change, rs *Ruleset) error {
 	for _, f := range interfaces {
 		names = append(names, interfaceName(f.key))
 	}
-	ch.setInterfaces(names)
+	ch.setInterfaces(&c.links, names)
 	if err := ch.setStructure(s, c.table, counts); err != nil {
 		return err
 	}
@@ -335,9 +361,9 @@ func (ch *change) readStructure(s *nlSocket, table string) (err error) {
 }
 
 // setInterfaces compares the interfaces of this host with those in the table.
-func (ch *change) setInterfaces(there []string) {
+func (ch *change) setInterfaces(host *links, there []string) {
 	var err error
-	if ch.interfaces, err = hostInterfaces(); err != nil {
+	if ch.interfaces, err = host.list(); err != nil {
 		ch.interfaces = there // the next Apply looks again
 	}
 	for _, name := range ch.interfaces {
@@ -350,17 +376,4 @@ func (ch *change) setInterfaces(there []string) {
 			ch.interfacesGone = append(ch.interfacesGone, name)
 		}
 	}
-}
-
-func hostInterfaces() ([]string, error) {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, i := range all {
-		out = append(out, i.Name)
-	}
-	slices.Sort(out)
-	return out, nil
 }

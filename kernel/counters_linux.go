@@ -32,8 +32,8 @@ func (c *Carrier) Stats() map[string]forward.Stats {
 	if err != nil {
 		c.log.Warn("sessions cannot be read", "table", c.table, "error", err)
 	}
-	notes := helperNotes(c.carried)
-	for _, f := range c.carried {
+	notes := helperNotes(c.carried.All())
+	for f := range c.carried.All() {
 		if f.Carry == forward.CarryKernel {
 			s := forward.Stats{Open: open[f.Name], Note: notes[f.Helper]}
 			if r := c.counted[f.Name]; r != nil {

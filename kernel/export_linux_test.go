@@ -6,7 +6,7 @@ import "github.com/fairlead-net/fairlead/forward"
 func (c *Carrier) Drift(want []*forward.Forward) (add, del int, err error) {
 	fresh := New(Options{Table: c.table})
 	err = fresh.withSocket(func(s *nlSocket) error {
-		ch, err := fresh.difference(s, want)
+		ch, err := fresh.difference(s, forward.ListOf(want...))
 		if err == nil {
 			add, del = len(ch.add), len(ch.del)
 		}
@@ -20,7 +20,7 @@ func (c *Carrier) Drift(want []*forward.Forward) (add, del int, err error) {
 func (g *Gateway) Drift(spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) (add, del int, err error) {
 	fresh := NewGateway(GatewayOptions{Table: g.table})
 	err = fresh.socket.with(func(s *nlSocket) error {
-		ch, err := fresh.difference(s, newGatewayPlan(spec, open), forwards)
+		ch, err := fresh.difference(s, newGatewayPlan(spec, open), forward.ListOf(forwards...))
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -26,6 +27,7 @@ const (
 // GatewayOptions says what a Gateway works on.
 type GatewayOptions struct {
 	Table    string       // name of its nftables table (family inet); "" is DefaultGatewayTable
+	Ledger   *Ledger      // shared with others of this process that change nftables; nil: with nobody
 	StateDir string       // where it notes which settings of the kernel it has changed; "": nowhere, and they are restored by the same process only
 	Log      *slog.Logger // nil: nothing is logged
 }
@@ -165,9 +167,9 @@ func idOf(e element) elementID { return elementID{e.set, string(e.key) + string(
 type wishes map[elementID][]element
 
 // fill enters what all the forwards want, and returns what the kernel shall have of it, in the order of the forwards.
-func (w wishes) fill(p *gatewayPlan, forwards []*forward.Forward) map[setID][]element {
+func (w wishes) fill(p *gatewayPlan, forwards iter.Seq[*forward.Forward]) map[setID][]element {
 	out := map[setID][]element{}
-	for _, f := range forwards {
+	for f := range forwards {
 		p.compile(f, func(e element) {
 			if _, taken := w.of(idOf(e)); !taken {
 				out[e.set] = append(out[e.set], e)
@@ -224,7 +226,7 @@ type GatewayRuleset struct {
 // forwards, which are sorted by name and have their Carry decided. It is pure.
 func CompileGateway(table string, spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) *GatewayRuleset {
 	rs := &GatewayRuleset{table: table, plan: newGatewayPlan(spec, open)}
-	rs.elements = wishes{}.fill(rs.plan, forwards)
+	rs.elements = wishes{}.fill(rs.plan, slices.Values(forwards))
 	rs.sets = rs.plan.sets(maps.Keys(rs.elements))
 	return rs
 }

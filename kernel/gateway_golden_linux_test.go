@@ -108,7 +108,7 @@ func newGateway(t testing.TB, host *netlab.Node, stateDir string) gateway {
 
 func (g gateway) apply(spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) {
 	g.t.Helper()
-	if err := g.host.Do(func() error { return g.Apply(context.Background(), spec, open, forwards) }); err != nil {
+	if err := g.host.Do(func() error { return g.Apply(context.Background(), spec, open, forward.ListOf(forwards...)) }); err != nil {
 		g.t.Error(err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/forward"
 )
 
@@ -23,19 +25,23 @@ type Gateway struct {
 	claim      net.Listener // the right to change the table, once it was needed
 	socket     keptSocket
 	failed     bool   // the last Apply was refused
-	generation uint32 // of nftables after the last look: while it stands, nobody changed anything
+	generation uint32 // of nftables when the table was as the gateway left it; 0: it may not be
+	ledger     *Ledger
 
-	known    bool               // the fields below are what the kernel has; else it must be read first
-	handle   uint64             // of the table; 0: there is none
-	plan     *gatewayPlan       // nil: this host is nobody's gateway
-	forwards []*forward.Forward // sorted by name
-	wishes   wishes             // of forwards
-	counts   map[setID]int      // elements of each set
+	known    bool         // the fields below are what the kernel has; else it must be read first
+	handle   uint64       // of the table; 0: there is none
+	plan     *gatewayPlan // nil: this host is nobody's gateway
+	forwards forward.List
+	wishes   wishes        // of forwards
+	counts   map[setID]int // elements of each set
 }
 
 // NewGateway returns a gateway that has not looked at the kernel yet.
 func NewGateway(o GatewayOptions) *Gateway {
-	g := &Gateway{table: o.Table, log: o.Log}
+	g := &Gateway{table: o.Table, ledger: o.Ledger, log: o.Log}
+	if g.ledger == nil {
+		g.ledger = new(Ledger)
+	}
 	if g.table == "" {
 		g.table = DefaultGatewayTable
 	}
@@ -47,12 +53,12 @@ func NewGateway(o GatewayOptions) *Gateway {
 }
 
 // Apply makes this host the gateway that spec says, or nobody's where spec is nil. open is what else of this host the
-// outside may reach. forwards are sorted by name and have their Carry decided, those included that the relay carries: they
+// outside may reach. forwards have their Carry decided, those included that the relay carries: they
 // open their holes, and those with Outbound keep their ports. What already is as wanted is not touched, and a table that an
 // earlier process left is adopted, with what its rules have learned.
 //
 // The rules hold where only the settings of the kernel could not be changed; the error says which.
-func (g *Gateway) Apply(ctx context.Context, spec *forward.Gateway, open []forward.Listen, forwards []*forward.Forward) error {
+func (g *Gateway) Apply(ctx context.Context, spec *forward.Gateway, open []forward.Listen, forwards forward.List) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if spec == nil {
@@ -84,7 +90,7 @@ func (g *Gateway) clear(ctx context.Context) error {
 	if g.known && g.plan == nil {
 		return nil
 	}
-	err := g.socket.with(func(s *nlSocket) error { return g.apply(ctx, s, nil, nil) })
+	err := g.socket.with(func(s *nlSocket) error { return g.apply(ctx, s, nil, forward.List{}) })
 	if forbidden(err) && g.handle == 0 {
 		err = nil // who may not make a table has none to remove
 	}
@@ -106,7 +112,7 @@ func (g *Gateway) Close() error {
 	return err
 }
 
-func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) error {
+func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, forwards forward.List) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -120,13 +126,23 @@ func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, for
 				return err
 			}
 		}
-		if err := ch.batch(g.table).commit(s); err != nil {
+		err := ch.batch(g.table).commit(s)
+		if errors.Is(err, unix.ERESTART) && ch.at != 0 {
+			if ch, err = g.another(s, ch, plan, forwards); err == nil && ch.touches() {
+				err = ch.batch(g.table).commit(s)
+			}
+		}
+		if err != nil {
 			g.known = false // the wishes are ahead of the kernel
 			return err
 		}
+		// What is forgotten are commits of its own, after which the next change asks the kernel what it follows.
 		if err := g.forget(s, plan, ch); err != nil {
 			g.known = false
 			return err
+		}
+		if ch.at != 0 {
+			g.generation = g.ledger.made(ch.at)
 		}
 		g.log.Debug("nftables changed", "table", g.table, "added", len(ch.add), "deleted", len(ch.del), "rules", ch.rules)
 	}
@@ -134,10 +150,22 @@ func (g *Gateway) apply(ctx context.Context, s *nlSocket, plan *gatewayPlan, for
 		if g.handle, _, err = getTable(s, g.table); err != nil {
 			return err
 		}
+		if g.generation, err = generation(s); err != nil {
+			return err
+		}
 	}
 	g.plan, g.forwards, g.counts, g.known = plan, forwards, ch.counts, true
-	g.generation, err = generation(s)
-	return err
+	return nil
+}
+
+// another is what to do instead of ch when somebody else has changed something in nftables: the same, unless the table is gone.
+func (g *Gateway) another(s *nlSocket, ch *gatewayChange, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
+	ch.at, g.generation = 0, 0
+	if there, err := g.isThere(s); there || err != nil {
+		return ch, err
+	}
+	g.known = false
+	return g.differenceFromKernel(s, plan, forwards)
 }
 
 // Lost reports whether the kernel does not have what the last Apply asked for: because that was refused, or because
@@ -154,7 +182,7 @@ func (g *Gateway) Lost() bool {
 	intact := g.router.holds(g.plan.spec.WAN)
 	err := g.socket.with(func(s *nlSocket) error {
 		now, err := generation(s)
-		if err != nil || now == g.generation || !intact {
+		if err != nil || now == g.ledger.since(g.generation) || !intact {
 			return err
 		}
 		if intact, err = g.intact(s); err == nil && intact {

@@ -17,7 +17,7 @@ type Gateway struct{}
 func NewGateway(GatewayOptions) *Gateway { return &Gateway{} }
 
 // Apply refuses, unless nothing is asked for.
-func (*Gateway) Apply(_ context.Context, spec *forward.Gateway, _ []forward.Listen, _ []*forward.Forward) error {
+func (*Gateway) Apply(_ context.Context, spec *forward.Gateway, _ []forward.Listen, _ forward.List) error {
 	if spec == nil {
 		return nil
 	}

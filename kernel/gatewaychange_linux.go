@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -11,9 +12,10 @@ import (
 
 // A gatewayChange is the difference between what the kernel has for the gateway and what it shall have.
 type gatewayChange struct {
-	dropTable bool // the one there is of another layout, or no longer needed
-	fresh     bool // the table is made
-	rules     bool // they are written anew
+	at        uint32 // the generation that it is made for; 0: the table was looked at, or is made
+	dropTable bool   // the one there is of another layout, or no longer needed
+	fresh     bool   // the table is made
+	rules     bool   // they are written anew
 	del, add  []element
 	counts    map[setID]int // elements of each set afterwards, learned ones left out
 	wanted    []chain
@@ -31,26 +33,36 @@ func (ch *gatewayChange) touches() bool {
 func keysOf(m map[setID]int) func(func(setID) bool) { return maps.Keys(m) }
 
 // difference finds what has to change: from memory while that is known to be true and only forwards are others, else from
-// the kernel. plan is nil where this host is to be nobody's gateway.
-func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) (*gatewayChange, error) {
+// the kernel. plan is nil where this host is to be nobody's gateway. Whether what is known is true is asked as the carrier does.
+func (g *Gateway) difference(s *nlSocket, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
 	if g.known && plan != nil && g.plan != nil && g.plan.equal(plan) {
-		handle, _, err := getTable(s, g.table)
-		if err != nil {
-			return nil, err
+		ch, wrong := g.differenceFromMemory(s, forwards)
+		if wrong == nil && ch.touches() {
+			if ch.at = g.ledger.since(g.generation); ch.at != 0 {
+				return ch, nil
+			}
 		}
-		if handle == g.handle {
-			return g.differenceFromMemory(s, forwards)
+		if there, err := g.isThere(s); there || err != nil {
+			return ch, errors.Join(err, wrong)
 		}
-		g.log.Warn("the table was removed by another program; it is made anew", "table", g.table)
 	}
 	g.known = false
 	return g.differenceFromKernel(s, plan, forwards)
 }
 
+// isThere is the carrier's, for the gateway.
+func (g *Gateway) isThere(s *nlSocket) (there bool, err error) {
+	there, g.generation, err = isThere(s, g.table, g.handle, g.ledger.since(g.generation))
+	if err == nil && !there {
+		g.log.Warn("the table was removed by another program; it is made anew", "table", g.table)
+	}
+	return there, err
+}
+
 // differenceFromMemory compares what was wanted at each place that a changed forward touches with what is wanted now. A
 // lease that is renewed touches a few and changes none.
-func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward) (*gatewayChange, error) {
-	removed, added := forward.Differ(g.forwards, forwards)
+func (g *Gateway) differenceFromMemory(s *nlSocket, forwards forward.List) (*gatewayChange, error) {
+	removed, added := g.forwards.Differ(forwards)
 	before := map[elementID]*element{}
 	touch := func(e element) {
 		id := idOf(e)
@@ -92,7 +104,7 @@ func (g *Gateway) differenceFromMemory(s *nlSocket, forwards []*forward.Forward)
 }
 
 // differenceFromKernel reads the table and compares it with what is wanted, element by element.
-func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards []*forward.Forward) (*gatewayChange, error) {
+func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards forward.List) (*gatewayChange, error) {
 	handle, comment, err := getTable(s, g.table)
 	if err != nil {
 		return nil, err
@@ -119,7 +131,7 @@ func (g *Gateway) differenceFromKernel(s *nlSocket, plan *gatewayPlan, forwards 
 		}
 	}
 	now := map[setID]int{}
-	for id, wanted := range g.wishes.fill(plan, forwards) {
+	for id, wanted := range g.wishes.fill(plan, forwards.All()) {
 		if !slices.Contains(there, id.name()) {
 			ch.add = append(ch.add, wanted...)
 			continue
@@ -170,7 +182,7 @@ func (ch *gatewayChange) arrange(plan *gatewayPlan, now map[setID]int) {
 // batch is the transaction. Sets whose size has no end are made without one: a table that is made anew for a larger set would
 // forget what it has learned.
 func (ch *gatewayChange) batch(table string) *batch {
-	b := newBatch(table)
+	b := newBatchAt(table, ch.at)
 	if ch.dropTable {
 		b.deleteTable()
 	}

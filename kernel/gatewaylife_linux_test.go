@@ -64,7 +64,7 @@ func TestGatewayAdopts(t *testing.T) {
 	second := newGateway(t, h.gate, dir)
 	_ = h.gate.Do(func() error {
 		var taken *kernel.TakenError
-		if err := second.Apply(context.Background(), h.router(), nil, nil); !errors.As(err, &taken) {
+		if err := second.Apply(context.Background(), h.router(), nil, forward.List{}); !errors.As(err, &taken) {
 			t.Errorf("while another keeps the table: %v", err)
 		}
 		return first.Close()
@@ -213,7 +213,7 @@ func TestGatewayHoldsNothing(t *testing.T) {
 	for life := range 12 {
 		g := kernel.NewGateway(kernel.GatewayOptions{StateDir: t.TempDir()})
 		on(t, host, "live", func() error {
-			return errors.Join(g.Apply(context.Background(), spec, nil, nil), g.Clear(), g.Close())
+			return errors.Join(g.Apply(context.Background(), spec, nil, forward.List{}), g.Clear(), g.Close())
 		})
 		if life == 1 {
 			before = held()
@@ -249,8 +249,8 @@ func TestGatewayOfAnybody(t *testing.T) {
 				err = errno
 				return nil
 			}
-			err = g.Apply(context.Background(), &forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}, Masquerade: true}, nil, nil)
-			clearErr = errors.Join(g.Clear(), g.Apply(context.Background(), nil, nil, nil))
+			err = g.Apply(context.Background(), &forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}, Masquerade: true}, nil, forward.List{})
+			clearErr = errors.Join(g.Clear(), g.Apply(context.Background(), nil, nil, forward.List{}))
 			return nil
 		})
 	}()
@@ -269,7 +269,7 @@ func TestGatewayForeignTable(t *testing.T) {
 	host.Nft(t, "table inet fairlead_gateway {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n}\n")
 	g := newGateway(t, host, "")
 	_ = host.Do(func() error {
-		err := g.Apply(context.Background(), &forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}}, nil, nil)
+		err := g.Apply(context.Background(), &forward.Gateway{WAN: []string{"wan"}, LAN: []string{"lan"}}, nil, forward.List{})
 		if err == nil || !strings.Contains(err.Error(), "not made by fairlead") {
 			t.Errorf("got %v", err)
 		}

@@ -106,7 +106,7 @@ func TestRefusal(t *testing.T) {
 	want := fwds(t, "a 80 192.168.1.10:8080", "b 81 192.168.1.10:8080", "c 82 192.168.1.10:8080")
 	want[1] = &forward.Forward{Name: "b", Listen: want[1].Listen, To: []forward.Target{{Host: "example.com"}}, Carry: forward.CarryKernel}
 	_ = lab.Host.Do(func() error {
-		if bad := c.Apply(context.Background(), want); len(bad) != 1 || bad["b"] == nil {
+		if bad := c.Apply(context.Background(), forward.ListOf(want...)); len(bad) != 1 || bad["b"] == nil {
 			t.Errorf("got %v", bad)
 		}
 		return nil

@@ -3,6 +3,7 @@ package kernel
 import (
 	"bufio"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -59,8 +60,8 @@ func helperObjects(sets []setID) []helperObject {
 }
 
 // user is the name of the first forward of list that needs o, or "".
-func (o helperObject) user(list []*forward.Forward) string {
-	for _, f := range list {
+func (o helperObject) user(list iter.Seq[*forward.Forward]) string {
+	for f := range list {
 		if f.Helper == o.helper && f.Carry == forward.CarryKernel && f.Listen.Networks&o.network != 0 {
 			return f.Name
 		}

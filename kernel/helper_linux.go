@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -27,10 +28,10 @@ func helperNames(s *nlSocket, table string) ([]string, error) {
 }
 
 // helperNotes is what the operator should know of the helpers of forwards: by helper, "" for those that are well.
-func helperNotes(list []*forward.Forward) map[forward.Helper]string {
+func helperNotes(list iter.Seq[*forward.Forward]) map[forward.Helper]string {
 	var modules []byte
 	notes := map[forward.Helper]string{}
-	for _, f := range list {
+	for f := range list {
 		if f.Helper == forward.HelperNone || f.Carry != forward.CarryKernel {
 			continue
 		}

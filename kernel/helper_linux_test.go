@@ -104,7 +104,7 @@ func TestHelperMissing(t *testing.T) {
 	}
 	_ = lab.Host.Do(func() error {
 		var missing *kernel.HelperError
-		bad := c.Apply(context.Background(), want)
+		bad := c.Apply(context.Background(), forward.ListOf(want...))
 		if len(bad) != 2 || !errors.As(bad["b"], &missing) || !errors.Is(bad["d"], unix.ENOENT) {
 			t.Errorf("got %v", bad)
 		} else if text := missing.Error(); !strings.Contains(text, "amanda over tcp") || !strings.Contains(text, "nf_conntrack_amanda") {

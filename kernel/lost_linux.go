@@ -19,7 +19,7 @@ func (c *Carrier) Lost() bool {
 	intact := true
 	err := c.withSocket(func(s *nlSocket) error {
 		now, err := generation(s)
-		if err != nil || now == c.generation {
+		if err != nil || now == c.ledger.since(c.generation) {
 			return err
 		}
 		if intact, err = c.intact(s); err == nil && intact {

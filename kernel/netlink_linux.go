@@ -14,9 +14,10 @@ import (
 // A nlSocket is one netlink socket to netfilter. It belongs to the network namespace of the thread that opened it. It is
 // our own because a transaction needs what the libraries leave out: which message of a batch of thousands was refused.
 type nlSocket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd   int
+	seq  uint32
+	buf  []byte
+	room int // bytes that its send buffer was made for
 }
 
 // bufferSize holds any reply of the kernel: dumps come in pieces of at most 32 KiB, refusals in one piece each.

@@ -53,6 +53,19 @@ func generation(s *nlSocket) (id uint32, err error) {
 	return id, err
 }
 
+// isThere reports whether the table with handle is there. Nobody else has changed anything until generation at, as far as is known; the
+// generation that it returns is that one, or 0 where somebody has since.
+func isThere(s *nlSocket, table string, handle uint64, at uint32) (there bool, generationNow uint32, err error) {
+	if at != 0 {
+		now, err := generation(s)
+		if err != nil || now == at {
+			return err == nil, at, err
+		}
+	}
+	found, _, err := getTable(s, table)
+	return found == handle, 0, err
+}
+
 // countRulesOf is how many rules the table has.
 func countRulesOf(s *nlSocket, table string) (n int, err error) {
 	err = s.dump("list the rules", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, familyInet, str(1, table), func() { n = 0 }, func([]byte) error {

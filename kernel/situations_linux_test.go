@@ -108,7 +108,7 @@ func newCarrier(t testing.TB, host *netlab.Node) carrier {
 func (c carrier) apply(want []*forward.Forward) {
 	c.t.Helper()
 	_ = c.host.Do(func() error {
-		for name, err := range c.Apply(context.Background(), want) {
+		for name, err := range c.Apply(context.Background(), forward.ListOf(want...)) {
 			c.t.Errorf("%s: %v", name, err)
 		}
 		return nil
@@ -348,7 +348,7 @@ func TestAdopt(t *testing.T) {
 	second := newCarrier(t, lab.Host)
 	_ = lab.Host.Do(func() error { // two daemons cannot keep one table
 		var taken *kernel.TakenError
-		if bad := second.Apply(context.Background(), fwds(t, "a 80 192.168.1.20:8080")); !errors.As(bad["a"], &taken) || taken.PID != os.Getpid() {
+		if bad := second.Apply(context.Background(), forward.ListOf(fwds(t, "a 80 192.168.1.20:8080")...)); !errors.As(bad["a"], &taken) || taken.PID != os.Getpid() {
 			t.Errorf("while another keeps the table: %v", bad)
 		}
 		return first.Close()
@@ -425,7 +425,7 @@ func TestForeignTableOfOurName(t *testing.T) {
 	lab.Host.Nft(t, "table inet fairlead {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n}\n")
 	c := newCarrier(t, lab.Host)
 	_ = lab.Host.Do(func() error {
-		bad := c.Apply(context.Background(), fwds(t, "web 80 192.168.1.10:8080"))
+		bad := c.Apply(context.Background(), forward.ListOf(fwds(t, "web 80 192.168.1.10:8080")...))
 		if len(slices.Collect(maps.Keys(bad))) != 1 || !strings.Contains(bad["web"].Error(), "not made by fairlead") {
 			t.Errorf("got %v", bad)
 		}

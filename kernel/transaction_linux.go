@@ -9,7 +9,7 @@ import (
 
 // transaction writes change as one batch: what goes, what comes, and the rules again where the sets are not the same.
 func (c *Carrier) transaction(ch *change, size int) *batch {
-	b := newBatch(c.table)
+	b := newBatchAt(c.table, ch.at)
 	if ch.dropTable {
 		b.deleteTable()
 	}
@@ -23,7 +23,7 @@ func (c *Carrier) transaction(ch *change, size int) *batch {
 	if ch.rules {
 		b.writeStructure(structure{wanted: chains(ch.sets), fresh: ch.fresh, setsGone: ch.setsGone, chainsThere: ch.chainsThere,
 			setsNew: ch.setsNew, counts: ch.counts, helpers: helperObjects(ch.sets), helpersThere: ch.helpersThere,
-			helperUser: func(o helperObject) string { return o.user(ch.want) }})
+			helperUser: func(o helperObject) string { return o.user(ch.want.All()) }})
 	}
 	for _, name := range ch.interfacesGone {
 		b.changeInterface(unix.NFT_MSG_DELSETELEM, name)
@@ -91,15 +91,23 @@ func (b *batch) writeStructure(ch structure) {
 // eachSet calls yield for the elements of one set after the other, in the order of the sets. Elements of one set that stand
 // together already are not copied.
 func eachSet(list []element, yield func(setID, []element)) {
-	by := map[setID][]element{}
+	sizes, by := map[setID]int{}, map[setID][]element{}
+	for i, n := 0, 0; i < len(list); i += n {
+		for n = 1; i+n < len(list) && list[i+n].set == list[i].set; n++ {
+		}
+		sizes[list[i].set] += n
+	}
 	for len(list) > 0 {
 		id, n := list[0].set, 1
 		for n < len(list) && list[n].set == id {
 			n++
 		}
-		if by[id] == nil {
-			by[id] = list[:n:n]
-		} else {
+		switch size := sizes[id]; {
+		case size == n:
+			by[id] = list[:n]
+		case by[id] == nil:
+			by[id] = append(make([]element, 0, size), list[:n]...)
+		default:
 			by[id] = append(by[id], list[:n]...)
 		}
 		list = list[n:]

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay/head"
@@ -22,25 +24,27 @@ type change struct {
 	err    error
 }
 
-// Apply makes the relay carry want, sorted by name, and nothing else. The result has an entry for every forward of want:
-// nil when it listens, otherwise why it does not; that one is tried again by the next Apply and holds no listener.
+// Apply makes the relay carry want and nothing else. The result says of each forward that does not listen why; that one is tried
+// again by the next Apply and holds no listener.
 //
 // What has not changed keeps its listeners and sessions. Where the listen side stays the same, streams finish with the
 // target they have and flows move to the new one at once; sessions that the changed forward would no longer take in are
 // ended, as are those of a forward that is gone.
-func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]error {
+func (r *Relay) Apply(ctx context.Context, want forward.List) map[string]error {
 	r.applyMu.Lock()
 	defer r.applyMu.Unlock()
-	result := make(map[string]error, len(want))
+	result := map[string]error{}
 	if r.ended {
-		for _, f := range want {
+		for f := range want.All() {
 			result[f.Name] = errEnded
 		}
 		return result
 	}
 	defer r.letGoOfAddresses()
-	noKeep := r.keep.prepare(want)
-	changes := r.diff(want, result, noKeep)
+	removed, added := r.want.Differ(want)
+	r.want = want
+	noKeep := r.keep.prepare(removed, added)
+	changes := r.diff(want, removed, added, noKeep)
 	if len(changes) == 0 {
 		r.resume(ctx)
 		return result
@@ -68,9 +72,11 @@ func (r *Relay) Apply(ctx context.Context, want []*forward.Forward) map[string]e
 	r.endSessions(changes)
 	r.kickNames()
 	for _, c := range changes {
-		if c.f != nil {
+		if c.f == nil {
+			continue
+		}
+		if r.logChange(c); c.err != nil {
 			result[c.f.Name] = c.err
-			r.logChange(c)
 		}
 	}
 	return result
@@ -84,44 +90,38 @@ func (r *Relay) findHead(c *change) bool {
 	return c.head != nil
 }
 
-// diff finds what has to be done, and enters the forwards that stay as they are into result. With noKeep none does that
-// keeps its clients' addresses.
-func (r *Relay) diff(want []*forward.Forward, result map[string]error, noKeep error) []*change {
+// diff finds what has to be done, in the order of want and then what goes. What is in both lists is looked at only where it does not
+// listen, where its listener is broken, or, with noKeep, where it keeps its clients' addresses.
+func (r *Relay) diff(want forward.List, removed, added []*forward.Forward, noKeep error) []*change {
+	again := map[string]*forward.Forward{}
+	for _, f := range added {
+		again[f.Name] = f
+	}
+	for name := range r.idle {
+		if f := want.Get(name); f != nil {
+			again[name] = f
+		}
+	}
 	r.breakMoved()
-	broken := r.anyBroken.Swap(false)
-	var changes []*change
-	known := 0
-	for _, f := range want {
-		t := r.tasks[f.Name]
-		if t != nil {
-			known++
+	if r.anyBroken.Swap(false) || noKeep != nil {
+		for f := range want.All() {
+			if t := r.tasks[f.Name]; t != nil && r.hasBroken(t) || noKeep != nil && keeps(f) {
+				again[f.Name] = f
+			}
 		}
-		if t != nil && t.running && (t.asked == f || t.asked.Equal(f)) && !(broken && r.hasBroken(t)) && !(noKeep != nil && keeps(f)) {
-			t.asked = f
-			result[f.Name] = nil
-			continue
-		}
+	}
+	changes := make([]*change, 0, len(again)+len(removed))
+	for _, name := range slices.Sorted(maps.Keys(again)) {
+		f, t := again[name], r.tasks[name]
 		if t == nil {
 			t = newTask(f)
 			t.relay = r
 		}
 		changes = append(changes, &change{task: t, f: f, places: placesOf(f)})
 	}
-	if known < len(r.tasks) {
-		changes = append(changes, r.removals(want)...)
-	}
-	return changes
-}
-
-func (r *Relay) removals(want []*forward.Forward) []*change {
-	wanted := make(map[string]bool, len(want))
-	for _, f := range want {
-		wanted[f.Name] = true
-	}
-	var changes []*change
-	for name, t := range r.tasks {
-		if !wanted[name] {
-			changes = append(changes, &change{task: t})
+	for _, f := range removed {
+		if want.Get(f.Name) == nil {
+			changes = append(changes, &change{task: r.tasks[f.Name]})
 		}
 	}
 	return changes
@@ -156,8 +156,12 @@ func (r *Relay) commit(changes []*change) (unused []*listener) {
 			fallthrough
 		default:
 			r.tasks[c.task.name] = c.task
-			c.task.asked = c.f
 			c.task.change(c.f, c.head)
+		}
+		if c.f != nil && !c.task.running {
+			r.idle[c.task.name] = true
+		} else {
+			delete(r.idle, c.task.name)
 		}
 	}
 	for p := range touched {

@@ -106,7 +106,7 @@ func TestBusyPort(t *testing.T) {
 	}
 	r := startRelay(t)
 	want := []*forward.Forward{fwd(t, "both", free+","+busy, target), fwd(t, "well", alone, target)}
-	result := r.Apply(t.Context(), want)
+	result := r.Apply(t.Context(), forward.ListOf(want...))
 	var listen *ListenError
 	if err := result["both"]; !errors.As(err, &listen) || err.Error() != "tcp/"+busy+" is in use by another program" {
 		t.Errorf("the error is %v", err)
@@ -167,7 +167,7 @@ func TestTie(t *testing.T) {
 	target := serve(t, "tcp", "127.0.0.1:0", echo).String()
 	port := freePort(t)
 	r := startRelay(t)
-	result := r.Apply(t.Context(), []*forward.Forward{fwd(t, "a", port, target), fwd(t, "b", port, target)})
+	result := r.Apply(t.Context(), forward.ListOf(fwd(t, "a", port, target), fwd(t, "b", port, target)))
 	var tie *forward.TieError
 	if result["a"] != nil || !errors.As(result["b"], &tie) {
 		t.Errorf("results are %v", result)
@@ -181,7 +181,7 @@ func TestUnixListener(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	r := startRelay(t)
 	a, b := fwd(t, "a", "unix:"+path, target), fwd(t, "b", "unix:"+path, target)
-	result := r.Apply(t.Context(), []*forward.Forward{a, b})
+	result := r.Apply(t.Context(), forward.ListOf(a, b))
 	if err := result["b"]; result["a"] != nil || err == nil || !strings.Contains(err.Error(), `taken by forward "a"`) {
 		t.Errorf("results are %v", result)
 	}
@@ -204,7 +204,7 @@ func TestWhatCannotBe(t *testing.T) {
 	at.At = "bastion"
 	iface.Interface = "no-such-if0"
 	addr := fwd(t, "addr", "192.0.2.1:"+freePort(t), "192.0.2.9:1")
-	result := r.Apply(t.Context(), []*forward.Forward{addr, at, fwd(t, "dmz", "*", "192.0.2.9"), iface})
+	result := r.Apply(t.Context(), forward.ListOf(addr, at, fwd(t, "dmz", "*", "192.0.2.9"), iface))
 	for name, want := range map[string]string{
 		"addr": "the address is not one of this host", "at": "not known", "dmz": "kernel alone", "iface": "no-such-if0",
 	} {
@@ -224,7 +224,7 @@ func TestInterface(t *testing.T) {
 	onLo := fwd(t, "lo", port, target)
 	onLo.Interface = "lo"
 	r := startRelay(t)
-	result := r.Apply(t.Context(), []*forward.Forward{onLo, fwd(t, "rest", port, rest)})
+	result := r.Apply(t.Context(), forward.ListOf(onLo, fwd(t, "rest", port, rest)))
 	if err := result["lo"]; err != nil && strings.Contains(err.Error(), "permission") {
 		t.Skip(err) // kernels before 5.7 want CAP_NET_RAW
 	}
@@ -249,7 +249,7 @@ func TestApplyAfterTheEnd(t *testing.T) {
 	if err := r.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Apply(t.Context(), []*forward.Forward{fwd(t, "x", "1", "192.0.2.9")})["x"]; !errors.Is(err, errEnded) {
+	if err := r.Apply(t.Context(), forward.ListOf(fwd(t, "x", "1", "192.0.2.9")))["x"]; !errors.Is(err, errEnded) {
 		t.Errorf("Apply said %v", err)
 	}
 }
@@ -266,12 +266,13 @@ func TestApplyManyIsOneDiff(t *testing.T) {
 	ask(t, c, "hello")
 	changed := append([]*forward.Forward(nil), want...)
 	changed[100] = fwd(t, changed[100].Name, "127.0.0.3:20100", "127.0.0.1:9")
-	var result map[string]error
-	if changes := r.diff(changed, map[string]error{}, nil); len(changes) != 1 {
+	next := forward.ListOf(changed...)
+	removed, added := r.want.Differ(next)
+	if changes := r.diff(next, removed, added, nil); len(changes) != 1 {
 		t.Errorf("%d changes, want 1", len(changes))
 	}
-	if result = r.Apply(t.Context(), changed); len(result) != len(want) {
-		t.Errorf("%d results, want %d", len(result), len(want))
+	if result := r.Apply(t.Context(), next); len(result) != 0 {
+		t.Errorf("%d forwards are refused: %v", len(result), result)
 	}
 	if _, err := io.WriteString(c, ""); err != nil {
 		t.Error(err)

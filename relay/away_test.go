@@ -51,7 +51,7 @@ func TestListenerThatEndedIsOpenedAgain(t *testing.T) {
 	r, far := startFar(t)
 	f := fwd(t, "a", "127.0.0.1:"+freePort(t), serve(t, "tcp", "127.0.0.1:0", echo).String())
 	f.At = "far"
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil {
 		t.Fatal(err)
 	}
 	if r.Lost() {
@@ -59,7 +59,7 @@ func TestListenerThatEndedIsOpenedAgain(t *testing.T) {
 	}
 	_ = far.Load().last.Close()
 	eventually(t, "the relay to say that a listener is lost", r.Lost)
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil {
 		t.Fatal(err)
 	}
 	c := dial(t, "tcp", far.Load().last.Addr().String())
@@ -74,20 +74,20 @@ func TestListenerMovesToTheNodeThatTookTheName(t *testing.T) {
 	r, far := startFar(t)
 	f := fwd(t, "a", "127.0.0.1:"+freePort(t), "127.0.0.1:1")
 	f.At = "far"
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil {
 		t.Fatal(err)
 	}
 	next := &farNode{Node: host.New()}
 	far.Store(next)
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil || next.last == nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil || next.last == nil {
 		t.Errorf("the new node listens: %v, %v", next.last != nil, err)
 	}
 	far.Store(nil)
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err == nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err == nil {
 		t.Error("the forward listens at a node that there is not any more")
 	}
 	far.Store(next)
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil {
 		t.Error(err)
 	}
 }
@@ -96,7 +96,7 @@ func TestForwardThroughNoNodeWaits(t *testing.T) {
 	r, far := startFar(t)
 	f := fwd(t, "a", "127.0.0.1:"+freePort(t), "127.0.0.1:1")
 	f.Via = "far"
-	if err := r.Apply(t.Context(), []*forward.Forward{f})["a"]; err != nil {
+	if err := r.Apply(t.Context(), forward.ListOf(f))["a"]; err != nil {
 		t.Fatal(err)
 	}
 	if why := r.Stats()["a"].Waiting; why != "" {

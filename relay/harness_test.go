@@ -125,7 +125,7 @@ func prefixes(texts ...string) []netip.Prefix {
 // apply applies and fails the test on any error.
 func apply(t *testing.T, r *Relay, want ...*forward.Forward) {
 	t.Helper()
-	for name, err := range r.Apply(t.Context(), want) {
+	for name, err := range r.Apply(t.Context(), forward.ListOf(want...)) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -31,7 +31,7 @@ var errNoTransparent = errors.New("this relay cannot keep clients' addresses")
 type keeper struct {
 	transparent Transparent // nil: there is none
 	state       keeping
-	wanted      bool
+	wanted      int // forwards that need it
 }
 
 type keeping uint8
@@ -45,11 +45,21 @@ const (
 // keeps reports whether sessions of f have their client's address towards the target.
 func keeps(f *forward.Forward) bool { return f.Source == forward.SourceKeep }
 
-// prepare sets up what the forwards of want need. The error is why those that keep their clients' addresses fail.
-func (k *keeper) prepare(want []*forward.Forward) error {
-	k.wanted = slices.ContainsFunc(want, keeps)
+// prepare sets up what the forwards need, some of which went and others came. The error is why those that keep their clients'
+// addresses fail.
+func (k *keeper) prepare(removed, added []*forward.Forward) error {
+	for _, f := range removed {
+		if keeps(f) {
+			k.wanted--
+		}
+	}
+	for _, f := range added {
+		if keeps(f) {
+			k.wanted++
+		}
+	}
 	switch {
-	case !k.wanted || k.state == held:
+	case k.wanted == 0 || k.state == held:
 		return nil
 	case k.transparent == nil:
 		return errNoTransparent
@@ -64,7 +74,7 @@ func (k *keeper) prepare(want []*forward.Forward) error {
 // letGo takes away what no forward wants and no session needs any more.
 func (k *keeper) letGo(needed func() bool) error {
 	switch {
-	case k.transparent == nil, k.wanted, k.state == released:
+	case k.transparent == nil, k.wanted > 0, k.state == released:
 		return nil
 	case needed(): // by a session that an earlier process left, perhaps
 		k.state = held
@@ -119,7 +129,9 @@ func (r *Relay) Lost() bool {
 func (r *Relay) Clear() error {
 	r.applyMu.Lock()
 	defer r.applyMu.Unlock()
-	r.keep.wanted = false
+	wanted := r.keep.wanted
+	defer func() { r.keep.wanted = wanted }() // the next Apply sets it up again
+	r.keep.wanted = 0
 	return r.keep.letGo(func() bool { return false })
 }
 

@@ -93,7 +93,7 @@ func TestKeeperFails(t *testing.T) {
 	to := serve(t, "tcp", "127.0.0.1:0", echo).String()
 	port := freePort(t)
 	want := []*forward.Forward{fwd(t, "a", "127.0.0.1:"+freePort(t), to), keepFwd(t, "b", "127.0.0.1:"+port, to)}
-	result := r.Apply(t.Context(), want)
+	result := r.Apply(t.Context(), forward.ListOf(want...))
 	if result["a"] != nil || result["b"] == nil || !strings.Contains(result["b"].Error(), "no such luck") {
 		t.Errorf("got %v", result)
 	}
@@ -107,7 +107,7 @@ func TestKeeperFails(t *testing.T) {
 	if !r.Lost() {
 		t.Error("what was taken away is not missed")
 	}
-	if result := r.Apply(t.Context(), want); result["a"] != nil || result["b"] == nil {
+	if result := r.Apply(t.Context(), forward.ListOf(want...)); result["a"] != nil || result["b"] == nil {
 		t.Errorf("got %v", result)
 	}
 }

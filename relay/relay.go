@@ -87,9 +87,11 @@ type Relay struct {
 	listening atomic.Int64  // descriptors of listeners
 	anyBroken atomic.Bool   // some listener has ended by itself since the last Apply
 
-	applyMu sync.Mutex // one Apply at a time
-	ended   bool       // guarded by applyMu: Run is over, nothing may start
-	keep    keeper     // guarded by applyMu
+	applyMu sync.Mutex      // one Apply at a time
+	ended   bool            // guarded by applyMu: Run is over, nothing may start
+	keep    keeper          // guarded by applyMu
+	want    forward.List    // of the last Apply; guarded by applyMu
+	idle    map[string]bool // forwards of it that do not listen; guarded by applyMu
 
 	// Written under applyMu and mu, so that either is enough for reading.
 	mu     sync.RWMutex
@@ -107,7 +109,7 @@ func New(o Options) *Relay {
 	r := &Relay{
 		log: o.Log, nodes: o.Nodes, heads: o.Heads, login: o.Login, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
 		began: time.Now(), names: make(chan struct{}, 1),
-		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
+		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, idle: map[string]bool{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
 	r.data.relay, r.data.doorman = r, o.Doorman
 	if o.Handover != nil {

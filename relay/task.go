@@ -23,9 +23,8 @@ type task struct {
 	relay *Relay // which asks the targets; nil: nobody does
 
 	// Guarded by Relay.applyMu.
-	running bool             // its listeners are open and clients reach it
-	asked   *forward.Forward // the one of the last Apply; equal to f, perhaps another pointer
-	places  []place          // of f; none when not running
+	running bool    // its listeners are open and clients reach it
+	places  []place // of f; none when not running
 
 	refused  atomic.Uint64
 	upload   bucket // from clients

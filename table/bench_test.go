@@ -2,8 +2,10 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
@@ -14,8 +16,8 @@ import (
 // sink is a Carrier that does nothing, as fast as it can be done.
 type sink struct{}
 
-func (sink) Apply(context.Context, []*forward.Forward) map[string]error { return nil }
-func (sink) Stats() map[string]forward.Stats                            { return nil }
+func (sink) Apply(context.Context, forward.List) map[string]error { return nil }
+func (sink) Stats() map[string]forward.Stats                      { return nil }
 
 const many = 60_000
 
@@ -56,6 +58,52 @@ func BenchmarkAddOneTo60000(b *testing.B) {
 		}
 		if err := t.Delete(b.Context(), f.Name); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLease is one cycle for leases that come and go again, beside so many that stay; carriers and disk apart.
+func BenchmarkLease(b *testing.B) {
+	leases := func(first, n int) []*forward.Forward {
+		list := make([]*forward.Forward, n)
+		for i := range list {
+			list[i] = spec(b, fmt.Sprintf("pcp-%05d", first+i), "lease:pcp", config.Spec{
+				Listen: fmt.Sprintf("203.0.113.5:%d", first+i), To: config.Strings{fmt.Sprintf("192.168.1.10:%d", first+i)},
+			})
+			list[i].Expires = time.Now().Add(time.Hour)
+		}
+		return list
+	}
+	for _, beside := range []int{0, 20_000} {
+		for _, n := range []int{1, 64} {
+			b.Run(fmt.Sprintf("beside=%d/batch=%d", beside, n), func(b *testing.B) {
+				t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan error)
+				go func() { done <- t.Run(ctx) }()
+				b.Cleanup(func() {
+					cancel()
+					<-done
+				})
+				<-t.Ready()
+				step := func(put, drop []*forward.Forward) {
+					batch, err := t.Batch(ctx, put, drop)
+					if err != nil {
+						b.Fatal(err)
+					}
+					errs, err := batch.Wait(ctx)
+					if err = errors.Join(append(errs, err)...); err != nil {
+						b.Fatal(err)
+					}
+				}
+				step(leases(20_000, beside), nil)
+				list := leases(1000, n)
+				b.ReportAllocs()
+				for b.Loop() {
+					step(list, nil)
+					step(nil, list)
+				}
+			})
 		}
 	}
 }

@@ -196,7 +196,7 @@ func (t *Table) swapLocked(ch change) {
 // all: thousands of leases come and go before that. The caller holds mu, not to read alone.
 func (t *Table) entriesLocked() []*entry {
 	if len(t.edits) > 0 {
-		t.sorted = splice(t.sorted, t.edits, func(e *entry) string { return e.f.Name })
+		t.sorted = splice(t.sorted, t.edits)
 		t.edits = map[string]*entry{}
 	}
 	return t.sorted

@@ -28,18 +28,55 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// companions are those in the relay now, by the forwards that they accompany, in the order in which these came.
-type companions struct{ list []accompanied }
+// companions are those in the relay now, by the forwards that they accompany, in the order in which these came. They are looked at
+// anew when something is another that they depend on, which leases are not.
+type companions struct {
+	list []accompanied
+
+	alone, relay forward.List // what they were made for
+	facts        kernel.Facts
+	want         []*forward.Forward // all of them, sorted by name
+	relayWith    forward.List       // relay and they
+	otherFamily  map[string]bool    // the names of the forwards with one for clients of the other family
+}
 
 type accompanied struct {
 	main *forward.Forward
 	with []*forward.Forward
 }
 
-// update makes the companions fit what the carriers are to have, both sorted by name: of the kernel's, those that may have
-// some. It returns them, sorted by name, and
-// the legs that have ended.
-func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kernel.Facts) ([]*forward.Forward, []meterKey) {
+// update makes the companions fit what the carriers are to have: of the kernel's, those that may have some. It returns the legs that
+// have ended.
+func (c *companions) update(alone, relay forward.List, facts kernel.Facts) (ended []meterKey) {
+	if alone.Same(c.alone) && relay.Same(c.relay) && facts.Equal(c.facts) {
+		return nil
+	}
+	c.alone, c.relay, c.facts = alone, relay, facts
+	before := c.list
+	c.fit()
+	c.want, c.otherFamily = nil, map[string]bool{}
+	for _, a := range c.list {
+		c.want = append(c.want, a.with...)
+		for _, f := range a.with {
+			if f.Listen.Addr.IsUnspecified() {
+				c.otherFamily[a.main.Name] = true
+			}
+		}
+	}
+	slices.SortFunc(c.want, func(f, g *forward.Forward) int { return strings.Compare(f.Name, g.Name) })
+	c.relayWith = add(relay, c.want)
+	for _, a := range before {
+		for _, f := range a.with {
+			if _, still := slices.BinarySearchFunc(c.want, f.Name, compareName); !still {
+				ended = append(ended, relayKey(f.Name))
+			}
+		}
+	}
+	return ended
+}
+
+// fit makes the list anew. Who was there stays, as far as that can be, and comes first.
+func (c *companions) fit() {
 	before := c.list
 	c.list = nil
 	var taken portSet
@@ -50,8 +87,8 @@ func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kern
 			n += len(with)
 		}
 	}
-	if len(kernelWant) > 0 {
-		for _, f := range relayWant {
+	if c.alone.Len() > 0 {
+		for f := range c.relay.All() {
 			if listensOnLoopback(f) {
 				taken.add(f.Listen, false)
 			}
@@ -60,37 +97,22 @@ func (c *companions) update(kernelWant, relayWant []*forward.Forward, facts kern
 	had := make(map[string]bool, len(before))
 	for _, a := range before {
 		had[a.main.Name] = true
-		at, found := slices.BinarySearchFunc(kernelWant, a.main.Name, compareName)
-		switch {
-		case !found:
-		case kernelWant[at] == a.main:
+		switch main := c.alone.Get(a.main.Name); main {
+		case nil:
+		case a.main:
 			place(a.main, a.with)
 		default:
-			place(kernelWant[at], companionsOf(kernelWant[at], facts))
+			place(main, companionsOf(main, c.facts))
 		}
 	}
-	for _, f := range kernelWant {
+	for f := range c.alone.All() {
 		if n >= maxCompanions {
 			break
 		}
 		if !had[f.Name] {
-			place(f, companionsOf(f, facts))
+			place(f, companionsOf(f, c.facts))
 		}
 	}
-	var want []*forward.Forward
-	for _, a := range c.list {
-		want = append(want, a.with...)
-	}
-	slices.SortFunc(want, func(f, g *forward.Forward) int { return strings.Compare(f.Name, g.Name) })
-	var ended []meterKey
-	for _, a := range before {
-		for _, f := range a.with {
-			if _, still := slices.BinarySearchFunc(want, f.Name, compareName); !still {
-				ended = append(ended, relayKey(f.Name))
-			}
-		}
-	}
-	return want, ended
 }
 
 func compareName(f *forward.Forward, name string) int { return strings.Compare(f.Name, name) }
@@ -133,19 +155,6 @@ func companionsOf(f *forward.Forward, facts kernel.Facts) []*forward.Forward {
 
 func ofFamily(list []netip.Prefix, like netip.Addr) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return p.Addr().Is4() != like.Is4() })
-}
-
-// otherFamily is the names of the forwards with a companion for clients of the other family.
-func (c *companions) otherFamily() map[string]bool {
-	out := map[string]bool{}
-	for _, a := range c.list {
-		for _, f := range a.with {
-			if f.Listen.Addr.IsUnspecified() {
-				out[a.main.Name] = true
-			}
-		}
-	}
-	return out
 }
 
 // listensOnLoopback reports whether the relay's listener for f can be in the way of one on loopback, or the other way round.

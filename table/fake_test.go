@@ -27,7 +27,8 @@ type carrier struct {
 	during  func(want []*forward.Forward) // called by Apply, before it answers
 }
 
-func (c *carrier) Apply(_ context.Context, want []*forward.Forward) map[string]error {
+func (c *carrier) Apply(_ context.Context, list forward.List) map[string]error {
+	want := list.Slice()
 	c.mu.Lock()
 	during := c.during
 	c.mu.Unlock()

@@ -8,13 +8,12 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 )
 
-// lists are what each carrier is to have, sorted by name. They are kept from cycle to cycle, and changed by copying: one
-// forward more among many costs a copy of pointers and no look at the others, and a carrier may hold on to what it was
-// given.
+// lists are what each carrier is to have. They are kept from cycle to cycle: one forward more among many costs no look at the
+// others.
 type lists struct {
-	kernel  []*forward.Forward // what the kernel carries, and what only holds its place there (disabled: while it is shut)
-	alone   []*forward.Forward // of kernel, what may have companions
-	relay   []*forward.Forward
+	kernel  forward.List // what the kernel carries, and what only holds its place there (disabled: while it is shut)
+	alone   forward.List // of kernel, what may have companions
+	relay   forward.List
 	carried int // of kernel, what it carries
 
 	kernelEdits, aloneEdits, relayEdits map[string]*forward.Forward // by name; nil takes out
@@ -52,29 +51,25 @@ func (l *lists) edit(f, now *forward.Forward, n int) {
 
 // done carries the edits out.
 func (l *lists) done() {
-	l.kernel = splice(l.kernel, l.kernelEdits, nameOf)
-	l.alone = splice(l.alone, l.aloneEdits, nameOf)
-	l.relay = splice(l.relay, l.relayEdits, nameOf)
+	l.kernel, l.alone, l.relay = l.kernel.Edit(l.kernelEdits), l.alone.Edit(l.aloneEdits), l.relay.Edit(l.relayEdits)
 	l.kernelEdits, l.aloneEdits, l.relayEdits = nil, nil, nil
 }
 
-func nameOf(f *forward.Forward) string { return f.Name }
-
-// splice returns a copy of old, which is sorted by name, with each item of edits in the place of what has its name, or, for
+// splice returns a copy of old, which is sorted by name, with each entry of edits in the place of what has its name, or, for
 // nil, without that. With no edits it returns old itself. It copies in runs.
-func splice[T any](old []*T, edits map[string]*T, name func(*T) string) []*T {
+func splice(old []*entry, edits map[string]*entry) []*entry {
 	if len(edits) == 0 {
 		return old
 	}
-	out := make([]*T, 0, len(old)+len(edits))
+	out := make([]*entry, 0, len(old)+len(edits))
 	for _, n := range slices.Sorted(maps.Keys(edits)) {
-		at, found := slices.BinarySearchFunc(old, n, func(item *T, n string) int { return strings.Compare(name(item), n) })
+		at, found := slices.BinarySearchFunc(old, n, func(e *entry, n string) int { return strings.Compare(e.f.Name, n) })
 		out = append(out, old[:at]...)
 		if old = old[at:]; found {
 			old = old[1:]
 		}
-		if item := edits[n]; item != nil {
-			out = append(out, item)
+		if e := edits[n]; e != nil {
+			out = append(out, e)
 		}
 	}
 	return append(out, old...)

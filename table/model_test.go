@@ -191,7 +191,7 @@ func (h *house) check(rt *rapid.T) {
 	if len(t.byName) != len(t.entriesLocked()) || t.lists.carried != carried || len(t.touched) != 0 {
 		rt.Fatalf("%d names, %d entries, %d carried of %d, %d touched", len(t.byName), len(t.entriesLocked()), t.lists.carried, carried, len(t.touched))
 	}
-	if k, r := names(t.lists.kernel), names(t.lists.relay); k != strings.Join(inKernel, " ") || r != strings.Join(inRelay, " ") {
+	if k, r := names(t.lists.kernel.Slice()), names(t.lists.relay.Slice()); k != strings.Join(inKernel, " ") || r != strings.Join(inRelay, " ") {
 		rt.Fatalf("lists are %q and %q, want %q and %q", k, r, strings.Join(inKernel, " "), strings.Join(inRelay, " "))
 	}
 	for k, s := range t.shelf { // what could come back has

@@ -14,11 +14,11 @@ import (
 
 // A job is what one cycle hands to the carriers.
 type job struct {
-	entries []*entry           // those that it looks at, sorted by name
-	kernel  []*forward.Forward // nil when nothing is carried there: then nothing needs to keep its place either
-	alone   []*forward.Forward // of kernel, what may have companions
-	relay   []*forward.Forward
-	here    []*forward.Forward // what this host listens for, whoever carries it
+	entries []*entry     // those that it looks at, sorted by name
+	kernel  forward.List // empty when nothing is carried there: then nothing needs to keep its place either
+	alone   forward.List // of kernel, what may have companions
+	relay   forward.List
+	here    forward.List       // what this host listens for, whoever carries it
 	moving  []*forward.Forward // what leaves the relay for the kernel, as the relay has it
 	leaving []meterKey         // legs that end
 }
@@ -36,10 +36,8 @@ func (t *Table) reconcile(ctx context.Context) {
 	j := t.assembleLocked(n, time.Now())
 	t.mu.Unlock()
 
-	with, ended := t.companions.update(j.alone, j.relay, facts)
-	otherFamily := t.companions.otherFamily()
-	j.relay, j.here = add(j.relay, with), add(j.here, with)
-	j.leaving = append(j.leaving, ended...)
+	j.leaving = append(j.leaving, t.companions.update(j.alone, j.relay, facts)...)
+	j.relay, j.here = t.companions.relayWith, add(j.here, t.companions.want)
 	if len(j.leaving) > 0 { // the last chance to count what they had
 		t.counters.read(t.kernel, t.relay)
 	}
@@ -51,7 +49,7 @@ func (t *Table) reconcile(ctx context.Context) {
 		t.counters.end(j.leaving)
 	}
 	t.mu.Lock()
-	t.bothFamilies = otherFamily
+	t.bothFamilies = t.companions.otherFamily
 	t.markLocked(n, forward.CarryKernel, fromKernel)
 	t.markLocked(n, forward.CarryRelay, fromRelay)
 	news := t.recordLocked(n, j.entries, time.Now())
@@ -132,13 +130,16 @@ func (t *Table) apply(ctx context.Context, j job) (fromKernel, fromRelay map[str
 	return fromKernel, fromRelay
 }
 
-// add is list, sorted by name, and few others in their places.
-func add(list, few []*forward.Forward) []*forward.Forward {
+// add is list and few others in their places.
+func add(list forward.List, few []*forward.Forward) forward.List {
+	if len(few) == 0 {
+		return list
+	}
 	edits := make(map[string]*forward.Forward, len(few))
 	for _, f := range few {
 		edits[f.Name] = f
 	}
-	return splice(list, edits, nameOf)
+	return list.Edit(edits)
 }
 
 // markLocked enters the errors of a carrier into the entries that it was to carry.

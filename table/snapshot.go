@@ -52,13 +52,13 @@ func (t *Table) all() []*entry {
 func (t *Table) Carried() ([]*forward.Forward, kernel.Facts) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	list := make([]*forward.Forward, 0, t.lists.carried+len(t.lists.relay))
-	for _, f := range t.lists.kernel {
+	list := make([]*forward.Forward, 0, t.lists.carried+t.lists.relay.Len())
+	for f := range t.lists.kernel.All() {
 		if f.Carry == forward.CarryKernel {
 			list = append(list, f)
 		}
 	}
-	return append(list, t.lists.relay...), t.facts
+	return slices.AppendSeq(list, t.lists.relay.All()), t.facts
 }
 
 // Snapshot is how every forward is doing now, sorted by name. It reads the counters of the carriers. What is set aside

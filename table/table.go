@@ -25,10 +25,10 @@ import (
 
 // A Carrier moves the bytes. It is called by one goroutine at a time, except for Stats, which may be called at any time.
 type Carrier interface {
-	// Apply makes the carrier carry want, sorted by name, and nothing else. It returns an error for each forward that it
-	// cannot carry; one that is absent or nil is carried. A forward that is the same pointer as in the last Apply is the
-	// same forward. What failed before is tried again.
-	Apply(ctx context.Context, want []*forward.Forward) map[string]error
+	// Apply makes the carrier carry want and nothing else. It returns an error for each forward that it cannot carry; one that
+	// is absent or nil is carried. A forward that is the same pointer as in the last Apply is the same forward, and what want
+	// shares with the want of the last Apply need not be looked at (forward.List.Differ). What failed before is tried again.
+	Apply(ctx context.Context, want forward.List) map[string]error
 	// Stats is what passed by each forward since the carrier took it on. A forward that was left out of an Apply starts
 	// again from 0.
 	Stats() map[string]forward.Stats
@@ -44,9 +44,9 @@ type Clearer interface{ Clear() error }
 // A Beside is somebody who does what forwards need besides being carried, such as to open a firewall for them. It may be a Loser
 // and a Clearer, too.
 type Beside interface {
-	// Carried is called in each cycle, before the kernel's carrier, with all that this host listens for, sorted by name, each with its
+	// Carried is called in each cycle, before the kernel's carrier, with all that this host listens for, each with its
 	// carrier. It looks after its failures itself: they are no forward's.
-	Carried(ctx context.Context, here []*forward.Forward)
+	Carried(ctx context.Context, here forward.List)
 }
 
 // Options is what a Table works with. All but Log, Settle and Lease is needed.

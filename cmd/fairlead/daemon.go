@@ -48,14 +48,14 @@ type engineOptions struct {
 
 // newEngine wires an engine that run has yet to start.
 func newEngine(o engineOptions) *engine {
-	options := kernel.Options{Table: o.nftables, Log: o.log}
+	options := kernel.Options{Table: o.nftables, Ledger: new(kernel.Ledger), Log: o.log}
 	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), settings: newSettings(o), log: o.log}
 	relayOptions := relay.Options{
 		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
 	}
 	e.router = &router{wishes: map[string]publish.Wish{}, publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
 	if o.gateway {
-		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{StateDir: o.state, Log: o.log})
+		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{Ledger: options.Ledger, StateDir: o.state, Log: o.log})
 		relayOptions.Doorman = e.router.gateway
 	}
 	e.relay = relay.New(relayOptions)

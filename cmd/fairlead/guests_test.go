@@ -20,8 +20,8 @@ import (
 // A carrierFunc is a carrier that carries everything, and is called at each Apply.
 type carrierFunc func()
 
-func (c carrierFunc) Apply(context.Context, []*forward.Forward) map[string]error { c(); return nil }
-func (carrierFunc) Stats() map[string]forward.Stats                              { return nil }
+func (c carrierFunc) Apply(context.Context, forward.List) map[string]error { c(); return nil }
+func (carrierFunc) Stats() map[string]forward.Stats                        { return nil }
 
 // A visitor is a client of an SSH server as a node.
 type visitor struct{ node.Node }

@@ -22,7 +22,7 @@ type router struct {
 	others    *firewalls         // nil: the other firewalls of this host are not looked after
 	log       *slog.Logger
 
-	seen   []*forward.Forward // by the last Carried
+	seen   forward.List // by the last Carried
 	wishes map[string]publish.Wish
 
 	mu     sync.Mutex
@@ -67,7 +67,7 @@ func asGateway(facts kernel.Facts, gateway bool) kernel.Facts {
 }
 
 // Carried tells everybody of all forwards. What is wrong with the gateway is no forward's fault.
-func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
+func (r *router) Carried(ctx context.Context, all forward.List) {
 	r.mu.Lock()
 	spec, open, down, looked := r.spec, r.open, r.down, r.looked
 	r.looked = true
@@ -104,8 +104,8 @@ func (r *router) Carried(ctx context.Context, all []*forward.Forward) {
 }
 
 // wish finds what of all gateways upstream are asked for, and reports whether that is something else than before.
-func (r *router) wish(all []*forward.Forward) (changed bool) {
-	removed, added := forward.Differ(r.seen, all)
+func (r *router) wish(all forward.List) (changed bool) {
+	removed, added := r.seen.Differ(all)
 	r.seen = all
 	for _, f := range removed {
 		if f.Publish.On {

@@ -18,7 +18,7 @@ type inside struct {
 	host *netlab.Node
 }
 
-func (c *inside) Apply(ctx context.Context, want []*forward.Forward) (bad map[string]error) {
+func (c *inside) Apply(ctx context.Context, want forward.List) (bad map[string]error) {
 	_ = c.host.Do(func() error { bad = c.Carrier.Apply(ctx, want); return nil })
 	return bad
 }

@@ -18,8 +18,8 @@ import (
 // sink is a carrier that does nothing, as fast as it can be done.
 type sink struct{}
 
-func (sink) Apply(context.Context, []*forward.Forward) map[string]error { return nil }
-func (sink) Stats() map[string]forward.Stats                            { return nil }
+func (sink) Apply(context.Context, forward.List) map[string]error { return nil }
+func (sink) Stats() map[string]forward.Stats                      { return nil }
 
 // benchDesk is a desk with many leases already, of many hosts.
 func benchDesk(b *testing.B, carrier table.Carrier, s store.Store, probe func() (kernel.Facts, error), many int) *Desk {

@@ -71,7 +71,7 @@ type Desk struct {
 	closed   chan struct{} // closed when Run ends
 
 	mu        sync.RWMutex
-	spec      *portmap.Spec
+	spec      *policy
 	outside   Outside
 	last      netip.Addr // that clients were told, for as long as there is none
 	changed   chan struct{}
@@ -106,7 +106,7 @@ func New(o Options) *Desk {
 func (d *Desk) Configure(s *portmap.Spec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.spec = s
+	d.spec = newPolicy(s)
 	select {
 	case d.kick <- struct{}{}:
 	default:

@@ -30,7 +30,8 @@ type carrier struct {
 	fail    map[string]error
 }
 
-func (c *carrier) Apply(_ context.Context, want []*forward.Forward) map[string]error {
+func (c *carrier) Apply(_ context.Context, list forward.List) map[string]error {
+	want := list.Slice()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	had := map[*forward.Forward]bool{}

@@ -45,7 +45,7 @@ func (d *Desk) Map(ctx context.Context, requests []portmap.Request) []portmap.Re
 
 // A plan is what becomes of requests that were asked together.
 type plan struct {
-	spec    *portmap.Spec
+	spec    *policy
 	outside Outside
 	now     time.Time
 	items   []item

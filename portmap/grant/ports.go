@@ -32,14 +32,32 @@ func (a allowed) none() bool {
 	return true
 }
 
+// A policy is what a spec says, with what is looked at for each request.
+type policy struct {
+	*portmap.Spec
+	given allowed // the ports that it gives at all
+}
+
+// newPolicy is the policy of s, or nil.
+func newPolicy(s *portmap.Spec) *policy {
+	if s == nil {
+		return nil
+	}
+	p := &policy{s, allowed{all: true}}
+	if len(s.Ports.Ranges) > 0 {
+		p.given = allowed{bits: new(table.PortBits)}
+		p.given.bits.Add(s.Ports)
+	}
+	return p
+}
+
 // allowedOf is the external ports of a transport that s lets c have: those that s gives at all, of these the ones that a rule of
 // Allow names, or all without rules, and of these the ones that no rule of Deny does. The ports of a pinhole are the client's own,
-// and s does not give them.
-func allowedOf(s *portmap.Spec, c portmap.Client, network forward.Networks, pinhole bool) allowed {
-	a := allowed{all: true}
-	if len(s.Ports.Ranges) > 0 && !pinhole {
-		a = allowed{bits: new(table.PortBits)}
-		a.bits.Add(s.Ports)
+// and s does not give them. What it returns must not be changed.
+func allowedOf(s *policy, c portmap.Client, network forward.Networks, pinhole bool) allowed {
+	a := s.given
+	if pinhole {
+		a = allowed{all: true}
 	}
 	if len(s.Allow) > 0 {
 		a = a.only(s.Allow, c, network)

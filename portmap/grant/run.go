@@ -95,7 +95,7 @@ func (d *Desk) enforce(ctx context.Context) {
 	}
 }
 
-func (d *Desk) notAllowed(s *portmap.Spec, list []*record) []*record {
+func (d *Desk) notAllowed(s *policy, list []*record) []*record {
 	var out []*record
 	for _, r := range list {
 		l := r.f.Lease
