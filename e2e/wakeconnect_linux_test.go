@@ -142,6 +142,9 @@ func TestWakeByDatagram(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.wait("the target is being woken", func() bool { return strings.Contains(d.status()["game"].Detail, "waking 192.168.1.10 (") })
+	d.wait("the kernel has given up on the target", func() bool {
+		return strings.Contains(lab.Host.Run(t, "ip", "neigh", "show", netlab.Server4), "FAILED")
+	})
 	<-wakeByMagic(t, lab.Server)
 	_ = k.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	buf := make([]byte, 2048)

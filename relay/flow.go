@@ -140,7 +140,9 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) bool {
 	if len(fl.f.Wake.MACs) == 0 && r.handOverFlow(fl, target.conn) {
 		return true
 	}
-	fl.rousing = r.rouse(ctx, &fl.session, *target.target)
+	if fl.rousing = r.rouse(ctx, &fl.session, *target.target); fl.rousing != nil {
+		tellUndelivered(target.conn)
+	}
 	defer fl.rousing.end()
 	if !fl.attach(&connFar{target.conn, fl}) {
 		_ = target.conn.Close()
@@ -153,6 +155,7 @@ func (r *Relay) serveFlow(ctx context.Context, fl *flow) bool {
 			fl.failed(err)
 			return false
 		}
+		clearUndelivered(target.conn)
 		fl.resend(again)
 	}
 }
