@@ -165,7 +165,7 @@ func (n *Node) Call(ctx context.Context, network, addr string) (Reply, error) {
 func (n *Node) CallFrom(ctx context.Context, network, from, addr string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	c, err := n.DialFrom(ctx, network, from, addr)
+	c, err := n.call(ctx, network, from, addr)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -200,6 +200,21 @@ func (n *Node) CallFrom(ctx context.Context, network, from, addr string) (Reply,
 		r.Me, err = netip.ParseAddrPort(plain(c.LocalAddr().String()))
 	}
 	return r, err
+}
+
+// call dials. By UDP it takes a port that no call had before: the kernel draws them, and to conntrack a port that comes again is the
+// session that it knows.
+func (n *Node) call(ctx context.Context, network, from, addr string) (net.Conn, error) {
+	if !strings.HasPrefix(network, "udp") {
+		return n.DialFrom(ctx, network, from, addr)
+	}
+	const first, count = 16384, 16384 // below those that the kernel draws from
+	for {
+		c, err := n.dialFrom(ctx, network, from, first+int(n.calls.Add(1)%count), addr)
+		if !errors.Is(err, unix.EADDRINUSE) || ctx.Err() != nil {
+			return c, err
+		}
+	}
 }
 
 func parseReply(text, probe string) (Reply, error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,8 @@ type Node struct {
 	name string
 	ns   netns.NsHandle
 	nl   *netlink.Handle
+
+	calls atomic.Uint32 // by UDP, each from a port of its own
 }
 
 func newNode(l *Lab, name string) (*Node, error) {
@@ -172,15 +175,20 @@ func (n *Node) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DialFrom is Dial from one of the host's own addresses; "" leaves the choice to the kernel.
-func (n *Node) DialFrom(ctx context.Context, network, from, addr string) (conn net.Conn, err error) {
+func (n *Node) DialFrom(ctx context.Context, network, from, addr string) (net.Conn, error) {
+	return n.dialFrom(ctx, network, from, 0, addr)
+}
+
+// dialFrom is DialFrom from a port; 0 leaves that to the kernel, too.
+func (n *Node) dialFrom(ctx context.Context, network, from string, port int, addr string) (conn net.Conn, err error) {
 	var d net.Dialer
-	if from != "" {
+	if from != "" || port != 0 {
 		ip := net.ParseIP(from)
-		if ip == nil {
+		if ip == nil && from != "" {
 			return nil, fmt.Errorf("%q is not an address to dial from", from)
 		}
-		if d.LocalAddr = net.Addr(&net.TCPAddr{IP: ip}); strings.HasPrefix(network, "udp") {
-			d.LocalAddr = &net.UDPAddr{IP: ip}
+		if d.LocalAddr = net.Addr(&net.TCPAddr{IP: ip, Port: port}); strings.HasPrefix(network, "udp") {
+			d.LocalAddr = &net.UDPAddr{IP: ip, Port: port}
 		}
 	}
 	err = n.Do(func() (err error) { conn, err = d.DialContext(ctx, network, addr); return err })
