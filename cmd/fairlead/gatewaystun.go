@@ -108,9 +108,9 @@ var (
 		behaviour.HairpinNeedless: "the addresses inside are those outside",
 	}
 	gradeWords = map[behaviour.Grade]string{
-		behaviour.Open:     "everybody reaches it by one address: so both mapping and filtering say",
-		behaviour.Moderate: "it has one address for everybody, and filtering lets in only whom it has called",
-		behaviour.Strict:   "by its mapping it has another address for everybody, so nobody can be told where it is",
+		behaviour.Open:     "everybody reaches this host by one address, as mapping and filtering say",
+		behaviour.Moderate: "it has one address for everybody, but filtering lets in only whom it has called",
+		behaviour.Strict:   "mapping gives it another address for everybody, so nobody can be told where it is",
 	}
 )
 
