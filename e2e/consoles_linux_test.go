@@ -31,9 +31,7 @@ func newArcade(t *testing.T) home {
 	h.wan.Address(t, "eth0", otherAddr+"/24", peerAddr+"/24")
 	h.wan.Echo(t, ":"+echoPort)
 	h.wan.Start(t, "stund", "-h", wanAddr, "-a", otherAddr)
-	dir := t.TempDir()
-	h.wan.Start(t, "turnserver", "-n", "--stun-only", "-L", wanAddr, "-L", otherAddr, "-p", turnPort, "--alt-listening-port", "5479", "--no-cli",
-		"--no-tls", "--no-dtls", "--no-tcp", "-m", "1", "--log-file", "stdout", "--pidfile", dir+"/pid", "--db", dir+"/db")
+	coturn(t, h.wan, wanAddr, otherAddr)
 	for _, port := range []int{3478, 3479, 5478, 5479} {
 		h.wan.WaitListen(t, "udp", port)
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,13 +17,19 @@ import (
 
 func newGateway(g *globals) *cobra.Command {
 	var asJSON bool
+	var server string
 	cmd := &cobra.Command{
-		Use:   "gateway",
+		Use:   "gateway [flags]",
 		Short: "Show the gateways of this network and what they can do",
 		Long: `Look for the gateways that this host is behind: which protocols for mapping ports they speak, which addresses they have
 outside, what they have mapped for whom, and whether there is a further gateway, or the provider's, behind them. It takes no
-daemon and no root, changes nothing, and asks nobody outside: what it says of NAT is what gateways say of themselves.`,
+daemon and no root, and changes nothing.
+
+It asks nobody outside, so what it says of NAT is what gateways say of themselves. With --stun it asks that STUN server as well, by
+RFC 5780: for whom a port of this host is which port outside, who is let in there, whether hosts of this network reach each other by
+it, and whether it agrees with what gateways say. Only a server with two addresses can tell it all. It takes ten seconds at most.`,
 		Example: `  fairlead gateway
+  fairlead gateway --stun stun.example.com
   fairlead gateway --json | jq -r '.gateways[] | [.address, .external] | @tsv'`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -30,18 +38,41 @@ daemon and no root, changes nothing, and asks nobody outside: what it says of NA
 			if err != nil {
 				return err
 			}
-			r, err := publish.Look(cmd.Context(), publish.Options{Secret: publishSecret(), Log: log})
+			var to stunServer
+			if cmd.Flags().Changed("stun") {
+				if to, err = parseSTUN(server); err != nil {
+					return err
+				}
+			}
+			r, seen, err := lookAtGateways(cmd.Context(), publish.Options{Secret: publishSecret(), Log: log}, to)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), reportOf(r))
+				return printJSON(cmd.OutOrStdout(), reportOf(r, seen))
 			}
-			return printReport(cmd.OutOrStdout(), r)
+			return printReport(cmd.OutOrStdout(), r, seen)
 		},
 	}
+	cmd.Flags().StringVar(&server, "stun", "", "ask the STUN server `HOST[:PORT]` how the NAT behaves (default nobody)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// lookAtGateways looks at the gateways and, at the same time, asks the STUN server, where there is one.
+func lookAtGateways(ctx context.Context, o publish.Options, to stunServer) (r publish.Report, seen []stunReport, err error) {
+	var asking sync.WaitGroup
+	if to.host != "" {
+		asking.Go(func() { seen = askSTUN(ctx, to) })
+	}
+	r, err = publish.Look(ctx, o)
+	asking.Wait()
+	for _, s := range seen {
+		if s.Public.IsValid() {
+			r.Seen(s.Local.Addr(), s.Public.Addr())
+		}
+	}
+	return r, seen, err
 }
 
 // natWords explain the kinds of NAT.
@@ -53,7 +84,7 @@ var natWords = map[publish.NAT]string{
 	publish.NATUnknown: "unknown: no gateway says which address it has",
 }
 
-func printReport(w io.Writer, r publish.Report) error {
+func printReport(w io.Writer, r publish.Report, seen []stunReport) error {
 	grid := newGrid("GATEWAY", "BY", "THIS HOST", "PROTOCOLS", "EXTERNAL", "MAPPINGS")
 	for _, g := range r.Gateways {
 		var speaks []string
@@ -92,6 +123,9 @@ func printReport(w io.Writer, r publish.Report) error {
 			return err
 		}
 		fmt.Fprintln(w, "NAT: "+natWords[r.NAT])
+	}
+	for _, s := range seen {
+		s.print(w)
 	}
 	if p := r.Problem; p != nil {
 		fmt.Fprintln(w, "problem: "+plain(p.Text))
@@ -132,6 +166,7 @@ type gatewayAnswer struct {
 	Kind     string         `json:"kind"`    // of the problem, as in `fairlead open --json`
 	Problem  string         `json:"problem"` // in words, or ""
 	Hint     string         `json:"hint"`    // what may help, or ""
+	STUN     []stunEntry    `json:"stun"`    // one for each family that was asked; none without --stun
 }
 
 type gatewayEntry struct {
@@ -165,8 +200,11 @@ type gatewayMapping struct {
 	Describe string `json:"description"`
 }
 
-func reportOf(r publish.Report) gatewayAnswer {
-	out := gatewayAnswer{Gateways: []gatewayEntry{}, NAT: string(r.NAT)}
+func reportOf(r publish.Report, seen []stunReport) gatewayAnswer {
+	out := gatewayAnswer{Gateways: []gatewayEntry{}, NAT: string(r.NAT), STUN: []stunEntry{}}
+	for _, s := range seen {
+		out.STUN = append(out.STUN, s.entry())
+	}
 	if p := r.Problem; p != nil {
 		out.Kind, out.Problem, out.Hint = p.Kind.String(), p.Text, p.Hint
 	}
