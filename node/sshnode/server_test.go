@@ -240,13 +240,14 @@ func TestServerThatAnswersIsKept(t *testing.T) {
 		}
 	})
 	spec := s.spec()
+	// Many that may be missed, and many more that are asked: a machine that is busy does not look like a server that is silent.
 	spec.Keepalive = 50 * time.Millisecond
-	n := runNode(t, spec, Options{})
+	n := runNode(t, spec, Options{Resolve: func(context.Context, Query) (Resolved, error) { return Resolved{ServerAliveCountMax: 20}, nil }})
 	up(t, n)
 	n.mu.Lock()
 	first := n.links[0]
 	n.mu.Unlock()
-	eventually(t, "the server was asked often", func() bool { return asked.Load() > 10 })
+	eventually(t, "the server was asked often", func() bool { return asked.Load() > 30 })
 	if !first.alive() {
 		t.Errorf("the connection was given up: %v", first.reason)
 	}
