@@ -170,7 +170,7 @@ func (c *Carrier) differenceFromKernel(s *nlSocket, want forward.List) (*change,
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, ch.added, nil)
+	rs, _ := Compile(c.table, ch.added, nil) // what cannot be carried is not in want: Apply has looked
 	if handle != 0 && comment == layout && want.Len() > 0 {
 		return ch, c.compareTable(s, ch, rs)
 	}
@@ -206,7 +206,7 @@ func (c *Carrier) enlarge(s *nlSocket, ch *change) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	rs, _ := Compile(c.table, ch.want.Slice(), nil)
+	rs, _ := Compile(c.table, ch.want.Slice(), nil) // as in differenceFromKernel
 	had := slices.DeleteFunc(slices.Clone(rs.sets), func(id setID) bool { return !slices.Contains(there, id.name()) })
 	if err := c.read(s, slices.Values(had)); err != nil {
 		return nil, err

@@ -32,7 +32,8 @@ func manyForwards(b testing.TB) []*forward.Forward {
 	return list
 }
 
-func manyInTable(b *testing.B) *Table {
+// emptyTable is a table that runs until the end of the benchmark.
+func emptyTable(b *testing.B) *Table {
 	t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -42,6 +43,11 @@ func manyInTable(b *testing.B) *Table {
 		<-done
 	})
 	<-t.Ready()
+	return t
+}
+
+func manyInTable(b *testing.B) *Table {
+	t := emptyTable(b)
 	if _, err := t.ReplaceFile(b.Context(), &config.Config{Forwards: manyForwards(b)}); err != nil {
 		b.Fatal(err)
 	}
@@ -77,21 +83,13 @@ func BenchmarkLease(b *testing.B) {
 	for _, beside := range []int{0, 20_000} {
 		for _, n := range []int{1, 64} {
 			b.Run(fmt.Sprintf("beside=%d/batch=%d", beside, n), func(b *testing.B) {
-				t := New(Options{Kernel: sink{}, Relay: sink{}, Facts: func() (kernel.Facts, error) { return router, nil }, Store: store.Memory()})
-				ctx, cancel := context.WithCancel(context.Background())
-				done := make(chan error)
-				go func() { done <- t.Run(ctx) }()
-				b.Cleanup(func() {
-					cancel()
-					<-done
-				})
-				<-t.Ready()
+				t := emptyTable(b)
 				step := func(put, drop []*forward.Forward) {
-					batch, err := t.Batch(ctx, put, drop)
+					batch, err := t.Batch(b.Context(), put, drop)
 					if err != nil {
 						b.Fatal(err)
 					}
-					errs, err := batch.Wait(ctx)
+					errs, err := batch.Wait(b.Context())
 					if err = errors.Join(append(errs, err)...); err != nil {
 						b.Fatal(err)
 					}

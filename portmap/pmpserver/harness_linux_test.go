@@ -30,21 +30,30 @@ func loopback(t testing.TB) portmap.Place {
 	t.Helper()
 	i, err := net.InterfaceByName("lo")
 	if err != nil {
-		t.Skipf("no loopback interface: %v", err)
+		t.Fatal(err) // every Linux has it
 	}
 	return portmap.Place{Interface: *i, Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128")}}
+}
+
+// freePort is one that nobody has: 5351 may be a true server's of this machine.
+func freePort(t testing.TB) uint16 {
+	t.Helper()
+	text, err := testport.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(port)
 }
 
 // running starts a server on the loopback interface, on a port that is returned, and stops it at the end. Nothing of it may be left.
 func running(t testing.TB, o Options) (*Server, uint16) {
 	t.Helper()
 	if o.Port == 0 {
-		text, err := testport.Free()
-		if err != nil {
-			t.Fatal(err)
-		}
-		port, _ := strconv.ParseUint(text, 10, 16)
-		o.Port = uint16(port)
+		o.Port = freePort(t)
 	}
 	if o.Places == nil {
 		lo := loopback(t)

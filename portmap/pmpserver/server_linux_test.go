@@ -3,11 +3,9 @@ package pmpserver
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/forward"
-	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/portmap"
 	"github.com/fairlead-net/fairlead/portmap/pcp"
 )
@@ -232,15 +230,11 @@ func TestTheSameRequestAgain(t *testing.T) {
 func TestAnEndRefusesNobody(t *testing.T) {
 	desk := newDesk()
 	desk.hold, desk.entered, desk.refuse = make(chan struct{}), make(chan struct{}, 1), portmap.ErrFailed
-	text, err := testport.Free()
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, _ := strconv.ParseUint(text, 10, 16)
+	port := freePort(t)
 	lo := loopback(t)
-	s := New(Options{Desk: desk, Port: uint16(port), Places: func() []portmap.Place { return []portmap.Place{lo} }, Spec: portmap.Spec{Protocols: both}})
+	s := New(Options{Desk: desk, Port: port, Places: func() []portmap.Place { return []portmap.Place{lo} }, Spec: portmap.Spec{Protocols: both}})
 	run := func(f func() error) error { return f() }
-	h := dial(t, "udp4", "127.0.0.10", "127.0.0.1", uint16(port))
+	h := dial(t, "udp4", "127.0.0.10", "127.0.0.1", port)
 	stop := start(t, s, run)
 	h.ask([]byte{0, 0})
 	h.send(mapRequest(8080, nil))
