@@ -9,21 +9,21 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 FUZZTIME ?= 10s
 # More flags for go test, such as -json or -count=1.
-TESTFLAGS ?=
+TESTFLAGS ?= -timeout=30m
 ARCH     ?= $(shell go env GOARCH)
 # os/arch[/variant]; mipsle without a floating-point unit is the usual small router.
 TARGETS  ?= linux/amd64 linux/arm64 linux/arm/7 linux/mipsle/softfloat darwin/amd64 darwin/arm64 \
             freebsd/amd64 freebsd/arm64 windows/amd64 windows/arm64
 RACE     ?= ./forward/... ./config/... ./node/... ./relay/... ./kernel/... ./store/... ./table/... ./api/... ./cmd/... ./sshd/... \
-            ./password/... ./portmap/... ./firewall/... ./internal/sshchan/...
+            ./password/... ./portmap/... ./firewall/... ./internal/sshchan/... ./tunnel/... ./hub/...
 
 # What the tests in network namespaces, and those with real SSH programs, run beside our own code.
 NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 wrk slowhttptest dnsmasq dig dnsperf \
-               ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy \
+               ssh sshd ssh-audit autossh dbclient plink python3 proxychains4 redsocks connect-proxy tinyproxy microsocks danted \
                vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc natpmpc gssdp-discover stun stund turnserver turnutils_natdiscovery \
                transmission-daemon tcpdump \
                ufw firewalld firewall-cmd dbus-daemon unshare iptables-nft ip6tables-nft iptables-nft-restore ip6tables-nft-restore \
-               iptables-legacy-restore iptables-legacy-save
+               iptables-legacy-restore iptables-legacy-save openssl pebble pebble-challtestsrv
 
 .PHONY: all build
 all build:
@@ -33,7 +33,7 @@ all build:
 .PHONY: test
 test:
 	go vet ./...
-	@missing=; for tool in $(NETNS_TOOLS); do command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	@missing=; PATH="$(CURDIR)/bin:$$PATH"; for tool in $(NETNS_TOOLS); do command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	if [ -z "$$FAIRLEAD_NETNS" ]; then \
 		if [ "$$(uname -s)" != Linux ]; then echo "make test: skipping what needs Linux: network namespaces and nftables"; \
 		elif [ "$$(id -u)" != 0 ]; then echo "make test: skipping what needs root: network namespaces and nftables"; \
@@ -41,6 +41,12 @@ test:
 		else FAIRLEAD_NETNS=require; export FAIRLEAD_NETNS; fi; \
 	fi; \
 	echo "go test $(TESTFLAGS) ./..."; go test $(TESTFLAGS) ./...
+
+# Test servers that no distribution has: pebble, for certificates. They are kept in bin.
+.PHONY: testtools
+testtools:
+	go build -C tools -o $(CURDIR)/bin/pebble github.com/letsencrypt/pebble/v2/cmd/pebble
+	go build -C tools -o $(CURDIR)/bin/pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 
 .PHONY: race
 race:
@@ -69,6 +75,18 @@ lint:
 .PHONY: bench
 bench:
 	go run ./bench
+
+# The programs beside which section g of the benchmark measures reverse tunnels: as their makers pin what they are made of, and
+# apart from this module. "go install" does not take one whose go.mod replaces something.
+PEERS := github.com/fatedier/frp@v0.65.0:./cmd/frps github.com/fatedier/frp@v0.65.0:./cmd/frpc github.com/jpillora/chisel@v1.10.1:.
+.PHONY: peers
+peers:
+	@mkdir -p bin/peers
+	@set -e; for peer in $(PEERS); do \
+		dir=$$(go mod download -json $${peer%%:*} | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+		echo "build $$peer"; \
+		CGO_ENABLED=0 GOWORK=off go build -C "$$dir" -trimpath -o '$(CURDIR)/bin/peers/' $${peer##*:}; \
+	done
 
 # docs/reference is generated; house tests and CI compare it.
 .PHONY: docs
@@ -112,10 +130,12 @@ clean:
 help:
 	@echo 'make            bin/fairlead'
 	@echo 'make test       go vet, and every test that this machine and user can run'
+	@echo 'make testtools  test servers that no distribution has, into bin'
 	@echo 'make race       the tests of the main packages under the race detector'
 	@echo 'make fuzz       every fuzz target for a short time (FUZZTIME=10s)'
 	@echo 'make lint       golangci-lint; its first build takes minutes'
 	@echo 'make bench      the measurements, into bench/results'
+	@echo 'make peers      frp and chisel into bin/peers, for make bench'
 	@echo 'make docs       docs/reference from the code'
 	@echo 'make deps       deps.txt, the modules linked into the Linux binary'
 	@echo 'make cross      vet and build for every system that is supported'

@@ -21,6 +21,12 @@ var mayImport = map[string][]string{
 	"node/host":           {"forward", "node"}, // and no other kind of node
 	"node/nodetest":       {"forward", "node"},
 	"node/sshnode":        {"forward", "node", "internal/sshchan", "internal/sshwire"},
+	"node/agent":          {"forward", "node", "tunnel", "internal/deadline"},
+	"tunnel":              {"node", "tunnel/wire", "internal/processors"}, // sockets of this machine that a stream carries: node.Bearer
+	"tunnel/wire":         {},
+	"tunnel/tunneltest":   {"tunnel"},
+	"tunnel/link":         {"tunnel"},
+	"hub":                 {"forward", "node", "node/agent", "store", "tunnel"},
 	"password":            {},
 	"portmap":             {"forward"},
 	"portmap/grant":       {"forward", "portmap", "store", "table"}, // leases are in the table
@@ -33,7 +39,7 @@ var mayImport = map[string][]string{
 	"api":                 {"forward", "config", "node", "relay", "kernel", "store", "table", "portmap"},
 	"cmd": {
 		"forward", "config", "node", "node/host", "node/sshnode", "password", "relay", "kernel", "sshd", "store", "table", "api", "wake", "portmap", "portmap/grant", "portmap/neighbours",
-		"firewall",
+		"firewall", "hub", "node/agent", "tunnel", "tunnel/link",
 		"internal/sshchan",
 	},
 	"internal/netlab":     {},
@@ -45,7 +51,7 @@ var mayImport = map[string][]string{
 }
 
 // onlyForTests are rooms that bench and e2e may import as a whole and every other room in its tests only.
-var onlyForTests = []string{"internal/netlab", "internal/testport", "node/nodetest", "relay/head/headtest"}
+var onlyForTests = []string{"internal/netlab", "internal/testport", "node/nodetest", "relay/head/headtest", "tunnel/tunneltest"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	seen := map[string]bool{}

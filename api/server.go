@@ -60,11 +60,12 @@ type Leases interface {
 	Forget(ctx context.Context, which string) ([]Verdict, error)
 }
 
-// Options is what a Server works with. All of it is needed.
+// Options is what a Server works with. What does not say otherwise is needed.
 type Options struct {
 	Table    Table
 	Sessions Sessions
 	Leases   Leases
+	Agents   Agents // nil: there is no hub
 	// Wake sends magic packets to the cards of a forward that names some. The error says why none could be sent.
 	Wake func(ctx context.Context, f *forward.Forward) ([]Woken, error)
 	// Published is what has become of a forward that gateways upstream are asked for. nil: none is.
@@ -92,6 +93,9 @@ type Server struct {
 
 // NewServer returns a Server that Run has yet to start.
 func NewServer(o Options) *Server {
+	if o.Agents == nil {
+		o.Agents = noAgents{}
+	}
 	return &Server{
 		Options: o,
 		running: make(chan struct{}, maxRunning), files: make(chan struct{}, maxFiles), down: make(chan struct{}),
@@ -169,6 +173,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/problems", s.problems)
 	mux.HandleFunc("POST /v1/leases/{which}/approve", s.judge(s.Leases.Approve))
 	mux.HandleFunc("POST /v1/leases/{which}/deny", s.judge(s.Leases.Deny))
+	s.agentRoutes(mux)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("POST /v1/confirm", s.confirm)
 	mux.HandleFunc("PUT /v1/forwards/{name}", s.put)

@@ -43,6 +43,11 @@ func (b *bench) up(ctx context.Context, n *netlab.Node, config string) (*daemon,
 }
 
 func (b *bench) upProgram(ctx context.Context, program string, n *netlab.Node, config string) (*daemon, error) {
+	return b.upWith(ctx, program, n, config, nil)
+}
+
+// upWith starts the daemon after something was done with its state directory.
+func (b *bench) upWith(ctx context.Context, program string, n *netlab.Node, config string, before func(state string) error) (*daemon, error) {
 	dir, err := os.MkdirTemp(b.dir, "up-")
 	if err != nil {
 		return nil, err
@@ -53,6 +58,12 @@ func (b *bench) upProgram(ctx context.Context, program string, n *netlab.Node, c
 	file := filepath.Join(dir, "fairlead.toml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
+	}
+	state := filepath.Join(dir, "state")
+	if before != nil {
+		if err := before(state); err != nil {
+			return nil, err
+		}
 	}
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
 	if err != nil {
@@ -69,7 +80,7 @@ func (b *bench) upProgram(ctx context.Context, program string, n *netlab.Node, c
 			return new(net.Dialer).DialContext(ctx, "unix", d.socket)
 		},
 	}}
-	cmd := n.Command(context.Background(), d.program, "up", "-c", file, "--socket", d.socket, "--state", filepath.Join(dir, "state"))
+	cmd := n.Command(context.Background(), d.program, "up", "-c", file, "--socket", d.socket, "--state", state)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
 	began := time.Now()
 	if d.Process, err = n.StartCommand(cmd); err != nil {

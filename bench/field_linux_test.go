@@ -60,7 +60,7 @@ func TestLoad(t *testing.T) {
 	if _, err := b.rate(t.Context(), f.client, nobody, 1); err == nil {
 		t.Error("a port without a server has a rate")
 	}
-	if _, err := b.growth(t.Context(), f, os.Getpid(), g.front+":9003"); err != nil {
+	if _, err := b.growth(t.Context(), f, os.Getpid(), held, g.front+":9003"); err != nil {
 		t.Errorf("hold: %v", err)
 	}
 }

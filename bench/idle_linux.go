@@ -52,7 +52,7 @@ func (b *bench) idle(ctx context.Context, f *field, g *gateway) {
 			}
 			defer running.stop()
 			target := fmt.Sprintf("%s:%d", g.front, r.base+50+load.HoldPort-load.BasePort)
-			grown, err := b.growth(ctx, f, running.process.Pid(), target)
+			grown, err := b.growth(ctx, f, running.process.Pid(), held, target)
 			s.value = grown.kilobytes / held
 			s.aside[open] = math.Round(100*grown.descriptors/held) / 100 // one more for the whole program is none for each
 			return s, err
@@ -62,9 +62,9 @@ func (b *bench) idle(ctx context.Context, f *field, g *gateway) {
 	b.report.Tables = append(b.report.Tables, open)
 }
 
-// growth is by how much the processes grow when they carry idle connections.
-func (b *bench) growth(ctx context.Context, f *field, pid int, target string) (grown holding, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+// growth is by how much the processes grow when they carry so many idle connections.
+func (b *bench) growth(ctx context.Context, f *field, pid, count int, target string) (grown holding, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := pause(ctx, settle/2); err != nil {
 		return grown, err
@@ -84,7 +84,7 @@ func (b *bench) growth(ctx context.Context, f *field, pid int, target string) (g
 	}
 	defer p.Kill()
 	defer input.Close()
-	spec := load.Spec{Kind: load.Hold, Targets: []string{target}, Workers: held, Size: 64}
+	spec := load.Spec{Kind: load.Hold, Targets: []string{target}, Workers: count, Size: 64}
 	if err := json.NewEncoder(input).Encode(spec); err != nil {
 		return grown, err
 	}

@@ -60,7 +60,16 @@ func (b *bench) newField(h netlab.TB) *field {
 }
 
 // gateway adds one. It forwards packets and translates nothing.
-func (f *field) gateway(h netlab.TB) *gateway {
+func (f *field) gateway(h netlab.TB) *gateway { return f.gatewayBy(h, f.Link) }
+
+// farGateway adds one whose wire to the server is a line.
+func (f *field) farGateway(h netlab.TB) (g *gateway, line *netlab.Line) {
+	g = f.gatewayBy(h, func(a, b netlab.End) { line = f.Line(a, b) })
+	return g, line
+}
+
+// gatewayBy adds one that is joined to the server by join.
+func (f *field) gatewayBy(h netlab.TB, join func(a, b netlab.End)) *gateway {
 	f.gateways++
 	k := f.gateways
 	front, back := fmt.Sprintf("198.18.%d.", k), fmt.Sprintf("198.19.%d.", k)
@@ -68,7 +77,7 @@ func (f *field) gateway(h netlab.TB) *gateway {
 	f.Link(
 		netlab.End{Node: f.client, Interface: fmt.Sprintf("wan%d", k), Addrs: []string{front + "2/24"}},
 		netlab.End{Node: g.Node, Interface: "wan", Addrs: []string{front + "1/24"}})
-	f.Link(
+	join(
 		netlab.End{Node: f.server, Interface: fmt.Sprintf("lan%d", k), Addrs: []string{back + "2/24"}},
 		netlab.End{Node: g.Node, Interface: "lan", Addrs: []string{back + "1/24"}})
 	f.server.Route(h, front+"0/24", back+"1")

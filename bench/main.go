@@ -3,8 +3,8 @@
 // leaves nothing running.
 //
 // Its sections: a, what a forward costs the kernel's carrier; b, changes to many forwards; c, the relay beside nginx and HAProxy; d, how
-// a program starts; e, tunnels beside OpenSSH's, Fairlead on either end and on both, and SOCKS beside Dante and microsocks; f, ports that a LAN asks for, beside miniupnpd. A
-// peer of e or f that is not installed is left out, with a line that says so; one of the others has a row that failed.
+// a program starts; e, tunnels beside OpenSSH's, Fairlead on either end and on both, and SOCKS beside Dante and microsocks; f, ports that a LAN asks for, beside miniupnpd; g, reverse
+// tunnels beside frp, chisel and "ssh -R", over lines that lose packets and are cut as well. A peer of e, f or g that is not installed is left out, with a line that says so; one of the others has a row that failed.
 //
 // The figures of one machine mean little on another; the ratios mean more. See -help for what can be left out.
 package main
@@ -24,15 +24,16 @@ import (
 
 // options are the flags.
 type options struct {
-	only     string
-	rounds   int
-	seconds  float64
-	out      string
-	quick    bool
-	fairlead string
-	beside   string
-	titles   string
-	limit    time.Duration
+	only       string
+	rounds     int
+	seconds    float64
+	out        string
+	quick      bool
+	fairlead   string
+	beside     string
+	titles     string
+	transports string
+	limit      time.Duration
 }
 
 func main() {
@@ -43,7 +44,8 @@ func main() {
 		}
 	}
 	o := options{}
-	flag.StringVar(&o.only, "only", "a,b,c,d,e,f", "`sections` to measure: a kernel carrier, b changes, c relay, d start, e ssh and proxies, f port mapping")
+	flag.StringVar(&o.only, "only", "a,b,c,d,e,f,g",
+		"`sections` to measure: a kernel carrier, b changes, c relay, d start, e ssh and proxies, f port mapping, g reverse tunnels")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each measurement; the figures are their medians")
 	flag.Float64Var(&o.seconds, "seconds", 2, "length of one measurement")
 	flag.StringVar(&o.out, "o", "bench/results", "`directory` for the results")
@@ -51,7 +53,8 @@ func main() {
 	flag.StringVar(&o.fairlead, "fairlead", "",
 		"measure this `program`, do not build bin/fairlead; \"none\": measure the others only")
 	flag.StringVar(&o.beside, "beside", "", "measure this fairlead, too: the `program` before a change beside the one after it")
-	flag.StringVar(&o.titles, "tables", "", "of the workloads of c, e and f only those whose titles have this `text` in them")
+	flag.StringVar(&o.titles, "tables", "", "of the workloads of c, e, f and g only those whose titles have this `text` in them")
+	flag.StringVar(&o.transports, "transports", "", "of g: measure fairlead by each of these `transports` by itself, too: quic,tls,wss")
 	flag.DurationVar(&o.limit, "limit", 45*time.Minute, "give up after this time, with what was measured until then")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -66,8 +69,8 @@ func main() {
 		os.Exit(2)
 	}
 	for s := range strings.SplitSeq(o.only, ",") {
-		if !slices.Contains([]string{"a", "b", "c", "d", "e", "f"}, strings.TrimSpace(s)) {
-			fmt.Fprintf(os.Stderr, "bench: there is no section %q; they are a to f\n", s)
+		if !slices.Contains([]string{"a", "b", "c", "d", "e", "f", "g"}, strings.TrimSpace(s)) {
+			fmt.Fprintf(os.Stderr, "bench: there is no section %q; they are a to g\n", s)
 			os.Exit(2)
 		}
 	}

@@ -26,7 +26,7 @@ type Report struct {
 
 // A Table is one measurement of several contestants.
 type Table struct {
-	Section string   `json:"section"` // a to f
+	Section string   `json:"section"` // a to g
 	Title   string   `json:"title"`
 	Unit    string   `json:"unit"`
 	Lower   bool     `json:"lower_is_better,omitempty"`

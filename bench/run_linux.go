@@ -25,6 +25,7 @@ type bench struct {
 	options
 	self     string // this program, to be started again inside a namespace
 	fairlead string // the program to measure, or ""
+	peers    string // where "make peers" puts them
 	dir      string // for configurations, sockets and state; readable by the users that daemons turn into
 	report   *Report
 }
@@ -42,6 +43,8 @@ func role(name string) (error, bool) {
 		return delays(), true
 	case "map":
 		return load.Map(), true
+	case "agents":
+		return agents(), true
 	}
 	return nil, false
 }
@@ -62,6 +65,9 @@ func run(ctx context.Context, o options) error {
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err
 	}
+	if root, err := projectRoot(ctx); err == nil {
+		b.peers = filepath.Join(root, "bin", "peers")
+	}
 	if b.fairlead, err = o.program(ctx); err != nil {
 		return err
 	}
@@ -80,6 +86,7 @@ func run(ctx context.Context, o options) error {
 		{"d", "start", b.starts},
 		{"e", "ssh and proxies", b.tunnels},
 		{"f", "port mapping", b.grants},
+		{"g", "reverse tunnels", b.reverses},
 	}
 	for _, s := range sections {
 		if !o.wants(s.key) || ctx.Err() != nil {
@@ -97,6 +104,14 @@ func run(ctx context.Context, o options) error {
 	return b.write()
 }
 
+func projectRoot(ctx context.Context) (string, error) {
+	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the project: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(mod))), nil
+}
+
 // program is the fairlead to measure, built when none was named.
 func (o options) program(ctx context.Context) (string, error) {
 	switch o.fairlead {
@@ -106,11 +121,10 @@ func (o options) program(ctx context.Context) (string, error) {
 	default:
 		return filepath.Abs(o.fairlead)
 	}
-	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	root, err := projectRoot(ctx)
 	if err != nil {
-		return "", fmt.Errorf("find the project: %w", err)
+		return "", err
 	}
-	root := filepath.Dir(strings.TrimSpace(string(mod)))
 	bin := filepath.Join(root, "bin", "fairlead")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/fairlead")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")

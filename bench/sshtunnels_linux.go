@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,9 +78,22 @@ type sshKeys struct {
 
 // makeKeys makes them, and lists every address of an SSH server as one that has the host key.
 func (b *bench) makeKeys(ctx context.Context, g *gateway) (k sshKeys, err error) {
-	k = sshKeys{filepath.Join(b.dir, "id"), filepath.Join(b.dir, "id.pub"), filepath.Join(b.dir, "host"), filepath.Join(b.dir, "known_hosts")}
+	var addresses []string
+	for i := range sshEnds {
+		addresses = append(addresses, hostPort(g.target, opensshPort+i), hostPort(g.back, opensshPort+i), hostPort(g.back, delayPort+i))
+	}
+	return b.keysFor(ctx, g.Node, addresses)
+}
+
+// keysFor makes them for servers at these addresses.
+func (b *bench) keysFor(ctx context.Context, at *netlab.Node, addresses []string) (k sshKeys, err error) {
+	dir, err := os.MkdirTemp(b.dir, "keys-")
+	if err != nil {
+		return k, err
+	}
+	k = sshKeys{filepath.Join(dir, "id"), filepath.Join(dir, "id.pub"), filepath.Join(dir, "host"), filepath.Join(dir, "known_hosts")}
 	for _, file := range []string{k.identity, k.host} {
-		if out, err := g.Command(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
+		if out, err := at.Command(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
 			return k, fmt.Errorf("ssh-keygen: %w: %s", err, tail(string(out)))
 		}
 	}
@@ -88,13 +102,12 @@ func (b *bench) makeKeys(ctx context.Context, g *gateway) (k sshKeys, err error)
 		return k, err
 	}
 	known := ""
-	for i := range sshEnds {
-		for _, at := range []struct {
-			host string
-			port int
-		}{{g.target, opensshPort}, {g.back, opensshPort}, {g.back, delayPort}} {
-			known += fmt.Sprintf("[%s]:%d %s\n", at.host, at.port+i, strings.TrimSpace(string(public)))
+	for _, addr := range addresses {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return k, err
 		}
+		known += fmt.Sprintf("[%s]:%s %s\n", host, port, strings.TrimSpace(string(public)))
 	}
 	return k, os.WriteFile(k.known, []byte(known), 0o644)
 }

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,6 +46,9 @@ func checkCircle(name string, list []nodes.Spec) error {
 		if !found {
 			return nil
 		}
+		if spec.SSH == nil {
+			return nil
+		}
 		next := spec.SSH.Jump
 		way = append(way, next)
 		switch {
@@ -62,40 +63,101 @@ func checkCircle(name string, list []nodes.Spec) error {
 	return nil
 }
 
-// CheckNodes says whether f may listen at and dial from its nodes. The list, sorted by name, are those that are declared. The
-// error is one *forward.FieldError or several joined, for Hint. Spec.Forward cannot know: it looks at the names alone.
-func CheckNodes(f *forward.Forward, list []nodes.Spec) error {
+// CheckNodes says whether f may listen at and dial from its nodes: those that are declared, and where there is a hub its agents, whoever
+// they are. The error is one *forward.FieldError or several joined, for Hint. Spec.Forward cannot know: it looks at the names alone.
+func CheckNodes(f *forward.Forward, s Settings) error {
 	var c checker
-	c.check("at", checkNode(f.At, list))
-	c.check("via", checkNode(f.Via, list))
+	c.check("at", s.checkAgentOrNode(f.At))
+	c.check("via", s.checkAgentOrNode(f.Via))
 	if len(c.errs) > 0 {
 		return c.err()
 	}
-	at, _ := nodeNamed(list, f.ListensAt())
-	via, _ := nodeNamed(list, f.DialsFrom())
-	switch far := cmp.Or(at.Name, via.Name); {
-	case far == "": // this host; the only other kind is SSH
+	at, via := s.placeCalled(f.At), s.placeCalled(f.Via)
+	if at.name == "" && via.name == "" {
 		return nil
-	case f.Listen.Networks&forward.UDP != 0:
-		c.check("listen", withHint{
-			fmt.Errorf("node %q is an SSH server, and SSH carries no udp", far),
-			"write listen = \"tcp/…\"; or leave udp to a forward of its own that listens at and dials from this host",
-		})
 	}
-	if at.Name != "" {
-		here := fmt.Sprintf("the listener is on node %q, an SSH server", at.Name)
-		if f.Interface != "" {
-			c.check("interface", withHint{fmt.Errorf("%s, which listens on addresses and not on interfaces", here), "name an address of that server in listen"})
-		}
-		if f.Source == forward.SourceKeep {
-			c.check("source", withHint{fmt.Errorf("%s: its clients' addresses are none that answers would find this host by", here), "leave source out, or tell the target by send_proxy = \"v2\""})
+	for _, p := range []place{at, via} {
+		if p.ssh && f.Listen.Networks&forward.UDP != 0 {
+			c.check("listen", withHint{
+				fmt.Errorf("node %q is an SSH server, and SSH carries no udp", p.name),
+				"write listen = \"tcp/…\"; or leave udp to a forward of its own that listens at and dials from this host",
+			})
+			break
 		}
 	}
-	if via.Name != "" && len(f.Wake.MACs) > 0 {
-		c.check("wake", withHint{fmt.Errorf("magic packets leave from this host, and the target is beyond node %q", via.Name), "leave wake out"})
+	if at.name != "" {
+		c.checkFarListener(f, at)
 	}
-	if at.Name != "" && via.Name != "" && f.FastOpen {
-		c.check("fast_open", withHint{errors.New("SSH servers accept and dial, and do not do so by TCP Fast Open"), "leave fast_open out"})
+	if via.name != "" && !via.ssh {
+		for i, t := range f.To {
+			if t.IsUnix() {
+				c.check("to", itemError{i, withHint{fmt.Errorf("it is dialled by %s, and a tunnel carries tcp and udp", via.what), "write a port of that host, such as \"127.0.0.1:80\""}})
+			}
+		}
+	}
+	if via.name != "" && len(f.Wake.MACs) > 0 {
+		c.check("wake", withHint{fmt.Errorf("magic packets leave from this host, and the target is beyond node %q", via.name), "leave wake out"})
+	}
+	if at.name != "" && via.name != "" && f.FastOpen {
+		c.check("fast_open", withHint{fmt.Errorf("%s accept and dial, and do not do so by TCP Fast Open", several(at, via)), "leave fast_open out"})
 	}
 	return c.err()
+}
+
+// A place is a node that a forward speaks of; the zero place is this host.
+type place struct {
+	name string
+	ssh  bool
+	what string // "an SSH server", "the hub", "another agent", "an agent of this hub"
+}
+
+func (s Settings) placeCalled(name string) place {
+	if name == "" || name == forward.Host {
+		return place{}
+	}
+	switch spec, declared := nodeNamed(s.Nodes, name); {
+	case declared && spec.SSH != nil:
+		return place{name, true, "an SSH server"}
+	case declared && spec.Hub != nil && spec.Hub.Agent == "":
+		return place{name, false, "the hub"}
+	case declared:
+		return place{name, false, "another agent"}
+	}
+	return place{name, false, "an agent of this hub"}
+}
+
+func several(a, b place) string {
+	if a.ssh && b.ssh {
+		return "SSH servers"
+	}
+	return "nodes"
+}
+
+// checkFarListener refuses what a listener on another node cannot do.
+func (c *checker) checkFarListener(f *forward.Forward, at place) {
+	if !at.ssh && at.what != "the hub" { // who listens there is the agent's own business
+		hint := "write the forward at that agent: listen there, with via = \"hub\""
+		if at.what == "another agent" {
+			hint = "have the hub listen (at = \"hub\"), or write the forward at that agent"
+		}
+		c.check("at", withHint{fmt.Errorf("%q is %s, which listens for its own forwards alone", at.name, at.what), hint})
+		return
+	}
+	here := fmt.Sprintf("the listener is on node %q, %s", at.name, at.what)
+	if f.Interface != "" {
+		server := "host"
+		if at.ssh {
+			server = "server"
+		}
+		c.check("interface", withHint{fmt.Errorf("%s, which listens on addresses and not on interfaces", here), "name an address of that " + server + " in listen"})
+	}
+	if f.Source == forward.SourceKeep && at.ssh { // an agent has a way back to each client: the one that the client came
+		c.check("source", withHint{fmt.Errorf("%s: its clients' addresses are none that answers would find this host by", here), "leave source out, or tell the target by send_proxy = \"v2\""})
+	}
+	if at.ssh && len(f.Hosts) > 0 {
+		c.check("host", withHint{fmt.Errorf("%s, which does not tell clients apart by name", here), "leave host out, or listen at this host or at the hub"})
+	}
+	if !at.ssh && f.Listen.IsUnix() {
+		c.check("listen", withHint{fmt.Errorf("%s, which listens on ports for others", here), "write a port in listen"})
+	}
 }

@@ -1,4 +1,4 @@
-// Package config reads what people write: fairlead.toml, with forwards, nodes, users and the SSH server, and the keys of a forward
+// Package config reads what people write: fairlead.toml, with forwards, nodes, users, the SSH server, the hub and its agents, and the keys of a forward
 // from a command line or an API request.
 //
 // Everything is refused at load or not at all. A refusal names the file, the line, the column, the forward, what is wrong

@@ -90,10 +90,24 @@ func checkRoundTrip(t *testing.T, cfg *config.Config) {
 		doc["forward"][f.Name] = spec
 	}
 	for _, n := range cfg.Settings.Nodes {
-		doc["node"][n.Name] = map[string]string{"ssh": n.SSH.Target}
+		switch {
+		case n.SSH != nil:
+			doc["node"][n.Name] = map[string]string{"ssh": n.SSH.Target}
+		case n.Hub.Agent != "":
+			doc["node"][n.Name] = map[string]string{"hub": n.Hub.Agent}
+		default:
+			doc["agent"] = map[string]any{}
+		}
+	}
+	if h := cfg.Settings.Hub; h != nil {
+		_, listen, _ := strings.Cut(h.Listen.String(), "/")
+		doc["hub"] = map[string]any{"listen": listen}
 	}
 	for _, u := range cfg.Settings.Users {
 		doc["users"][u.Name] = map[string]string{"password": u.Password.Reveal()}
+	}
+	if o := cfg.Settings.OIDC; o != (config.OIDC{}) {
+		doc["oidc"] = map[string]any{"issuer": o.Issuer, "client_id": o.ClientID, "client_secret": string(o.ClientSecret)}
 	}
 	text, err := toml.Marshal(doc)
 	if err != nil {
@@ -168,7 +182,7 @@ func TestRoundTrip(t *testing.T) {
 			spec.Enabled = &no
 		}
 		f, err := spec.Forward(fmt.Sprintf("f%d", seed), forward.OriginFile)
-		if err != nil || config.CheckNodes(f, declaring(t).Settings.Nodes) != nil {
+		if err != nil || config.CheckNodes(f, declaring(t).Settings) != nil {
 			continue
 		}
 		if f.Dynamic() != forward.HeadNone {

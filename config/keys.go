@@ -15,7 +15,7 @@ func keys() []string {
 		"listen", "to", "from", "except", "interface", "enabled", "expires", "when", "max_connections", "max_per_source",
 		"bandwidth", "bandwidth_per_source", "connect_timeout", "idle_timeout", "udp_idle", "carry", "source", "fast_open",
 		"balance", "check", "check_interval", "slow_start", "drain", "send_proxy", "accept_proxy",
-		"wake", "wake_timeout", "wake_password", "users", "permit", "deny", "pac", "direct", "through", "at", "via", "helper", "passive_ports", "publish",
+		"wake", "wake_timeout", "wake_password", "host", "tls", "cert", "key", "auth", "allow", "away_page", "redirect_https", "users", "permit", "deny", "pac", "direct", "through", "at", "via", "helper", "passive_ports", "publish",
 	}
 }
 
@@ -78,6 +78,9 @@ func Help(key string) string {
 	if help := gatewayKeyHelp(key); help != "" {
 		return help
 	}
+	if help := namesHelp(key); help != "" {
+		return help
+	}
 	return proxyHelp(key)
 }
 
@@ -85,7 +88,7 @@ func Help(key string) string {
 func proxyHelp(key string) string {
 	switch key {
 	case "users":
-		return `users is one or several names that [users.NAME] declares, such as ["anna", "ben"], for a proxy; leave it out for all of them`
+		return `users is one or several names that [users.NAME] declares, such as ["anna", "ben"], for a proxy or auth = "basic"; leave it out for all of them`
 	case "permit", "direct", "through":
 		return key + ` is one or several destinations, such as "*.example.com", "10.0.0.0/8" or "192.0.2.7:443", for a proxy`
 	case "deny":

@@ -22,6 +22,7 @@ const maxNodeConnections = 64
 // A nodeTable is [node.NAME] as it is written.
 type nodeTable struct {
 	SSH         string
+	Hub         string
 	Jump        string
 	Identity    Strings
 	KnownHosts  Strings
@@ -36,6 +37,8 @@ func (t *nodeTable) field(key string) any {
 	switch key {
 	case "ssh":
 		return &t.SSH
+	case "hub":
+		return &t.Hub
 	case "jump":
 		return &t.Jump
 	case "identity":
@@ -57,7 +60,7 @@ func (t *nodeTable) field(key string) any {
 }
 
 func nodeSheet(name string, t *nodeTable) sheet {
-	keys := []string{"ssh", "jump", "identity", "agent", "known_hosts", "accept_new", "keepalive", "connections", "config"}
+	keys := []string{"ssh", "hub", "jump", "identity", "agent", "known_hosts", "accept_new", "keepalive", "connections", "config"}
 	return sheet{table: "node", name: name, what: "node", keys: keys, field: t.field, help: helpNode}
 }
 
@@ -67,6 +70,8 @@ func helpNode(key string) string {
 		return Help("")
 	case "ssh":
 		return `ssh is [user@]host[:port] or an alias of ssh_config, such as "deploy@bastion.example.com" or "root@[2001:db8::1]:2222"`
+	case "hub":
+		return `hub is the name of another agent of the hub that [agent] speaks of, such as "office"`
 	case "jump":
 		return `jump is the name of the node that dials this one, such as "bastion"; leave it out for what ssh_config says, else this host`
 	case "identity":
@@ -95,7 +100,6 @@ func (r *reader) readNodes(all *node) {
 		r.add(problem{at: all.children[MaxNodes].at, msg: fmt.Sprintf("the file has %d nodes; %d is the most", n, MaxNodes), hint: "one node serves any number of forwards"})
 		return
 	}
-	r.nodes = map[string]*node{}
 	bad := map[string]told{}
 	for _, n := range all.children {
 		t := nodeTable{Connections: unset}
@@ -104,18 +108,22 @@ func (r *reader) readNodes(all *node) {
 		if n.shape.isTable() {
 			bad[n.name] = r.fill(n, s)
 			var err error
-			*spec.SSH, err = t.ssh(n.name)
+			spec, err = t.spec(n.name, r.settings.Agent != nil)
 			r.refuse(n, s, bad[n.name], err)
 		} else {
 			r.add(s.notTable(n))
 		}
-		r.nodes[n.name] = n
-		r.settings.Nodes = append(r.settings.Nodes, spec)
+		if n.name != HubNode || r.settings.Agent == nil { // else it is there already
+			r.settings.Nodes = append(r.settings.Nodes, spec)
+		}
 	}
 	slices.SortFunc(r.settings.Nodes, func(a, b nodes.Spec) int { return strings.Compare(a.Name, b.Name) })
 	for _, n := range all.children {
 		spec, _ := nodeNamed(r.settings.Nodes, n.name)
-		err := checkNode(spec.SSH.Jump, r.settings.Nodes)
+		if spec.SSH == nil {
+			continue
+		}
+		err := r.settings.checkAgentOrNode(spec.SSH.Jump)
 		if err == nil {
 			err = checkCircle(n.name, r.settings.Nodes)
 		}
@@ -126,17 +134,63 @@ func (r *reader) readNodes(all *node) {
 	}
 }
 
-// ssh is the node that t declares. Whether there is a node to jump over is not looked at.
-func (t nodeTable) ssh(name string) (nodes.SSH, error) {
+// spec is the node that t declares; whatever is wrong with it, it has a kind. Whether there is a node to jump over is not looked at.
+func (t nodeTable) spec(name string, agent bool) (nodes.Spec, error) {
+	if t.Hub == "" {
+		ssh, err := t.ssh(name, agent)
+		return nodes.Spec{Name: name, SSH: &ssh}, err
+	}
 	var c checker
-	switch name {
-	case forward.Host:
+	c.checkNodeName(name, agent)
+	switch {
+	case !agent:
+		c.check("hub", withHint{errors.New("this host is no agent, and knows no others"), `write [agent], after "fairlead join" has made this host one`})
+	case forward.CheckName(t.Hub) != nil:
+		c.check("hub", withHint{fmt.Errorf("%q is no name of an agent", clip(t.Hub, 100)), helpNode("hub") + "; the address of the hub stands in [agent]"})
+	default:
+		c.check("hub", CheckAgentName(t.Hub))
+	}
+	for _, key := range []string{"ssh", "jump", "identity", "agent", "known_hosts", "accept_new", "keepalive", "connections", "config"} {
+		if t.says(key) {
+			c.check(key, withHint{fmt.Errorf("%s is of an SSH server, and this node is an agent", key), "leave " + key + " out, or leave hub out"})
+		}
+	}
+	return nodes.Spec{Name: name, Hub: &nodes.Hub{Agent: t.Hub}}, c.err()
+}
+
+// says reports whether a key was written.
+func (t *nodeTable) says(key string) bool {
+	switch v := t.field(key).(type) {
+	case *string:
+		return *v != ""
+	case *Strings:
+		return *v != nil
+	case *bool:
+		return *v
+	case *int:
+		return *v != unset
+	}
+	return false
+}
+
+// checkNodeName holds the name of a node that is declared to what it can be.
+func (c *checker) checkNodeName(name string, agent bool) {
+	switch {
+	case name == forward.Host:
 		c.check("", withHint{fmt.Errorf("%q is this machine", name), "give the node another name"})
-	case "":
+	case name == HubNode && agent:
+		c.check("", withHint{fmt.Errorf("%q is the hub that [agent] speaks of", name), "give the node another name"})
+	case name == "":
 		c.check("", errors.New("a node needs a name"))
 	default:
 		c.check("", forward.CheckName(name))
 	}
+}
+
+// ssh is the SSH server that t declares.
+func (t nodeTable) ssh(name string, agent bool) (nodes.SSH, error) {
+	var c checker
+	c.checkNodeName(name, agent)
 	if t.SSH == "" {
 		c.check("ssh", errors.New("a node needs to know which server it is"))
 	} else {

@@ -18,11 +18,17 @@ type reader struct {
 	*problems
 	forwards []*forward.Forward
 	settings Settings
-	nodes    map[string]*node // the tables of settings.Nodes
 	ties     ties
 }
 
 func (r *reader) read(root *node) {
+	if agent := root.child([]byte("agent")); agent != nil { // this and the hub before the nodes: they are such, or have some
+		r.readAgent(agent)
+		r.settings.Nodes = append(r.settings.Nodes, hubNode())
+	}
+	if hub := root.child([]byte("hub")); hub != nil {
+		r.readHub(hub)
+	}
 	for _, c := range root.children { // before the forwards, which name them
 		switch c.name {
 		case "node":
@@ -31,12 +37,19 @@ func (r *reader) read(root *node) {
 			r.readUsers(c)
 		case "sshd":
 			r.readSSHD(c)
+		case "acme":
+			r.readACME(c)
+		case "oidc":
+			r.readOIDC(c)
 		}
+	}
+	if agents := root.child([]byte("agents")); agents != nil {
+		r.readAgents(agents)
 	}
 	r.readGateway(root.child([]byte("gateway")), root.child([]byte("dmz")))
 	for _, c := range root.children {
 		switch c.name {
-		case "node", "users", "sshd", "gateway", "dmz":
+		case "node", "users", "sshd", "acme", "oidc", "gateway", "dmz", "hub", "agents", "agent":
 		case "forward":
 			if r.hasTables(c, "forward") {
 				r.readForwards(c)
@@ -60,16 +73,16 @@ func (r *reader) hasTables(n *node, what string) bool {
 }
 
 func (r *reader) unknownTop(n *node) {
-	const all = "a configuration has the tables [forward.NAME], [node.NAME], [users.NAME], [sshd], [gateway] and [dmz]"
+	const all = "a configuration has the tables [forward.NAME], [node.NAME], [users.NAME], [sshd], [acme], [oidc], [hub], [agents.NAME], [agent], [gateway] and [dmz]"
 	one := problem{at: n.keyAt, msg: fmt.Sprintf("unknown key %s", quoteKey(n.name))}
 	if n.shape != shapeScalar && n.shape != shapeList {
 		one.msg = fmt.Sprintf("unknown table %s", quoteKey(n.name))
 	}
-	meant := suggest(n.name, []string{"forward", "node", "users", "sshd", "gateway", "dmz"})
+	meant := suggest(n.name, []string{"forward", "node", "users", "sshd", "acme", "oidc", "hub", "agents", "agent", "gateway", "dmz"})
 	switch {
 	case new(Spec).field(n.name) != nil:
 		one.hint = "the keys of a forward stand below its header, [forward.NAME]"
-	case meant == "sshd", meant == "gateway", meant == "dmz":
+	case meant == "sshd", meant == "acme", meant == "oidc", meant == "gateway", meant == "dmz", meant == "hub", meant == "agent":
 		one.hint = fmt.Sprintf("did you mean [%s]?", meant)
 	case meant != "":
 		one.hint = fmt.Sprintf("did you mean [%s.NAME]?", meant)
@@ -118,7 +131,7 @@ func (r *reader) readForward(n *node) *forward.Forward {
 	bad := r.fill(n, s)
 	f, err := spec.Forward(n.name, forward.OriginFile)
 	if err == nil {
-		err = errors.Join(CheckNodes(f, r.settings.Nodes), CheckUsers(f, r.settings.Users))
+		err = errors.Join(CheckNodes(f, r.settings), CheckUsers(f, r.settings.Users), CheckProvider(f, r.settings.OIDC))
 	}
 	r.refuse(n, s, bad, err)
 	if bad != nil {
@@ -219,7 +232,7 @@ func setText(target *string, n *node, help func(key string) string) (msg, hint s
 // isTime reports whether the value of key is a time such as "30s".
 func isTime(key string) bool {
 	switch key {
-	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout", "keepalive", "login_grace", "min_lifetime", "max_lifetime":
+	case "connect_timeout", "idle_timeout", "udp_idle", "check_interval", "slow_start", "wake_timeout", "keepalive", "login_grace", "min_lifetime", "max_lifetime", "resume":
 		return true
 	}
 	return false

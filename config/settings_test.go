@@ -26,7 +26,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := cfg.Settings
-	if len(s.Nodes) != 2 || len(s.Users) != 2 || s.SSHD == nil {
+	if len(s.Nodes) != 4 || len(s.Users) != 2 || s.SSHD == nil {
 		t.Fatalf("%+v", s)
 	}
 	if want := (node.Spec{Name: "bastion", SSH: &node.SSH{Target: "deploy@bastion.example.com"}}); !s.Nodes[0].Equal(want) {
@@ -36,15 +36,15 @@ func TestSettings(t *testing.T) {
 		Target: "root@[2001:db8:1::22]:2222", Jump: "bastion", Identities: []string{"/etc/fairlead/id_ed25519", "~/.ssh/id_ed25519"},
 		Agent: "none", KnownHosts: []string{"/etc/fairlead/known_hosts"}, AcceptNew: true, Keepalive: 30 * time.Second, Connections: 4,
 		Config: "/etc/fairlead/ssh_config",
-	}}); !s.Nodes[1].Equal(want) {
-		t.Errorf("%+v", s.Nodes[1].SSH)
+	}}); !s.Nodes[2].Equal(want) {
+		t.Errorf("%+v", s.Nodes[2].SSH)
 	}
 	ben := s.Users[1]
 	if ben.Name != "ben" || ben.Password.Reveal() != hash || len(ben.Policy.Permit) != 2 || ben.Policy.Deny[0].String() != "10.1.9.0/24" {
 		t.Errorf("%+v", ben)
 	}
 	noZero(t, "sshd", reflect.ValueOf(*s.SSHD))
-	noZero(t, "node", reflect.ValueOf(*s.Nodes[1].SSH), "Options") // options are for the command line
+	noZero(t, "node", reflect.ValueOf(*s.Nodes[2].SSH), "Options") // options are for the command line
 	if d := s.SSHD; d.Listen[1].String() != "tcp/[2001:db8::1]:22" || d.LoginGrace != 20*time.Second || d.MaxConnections != 500 ||
 		d.MaxPerSource != 20 || d.MaxStartups != 50 || d.GatewayPorts != "clientspecified" || d.Keepalive != 30*time.Second {
 		t.Errorf("%+v", d)
@@ -170,7 +170,7 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = errors.Join(config.CheckNodes(f, s.Nodes), config.CheckUsers(f, s.Users))
+		err = errors.Join(config.CheckNodes(f, s), config.CheckUsers(f, s.Users))
 		var field *forward.FieldError
 		if errors.As(err, &field); (field == nil) != (test.field == "") || field != nil && field.Field != test.field {
 			t.Errorf("%+v: %v, want an error about %q", test.spec, err, test.field)
@@ -191,7 +191,7 @@ func TestOpenProxy(t *testing.T) {
 		} {
 			for _, to := range []string{"socks", "http", "proxy"} {
 				f, err := config.Spec{Listen: listen, To: config.Strings{to}, At: at}.Forward("a", forward.OriginAPI)
-				if err != nil || config.CheckNodes(f, nodes) != nil {
+				if err != nil || config.CheckNodes(f, config.Settings{Nodes: nodes}) != nil {
 					t.Fatal(listen, err)
 				}
 				err = config.CheckUsers(f, nil)

@@ -46,10 +46,18 @@ func sheetOf(path []string) (s sheet, ok bool) {
 		switch path[0] {
 		case "sshd":
 			return sshdSheet(new(sshdTable)), true
+		case "oidc":
+			return oidcSheet(new(oidcTable)), true
+		case "acme":
+			return acmeSheet(new(acmeTable)), true
 		case "gateway":
 			return gatewaySheet(new(gatewayTable)), true
 		case "dmz":
 			return dmzSheet(new(dmzTable)), true
+		case "hub":
+			return hubSheet(new(hubTable)), true
+		case "agent":
+			return agentSheet(new(agentTable)), true
 		}
 	}
 	if len(path) != 2 {
@@ -64,6 +72,8 @@ func sheetOf(path []string) (s sheet, ok bool) {
 		return nodeSheet(path[1], new(nodeTable)), true
 	case "users":
 		return userSheet(path[1], new(userTable)), true
+	case "agents":
+		return limitsSheet(path[1], new(limitsTable)), true
 	}
 	return sheet{}, false
 }
@@ -91,7 +101,7 @@ func (r *reader) fill(n *node, s sheet) told {
 			meant, one := s.unknownKey(c)
 			tell(meant, one)
 			if meant == "" { // an unquoted name with a dot: [forward.NAME.MORE]
-				for _, key := range []string{"listen", "to", "ssh", "password"} {
+				for _, key := range []string{"listen", "to", "ssh", "hub", "password"} {
 					bad[key] = true
 				}
 			}
@@ -134,7 +144,7 @@ func (s sheet) unknownKey(c *node) (meant string, one problem) {
 }
 
 func article(word string) string {
-	if word == "SSH server" {
+	if word == "SSH server" || word == "agent" {
 		return "an"
 	}
 	return "a"

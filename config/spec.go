@@ -68,6 +68,15 @@ type Spec struct {
 	WakePassword       Secret  `toml:"wake_password,omitempty" json:"wake_password,omitempty"` // see forward.ParseWakePassword
 	FastOpen           bool    `toml:"fast_open,omitempty" json:"fast_open,omitempty"`
 
+	Host          Strings `toml:"host,omitempty" json:"host,omitempty"` // see forward.ParseHost
+	TLS           string  `toml:"tls,omitempty" json:"tls,omitempty"`
+	Cert          string  `toml:"cert,omitempty" json:"cert,omitempty"`
+	Key           string  `toml:"key,omitempty" json:"key,omitempty"`
+	Auth          string  `toml:"auth,omitempty" json:"auth,omitempty"`
+	Allow         Strings `toml:"allow,omitempty" json:"allow,omitempty"`
+	AwayPage      string  `toml:"away_page,omitempty" json:"away_page,omitempty"`
+	RedirectHTTPS bool    `toml:"redirect_https,omitempty" json:"redirect_https,omitempty"`
+
 	Users   Strings `toml:"users,omitempty" json:"users,omitempty"`
 	Permit  Strings `toml:"permit,omitempty" json:"permit,omitempty"` // this and the other rules: see forward.ParseRule
 	Deny    Strings `toml:"deny,omitempty" json:"deny,omitempty"`
@@ -126,6 +135,9 @@ func (s *Spec) field(key string) any {
 	if target := s.reachField(key); target != nil {
 		return target
 	}
+	if target := s.namesField(key); target != nil {
+		return target
+	}
 	return s.relayField(key)
 }
 
@@ -177,6 +189,7 @@ func (s Spec) Forward(name string, origin forward.Origin) (*forward.Forward, err
 	check("accept_proxy", err)
 	s.relayed(f, check)
 	s.dynamic(f, check)
+	s.named(f, check)
 	s.reach(f, check)
 	if len(errs) > 0 { // what is missing above would only be complained about again
 		check("", forward.CheckName(name))
@@ -208,6 +221,7 @@ func SpecOf(f *forward.Forward) Spec {
 		PAC: f.PAC.Serve, Direct: stringsOf(f.PAC.Direct), Through: stringsOf(f.PAC.Through),
 	}
 	s.To = stringsOf(f.To)
+	s.describeNames(f)
 	if f.ListensAt() != forward.Host {
 		s.At = f.At
 	}

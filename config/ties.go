@@ -68,7 +68,13 @@ func (r *reader) checkTie(f *forward.Forward, at int) {
 	case errors.As(err, &tie):
 		one.err = err
 		one.msg = fmt.Sprintf("claims the same traffic as %s at %s: %s", called(tie.Other), r.where(t.at[tie.Other]), describeClaim(tie.Claim))
+		if tie.Reason != "" {
+			one.msg = fmt.Sprintf("cannot share %s with %s at %s: %s", describeClaim(tie.Claim), called(tie.Other), r.where(t.at[tie.Other]), tie.Reason)
+		}
 		one.hint = "give one of them another port or address in listen, or a narrower from; or set one aside with enabled = false"
+		if tie.Claim.Host != "" && tie.Reason == "" {
+			one.hint = "give one of them another name in host, another port or address in listen, or a narrower from; or set one aside with enabled = false"
+		}
 		if one.table != "" {
 			one.hint = "leave one of them out, or give it another port or address"
 		}
@@ -95,6 +101,9 @@ func describeClaim(c forward.Claim) string {
 	}
 	if c.ByInput {
 		s += " on " + c.Interface
+	}
+	if c.Host != "" {
+		s += " for " + c.Host
 	}
 	return s
 }

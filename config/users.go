@@ -106,16 +106,17 @@ func checkHash(hash string) error {
 // have to. The list, sorted by name, are those that are declared. The error is one *forward.FieldError or several joined, for
 // Hint. Spec.Forward cannot know: it looks at the names alone.
 func CheckUsers(f *forward.Forward, list []forward.User) error {
-	if f.Dynamic() == forward.HeadNone {
+	if f.Dynamic() == forward.HeadNone && f.Site.Auth != forward.AuthBasic {
 		return nil
 	}
 	var c checker
+	c.check("auth", checkLogins(f, list))
 	for i, name := range f.Users {
 		if !userDeclared(list, name) {
 			c.check("users", itemError{i, lateHint{fmt.Errorf("no user %q is declared", name), func() string { return hintUser(name, list) }}})
 		}
 	}
-	if f.NeedsLogin() && len(f.Users) == 0 && len(list) == 0 {
+	if f.Dynamic() != forward.HeadNone && f.NeedsLogin() && len(f.Users) == 0 && len(list) == 0 {
 		c.check("listen", withHint{
 			errors.New("a proxy that is called from beyond this host has users who log in, and no user is declared"),
 			"`fairlead user add NAME` declares one; or listen on loopback, such as \"127.0.0.1:1080\"",

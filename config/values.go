@@ -46,7 +46,7 @@ func claims(f *forward.Forward) int {
 	for range f.Listen.Networks.Each {
 		networks++
 	}
-	return max(len(f.From), 2) * max(len(f.Listen.Ports.Ranges), 1) * networks
+	return max(len(f.From), 2) * max(len(f.Listen.Ports.Ranges), 1) * networks * max(len(f.Hosts), 1)
 }
 
 // parseList reads every item of a list that may be left out; none says so to somebody who wrote an empty one.

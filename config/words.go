@@ -55,7 +55,31 @@ func otherWords(word string) []string {
 	case "pacfile", "wpad":
 		return []string{"pac"}
 	}
+	if words := siteWords(strings.ReplaceAll(word, "_", "")); words != nil {
+		return words
+	}
 	return sshWords(strings.ReplaceAll(word, "_", ""))
+}
+
+// siteWords is otherWords for what belongs to names on one port.
+func siteWords(word string) []string {
+	switch word {
+	case "servername", "domain", "domains", "customdomains", "vhost", "virtualhost", "sni", "names", "hostnames":
+		return []string{"host"}
+	case "certificate", "certfile", "sslcertificate", "tlscert", "crt":
+		return []string{"cert"}
+	case "sslcertificatekey", "tlskey", "certkey":
+		return []string{"key"}
+	case "ssl", "letsencrypt", "autocert":
+		return []string{"tls", "acme"}
+	case "basicauth", "login", "openid":
+		return []string{"auth"}
+	case "errorpage", "maintenance", "custom404page":
+		return []string{"away_page"}
+	case "forcehttps", "httpsonly", "httpsredirect":
+		return []string{"redirect_https"}
+	}
+	return nil
 }
 
 // sshWords is otherWords for what belongs to SSH and to logging in.

@@ -183,7 +183,9 @@ func keepCalling(t testing.TB, n int, pause time.Duration, from *netlab.Node, ne
 
 func (c *callers) call(t testing.TB, from *netlab.Node, network, addr string) bool {
 	began := time.Now()
-	_, err := from.Call(t.Context(), network, addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err := from.Call(ctx, network, addr)
 	took := time.Since(began)
 	if err != nil {
 		if t.Context().Err() == nil { // else the test has ended

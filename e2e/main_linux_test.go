@@ -89,7 +89,7 @@ func (d *daemon) try(args ...string) (string, error) {
 	return string(out), err
 }
 
-// wait polls until ok, for at most 15 seconds.
+// wait polls until ok, for at most 30 seconds.
 func (d *daemon) wait(what string, ok func() bool) {
 	d.t.Helper()
 	waitFor(d.t, what, ok)
@@ -97,7 +97,7 @@ func (d *daemon) wait(what string, ok func() bool) {
 
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -27,7 +27,7 @@ events { worker_connections 512; }
 http {
   log_format who "$remote_addr"; access_log %[1]s/access.log who;
   client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
-  server { listen %[2]d; listen [::]:%[2]d; root %[1]s; location = / { return 200 "hello from %[3]s\n"; } }
+  server { listen %[2]d; listen [::]:%[2]d; root %[1]s; location = / { return 200 "hello from %[3]s\n"; } location = /huge { limit_rate 4m; } }
 }`, dir, port, n)
 	write(t, filepath.Join(dir, "nginx.conf"), conf)
 	n.Start(t, "nginx", "-c", filepath.Join(dir, "nginx.conf"), "-p", dir)

@@ -59,6 +59,7 @@ type Claim struct {
 	Addr      netip.Addr   // set with ByAddr
 	Interface string       // set with ByInput
 	Range     Range        // zero with PortAll
+	Host      string       // the name that a client calls; "": all that no other name is for
 }
 
 var anyPrefix = [...]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
@@ -113,8 +114,11 @@ func (f *Forward) eachPortClaim(c Claim, yield func(Claim) bool) bool {
 		if r.First != r.Last {
 			c.Ports = PortRange
 		}
-		if !yield(c) {
-			return false
+		for host := range f.claimNames {
+			c.Host = host
+			if !yield(c) {
+				return false
+			}
 		}
 	}
 	return true

@@ -36,6 +36,9 @@ type Forward struct {
 	Except    []netip.Prefix // clients taken out of From again
 	Interface string         // only what comes in here; "" is any interface
 
+	Hosts []string // names that clients call by HTTP or TLS, on a port that may be shared with other names; none: all of the port
+	Site  Site     // of a forward with Hosts
+
 	Carry          Carry
 	Disabled       bool
 	Expires        time.Time // zero: never
@@ -82,7 +85,7 @@ func (f *Forward) Equal(g *Forward) bool {
 		f.Source == g.Source && f.SendProxy == g.SendProxy && slices.Equal(f.AcceptProxy, g.AcceptProxy) &&
 		f.ConnectTimeout == g.ConnectTimeout && f.IdleTimeout == g.IdleTimeout && f.UDPIdle == g.UDPIdle &&
 		f.BandwidthPerSource == g.BandwidthPerSource && f.Check == g.Check && f.SlowStart == g.SlowStart &&
-		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.sameProxy(g) && f.sameReach(g)
+		slices.Equal(f.Drain, g.Drain) && f.Wake.Equal(g.Wake) && f.FastOpen == g.FastOpen && f.Site.Equal(g.Site) && f.sameProxy(g) && f.sameReach(g)
 }
 
 // sameReach is Equal for how f is reached from beyond gateways, and for what negotiates further connections.
@@ -95,9 +98,10 @@ func (f *Forward) sameProxy(g *Forward) bool {
 	return slices.Equal(f.Users, g.Users) && f.Anyone == g.Anyone && f.Policy.Equal(g.Policy) && f.PAC.Equal(g.PAC)
 }
 
-// SameListener reports whether f and g claim the same traffic: the same listen, from, except and interface.
+// SameListener reports whether f and g claim the same traffic: the same listen, from, except, interface and names.
 func (f *Forward) SameListener(g *Forward) bool {
-	return f.Listen.Equal(g.Listen) && slices.Equal(f.From, g.From) && slices.Equal(f.Except, g.Except) && f.Interface == g.Interface
+	return f.Listen.Equal(g.Listen) && slices.Equal(f.From, g.From) && slices.Equal(f.Except, g.Except) && f.Interface == g.Interface &&
+		slices.Equal(f.Hosts, g.Hosts)
 }
 
 // ListensAt is the name of the node that listens, Host when nothing was said.
@@ -206,6 +210,7 @@ func (f *Forward) Validate() error {
 	f.validateWake(bad)
 	f.validateLimits(bad)
 	f.validateDynamic(bad)
+	f.validateNames(bad)
 	f.validatePublish(bad)
 	f.validateHelper(bad)
 	return errors.Join(errs...)

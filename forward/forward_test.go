@@ -15,7 +15,7 @@ import (
 // TestEqualNoticesEveryField sets each field of a Forward in turn. A field that Equal does not know fails here on the day
 // that it is added.
 func TestEqualNoticesEveryField(t *testing.T) {
-	listen := map[string]bool{"Listen": true, "From": true, "Except": true, "Interface": true}
+	listen := map[string]bool{"Listen": true, "From": true, "Except": true, "Interface": true, "Hosts": true}
 	for field := range reflect.TypeFor[forward.Forward]().Fields() {
 		base, changed := newForward(t, "a", "80", "h"), newForward(t, "a", "80", "h")
 		value := reflect.ValueOf(changed).Elem().FieldByIndex(field.Index)
@@ -34,6 +34,8 @@ func TestEqualNoticesEveryField(t *testing.T) {
 			value.Set(reflect.ValueOf(forward.Check{Kind: forward.CheckConnect}))
 		case forward.Wake:
 			value.Set(reflect.ValueOf(forward.Wake{MACs: []forward.MAC{{2}}}))
+		case forward.Site:
+			value.Set(reflect.ValueOf(forward.Site{TLS: forward.TLSACME}))
 		case []string:
 			value.Set(reflect.ValueOf([]string{"x"}))
 		case forward.Policy:

@@ -49,7 +49,7 @@ func (f *Forward) validateDynamic(bad func(field, format string, args ...any)) {
 			field string
 			set   bool
 		}{
-			{"users", len(f.Users) > 0}, {"permit", len(f.Policy.Permit) > 0}, {"deny", len(f.Policy.Deny) > 0},
+			{"users", len(f.Users) > 0 && f.Site.Auth != AuthBasic}, {"permit", len(f.Policy.Permit) > 0}, {"deny", len(f.Policy.Deny) > 0},
 			{"pac", f.PAC.Serve}, {"direct", len(f.PAC.Direct) > 0}, {"through", len(f.PAC.Through) > 0},
 		} {
 			if key.set {

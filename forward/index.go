@@ -13,6 +13,7 @@ type Index struct {
 	fields     map[fieldKey]*field
 	last       [2]lastField         // by V6: neighbours in a file often differ in the port alone
 	exact      map[portKey]*Forward // PortExact
+	named      map[portKey]*names   // PortExact with a host
 	shapes     map[Shape]int        // fields of each shape
 	order      []Shape              // the keys of shapes, the most specific first
 	interfaces map[string]int       // fields of each interface
@@ -53,12 +54,19 @@ type owned struct {
 type TieError struct {
 	Name, Other string // the forward that was refused, and the one that was there first
 	Claim       Claim  // what both ask for
+	Reason      string // why they cannot share it although they call for different names; "": they are for the same
 }
 
 func (e *TieError) Error() string {
 	at := "*"
 	if !e.Claim.Range.IsZero() {
 		at = e.Claim.Range.String()
+	}
+	if e.Reason != "" {
+		return fmt.Sprintf("forwards %q and %q cannot share %s port %s: %s", e.Other, e.Name, e.Claim.Network, at, e.Reason)
+	}
+	if e.Claim.Host != "" {
+		at += " for " + e.Claim.Host
 	}
 	return fmt.Sprintf("forwards %q and %q claim the same traffic: %s port %s", e.Other, e.Name, e.Claim.Network, at)
 }
@@ -67,9 +75,9 @@ func (e *TieError) Error() string {
 func (x *Index) Add(f *Forward) error {
 	entered := 0
 	for c := range f.Claims {
-		if other := x.owner(c); other != nil {
+		if other, reason := x.owner(f, c); other != nil {
 			x.remove(f, entered)
-			return &TieError{Name: f.Name, Other: other.Name, Claim: c}
+			return &TieError{Name: f.Name, Other: other.Name, Claim: c, Reason: reason}
 		}
 		x.enter(f, c)
 		entered++
@@ -77,11 +85,19 @@ func (x *Index) Add(f *Forward) error {
 	return nil
 }
 
-func (x *Index) owner(c Claim) *Forward {
-	if d := x.find(keyOf(c)); d != nil {
-		return x.ownerIn(d, c.Ports, c.Range)
+// owner is who keeps f from a claim, nil if nobody does, and why where that is not the claim itself.
+func (x *Index) owner(f *Forward, c Claim) (other *Forward, reason string) {
+	d := x.find(keyOf(c))
+	if d == nil {
+		return nil, ""
 	}
-	return nil
+	if other, reason = x.namesake(d, f, c); other != nil {
+		return other, reason
+	}
+	if c.Host != "" {
+		return nil, ""
+	}
+	return x.ownerIn(d, c.Ports, c.Range), ""
 }
 
 func (x *Index) enter(f *Forward, c Claim) {
@@ -101,13 +117,15 @@ func (x *Index) enter(f *Forward, c Claim) {
 	}
 	x.last[b2i(k.V6)] = lastField{k, d}
 	d.claims++
-	switch c.Ports {
-	case PortExact:
+	switch {
+	case c.Host != "":
+		x.enterName(portKey{d, c.Range.First}, c.Host, f)
+	case c.Ports == PortExact:
 		x.exact[portKey{d, c.Range.First}] = f
-	case PortRange:
+	case c.Ports == PortRange:
 		at, _ := searchRange(d.ranges, c.Range)
 		d.ranges = slices.Insert(d.ranges, at, owned{c.Range, f})
-	case PortAll:
+	default:
 		d.all = f
 	}
 }
@@ -132,13 +150,15 @@ func (x *Index) remove(f *Forward, n int) {
 		n--
 		k := keyOf(c)
 		d := x.find(k)
-		switch c.Ports {
-		case PortExact:
+		switch {
+		case c.Host != "":
+			x.removeName(portKey{d, c.Range.First}, c.Host)
+		case c.Ports == PortExact:
 			delete(x.exact, portKey{d, c.Range.First})
-		case PortRange:
+		case c.Ports == PortRange:
 			at, _ := searchRange(d.ranges, c.Range)
 			d.ranges = slices.Delete(d.ranges, at, at+1)
-		case PortAll:
+		default:
 			d.all = nil
 		}
 		if d.claims--; d.claims > 0 {
@@ -163,6 +183,8 @@ type Packet struct {
 	Local     bool       // Addr is an address of this host
 	Port      uint16
 	Interface string // where it came in; "" is not known, and then any interface matches
+	Called    bool   // the client has said whom it calls; before that, any forward with names stands for all of its port
+	Host      string // whom, as NameCalled has it; "" is nobody by name
 }
 
 // Match returns the forward that p belongs to, or nil.
@@ -203,6 +225,9 @@ func (x *Index) eachInterface(k fieldKey, p Packet, yield func(*Forward) bool) b
 		d := x.fields[k]
 		if d == nil {
 			return true
+		}
+		if k.Ports == PortExact && !x.eachName(portKey{d, p.Port}, p, yield) {
+			return false
 		}
 		f := x.ownerIn(d, k.Ports, Range{p.Port, p.Port})
 		return f == nil || !f.Admits(p.Client) || yield(f)

@@ -14,6 +14,8 @@ func (f *Forward) NeedsRelay() string {
 		return "it listens at node " + f.At
 	case f.DialsFrom() != Host:
 		return "it dials from node " + f.Via
+	case f.ByName():
+		return ChosenByName
 	case f.Dynamic() != HeadNone:
 		return "each client says itself where it goes"
 	case f.Listen.IsUnix():

@@ -30,18 +30,19 @@ type Carrier struct {
 	former     map[string][]*forward.Forward // what forwards led to before: their TCP sessions finish there
 	known      bool                          // the fields below are what the kernel has; else it must be read first
 	handle     uint64                        // of the table; 0: there is none
-	carried    forward.List                  // those that only hold their place included
-	carries    int                           // of carried, those that do not
-	elements   map[setID]int                 // how many elements each set has
-	index      forward.Index                 // of carried
-	interfaces []string                      // elements of the set of interfaces
-	links      links                         // what there is for it
-	lateLeases lateLeases                    // the same for leases, in both ways
-	late       late                          // forwards whose stale sessions are to be ended
-	purges     sync.WaitGroup                // the goroutine that does, if there is one
-	closing    chan struct{}                 // closed by Close
-	close      func()                        // closes closing
-	counted    map[string]*reading           // the last reading, for a table that somebody else removed
+	names      nameKeepers
+	carried    forward.List        // those that only hold their place included
+	carries    int                 // of carried, those that do not
+	elements   map[setID]int       // how many elements each set has
+	index      forward.Index       // of carried
+	interfaces []string            // elements of the set of interfaces
+	links      links               // what there is for it
+	lateLeases lateLeases          // the same for leases, in both ways
+	late       late                // forwards whose stale sessions are to be ended
+	purges     sync.WaitGroup      // the goroutine that does, if there is one
+	closing    chan struct{}       // closed by Close
+	close      func()              // closes closing
+	counted    map[string]*reading // the last reading, for a table that somebody else removed
 }
 
 // A reading is what the counters of one forward said, by what they count.
@@ -81,6 +82,7 @@ func New(o Options) *Carrier {
 func (c *Carrier) Apply(ctx context.Context, want forward.List) map[string]error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	want = c.names.fold(want)
 	bad := map[string]error{}
 	removed, added := c.carried.Differ(want)
 	unfit := map[string]*forward.Forward{}

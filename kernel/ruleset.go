@@ -3,6 +3,7 @@ package kernel
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/forward"
 )
@@ -21,7 +22,8 @@ type Ruleset struct {
 func Compile(table string, want []*forward.Forward, interfaces []string) (*Ruleset, map[string]error) {
 	rs := &Ruleset{table: table, elements: map[setID][]element{}, interfaces: interfaces}
 	bad := map[string]error{}
-	for _, f := range want {
+	sorted := slices.SortedFunc(slices.Values(want), func(f, g *forward.Forward) int { return strings.Compare(f.Name, g.Name) })
+	for f := range new(nameKeepers).fold(forward.ListOf(sorted...)).All() {
 		if err := checkCarriable(f); err != nil {
 			bad[f.Name] = err
 			continue

@@ -24,14 +24,23 @@ type Leader interface {
 	Lead(fd int, client netip.AddrPort, network, addr string, o LeadOptions) (Borne, bool)
 }
 
-// LeadOptions are how a Leader leads. One of Connected and Failed is called first, unless Kill comes before; Ended is the last in
-// any case. None of them may wait for anything.
+// A Doorway is a Node that leads to one place, whatever address is dialled. Of several addresses of a target the first will do.
+type Doorway interface {
+	Node
+	OneDoor()
+}
+
+// LeadOptions are how a Leader leads. One of Connected and Failed is called first, unless Kill comes before or the client leaves; Ended is
+// the last in any case. None of them may wait for anything.
 type LeadOptions struct {
 	BearOptions
 	Timeout   time.Duration // to connect
 	Connected func()
 	Failed    func(error) // as DialFor would; the client is reset, or with First the socket is the caller's again
 	First     *First      // nil: it is known where the client goes
+	// Left may be called instead of all others when the connection has ended before the far end answered, and DialFor would wait for the next
+	// one. The socket is the caller's again. nil is that Failed says so. With First it is First's.
+	Left func()
 }
 
 // First is how a client is asked where it goes. Its functions are not to wait for anything.
@@ -100,4 +109,10 @@ type Limit interface {
 type Borne interface {
 	Moved() (from, to uint64) // bytes read from the socket, and written to it
 	Kill()                    // ends it abruptly; Ended follows
+}
+
+// A Lasting socket is borne on by another process when this one ends in its favour. There it is known again by its ticket.
+type Lasting interface {
+	Borne
+	Ticket() string
 }

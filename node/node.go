@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"github.com/fairlead-net/fairlead/forward"
 )
 
 // A Node listens and dials streams. Networks are "tcp", "tcp4", "tcp6" and, where Caps.Unix says so, "unix"; addresses are
@@ -43,6 +45,22 @@ type SourceNode interface {
 	// DialFrom is Dial or, for the networks "udp", "udp4" and "udp6", DialPacket, from the address from, and from its port
 	// where that is free. The target has to be of the same family.
 	DialFrom(ctx context.Context, from netip.AddrPort, network, addr string) (net.Conn, error)
+}
+
+// A Sharer is a Node of this machine where somebody else listens at some places and passes on those who are for others.
+type Sharer interface {
+	// SharedPort is the port of those places; 0: there are none.
+	SharedPort() uint16
+	// Shares reports whether a listener at an address of package net, over TCP, gets its clients by way of somebody else now. It is no
+	// syscall.Conn then.
+	Shares(addr string) bool
+}
+
+// A Namer is a Node that can listen for those clients alone who call one of several names by TLS or HTTP, on a port that others may
+// share with them.
+type Namer interface {
+	// ListenNamed is Node.Listen for the clients of door, which has names and one port.
+	ListenNamed(ctx context.Context, door forward.Door) (net.Listener, error)
 }
 
 // ConnectOptions are how a connection is made; the zero value is the ordinary way.

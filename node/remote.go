@@ -24,7 +24,7 @@ type Stated interface{ State() State }
 // A State is how something is doing that comes and goes.
 type State struct {
 	Up    bool
-	Why   string    // in plain words, why it is not up: "bastion.example.com:22: connection refused; next try in 8s"
+	Why   string    // in plain words, why it is not up: "bastion.example.com:22: connection refused; next try in 8s"; or what is strange although it is
 	Since time.Time // of the state
 }
 
@@ -32,6 +32,12 @@ type State struct {
 type Introducer interface {
 	// DialFor is Dial for a client, who is zero when he has no address.
 	DialFor(ctx context.Context, client netip.AddrPort, network, addr string) (net.Conn, error)
+}
+
+// A PacketIntroducer is a PacketNode that can do the same.
+type PacketIntroducer interface {
+	// DialPacketFor is DialPacket for a client, who is zero when he has no address.
+	DialPacketFor(ctx context.Context, client netip.AddrPort, network, addr string) (net.Conn, error)
 }
 
 // What a node may answer for reasons that are not the system's. Match them with errors.Is.

@@ -8,12 +8,19 @@ import (
 // A Spec is a node as it was declared: a name and one kind. It is never changed once handed over.
 type Spec struct {
 	Name string
-	SSH  *SSH // the only kind that is declared so far
+	SSH  *SSH
+	Hub  *Hub
 }
 
 // Equal reports whether s and t declare the same node, so that replacing one by the other need not touch a connection.
 func (s Spec) Equal(t Spec) bool {
-	return s.Name == t.Name && (s.SSH == t.SSH || s.SSH != nil && t.SSH != nil && s.SSH.equal(t.SSH))
+	return s.Name == t.Name && (s.SSH == t.SSH || s.SSH != nil && t.SSH != nil && s.SSH.equal(t.SSH)) &&
+		(s.Hub == t.Hub || s.Hub != nil && t.Hub != nil && *s.Hub == *t.Hub)
+}
+
+// Hub is the hub that this host is an agent of, or another agent of that hub.
+type Hub struct {
+	Agent string // its name at the hub; "" is the hub itself
 }
 
 // SSH is an SSH server that is logged in to. What is left out comes from ssh_config(5), then from the usual defaults.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay/head"
+	"github.com/fairlead-net/fairlead/relay/vhost"
 )
 
 // errEnded is the answer to an Apply after Run has ended.
@@ -21,6 +22,7 @@ type change struct {
 	places []place          // that f needs
 	opened []place          // those of them that this change had to open
 	head   head.Head        // of a dynamic forward
+	site   *vhost.Site      // of a forward with names
 	err    error
 }
 
@@ -59,7 +61,12 @@ func (r *Relay) Apply(ctx context.Context, want forward.List) map[string]error {
 		case c.f.Dynamic() != forward.HeadNone && !r.findHead(c):
 			c.err = fmt.Errorf("to = %q is not carried here", c.f.Dynamic())
 		default:
-			c.err = r.openAll(ctx, c, taken)
+			if c.f.ByName() {
+				c.err = r.findSite(c)
+			}
+			if c.err == nil {
+				c.err = r.openAll(ctx, c, taken)
+			}
 		}
 	}
 	unused := r.commit(changes)
@@ -156,7 +163,7 @@ func (r *Relay) commit(changes []*change) (unused []*listener) {
 			fallthrough
 		default:
 			r.tasks[c.task.name] = c.task
-			c.task.change(c.f, c.head)
+			c.task.change(c.f, c.head, c.site)
 		}
 		if c.f != nil && !c.task.running {
 			r.idle[c.task.name] = true

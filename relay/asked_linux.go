@@ -18,9 +18,7 @@ const mostAsked = 600
 // a goroutine, to which the talk so far is told again.
 type asked struct {
 	led
-	gate   *gate
 	errand *errand
-	fd     int
 	talk
 	last    *rehearsal // the one that found out where it goes
 	reached bool
@@ -28,7 +26,7 @@ type asked struct {
 
 // ask is lead for a dynamic forward.
 func (g *gate) ask(fd int, client netip.AddrPort, local netip.Addr, t *task, f *forward.Forward, leader node.Leader) error {
-	a := &asked{led: led{session: g.newSession(client, local), relay: g.relay}, gate: g, fd: fd}
+	a := &asked{led: led{session: g.newSession(client, local), relay: g.relay, gate: g, fd: fd}}
 	a.errand = newErrand(g.relay, nil, f, client)
 	if a.errand.NeedsLogin() {
 		return errNotLed

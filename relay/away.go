@@ -9,35 +9,44 @@ import (
 	"github.com/fairlead-net/fairlead/node"
 )
 
-// waiting is why clients of f have to wait: the node that it listens at is away, or the one that it dials from; else "".
-func (r *Relay) waiting(f *forward.Forward) string {
+// waiting is why clients of f have to wait: the node that it listens at is away, or the one that it dials from; else "". note is what else is to be known
+// of these.
+func (r *Relay) waiting(f *forward.Forward) (why, note string) {
+	look := func(name string, s node.Stated) (away bool) {
+		state := s.State()
+		if state.Why == "" {
+			return false
+		}
+		if note = fmt.Sprintf("node %s: %s", name, state.Why); !state.Up {
+			why = note
+		}
+		return !state.Up
+	}
 	if f.ListensAt() != forward.Host {
 		for _, p := range placesOf(f) {
 			r.mu.RLock()
 			l := r.places[p]
 			r.mu.RUnlock()
-			if l == nil {
+			if l == nil || l.stated == nil {
 				continue
 			}
-			if s, ok := l.stream.(node.Stated); ok {
-				if state := s.State(); !state.Up {
-					return fmt.Sprintf("node %s: %s", f.ListensAt(), state.Why)
-				}
+			if look(f.ListensAt(), l.stated) {
+				return why, ""
 			}
 		}
 	}
 	if f.DialsFrom() != forward.Host {
 		n, err := r.nodes(f.DialsFrom())
 		if err != nil {
-			return err.Error() // it may be declared again
+			return err.Error(), "" // it may be declared again
 		}
 		if s, ok := n.(node.Stated); ok {
-			if state := s.State(); !state.Up {
-				return fmt.Sprintf("node %s: %s", f.DialsFrom(), state.Why)
+			if look(f.DialsFrom(), s) {
+				return why, ""
 			}
 		}
 	}
-	return ""
+	return "", note
 }
 
 // dialFor is how n is dialled for a session: it is told for whom, where it can pass that on.

@@ -107,3 +107,38 @@ func TestForwardThroughNoNodeWaits(t *testing.T) {
 		t.Errorf("it waits: %q", why)
 	}
 }
+
+// saidNode is a node that says how it is doing.
+type saidNode struct {
+	node.Node
+	state atomic.Pointer[node.State]
+}
+
+func (n *saidNode) State() node.State { return *n.state.Load() }
+
+// TestWhatANodeSaysOfItself: a forward waits for a node that is away, and of one that is there it says what is strange about it.
+func TestWhatANodeSaysOfItself(t *testing.T) {
+	far := &saidNode{Node: host.New()}
+	far.state.Store(&node.State{Up: true})
+	r := New(Options{Nodes: func(name string) (node.Node, error) {
+		if name == "far" {
+			return far, nil
+		}
+		return host.New(), nil
+	}})
+	f := fwd(t, "a", "127.0.0.1:"+freePort(t), "127.0.0.1:1")
+	f.Via = "far"
+	for _, test := range []struct {
+		state         node.State
+		waiting, note string
+	}{
+		{node.State{Up: true}, "", ""},
+		{node.State{Up: true, Why: "silent for 3s"}, "", "node far: silent for 3s"},
+		{node.State{Why: "gone"}, "node far: gone", ""},
+	} {
+		far.state.Store(&test.state)
+		if waiting, note := r.waiting(f); waiting != test.waiting || note != test.note {
+			t.Errorf("%+v: it waits for %q, and %q is to be known", test.state, waiting, note)
+		}
+	}
+}

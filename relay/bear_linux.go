@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/node"
@@ -12,6 +14,7 @@ type borne struct {
 	relay  *Relay
 	stream *stream
 	client bool // the socket is the client's; else the target's
+	over   atomic.Bool
 }
 
 // bear has a node's connection carry the socket at the other end of a stream, and reports whether it does.
@@ -52,7 +55,7 @@ func (r *Relay) bear(s *stream) bool {
 	_ = unix.Close(fd)
 	s.mu.Lock()
 	s.handed = nil
-	killed := b.killed
+	killed := s.killed
 	s.mu.Unlock()
 	if killed {
 		s.kill()
@@ -79,6 +82,12 @@ func (b *borne) bytes() (in, out uint64) {
 // ended lets go of what is held for the stream.
 func (b *borne) ended(moved node.Borne) {
 	b.is(moved) // it may end before Bear has returned
+	if b.over.CompareAndSwap(false, true) {
+		b.letGo()
+	}
+}
+
+func (b *borne) letGo() {
 	b.stream.task.leave(b.stream)
 	b.relay.held.Add(-2)
 	b.relay.wg.Done()

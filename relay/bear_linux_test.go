@@ -23,6 +23,7 @@ import (
 type bearingNode struct {
 	node.Node
 	refuses bool
+	prompt  bool // who kills what it carries is told of the end before that returns
 	borne   atomic.Int64
 }
 
@@ -141,6 +142,8 @@ func (l *leading) Kill() {
 type bearing struct {
 	socket, conn net.Conn
 	from, to     atomic.Uint64
+	prompt       bool
+	ended        func()
 }
 
 func (c *bearingConn) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
@@ -154,22 +157,38 @@ func (c *bearingConn) Bear(fd int, o node.BearOptions) (node.Borne, bool) {
 	if err != nil {
 		panic(err)
 	}
-	b := &bearing{socket: socket, conn: c.Conn}
+	b := &bearing{socket: socket, conn: c.Conn, prompt: c.node.prompt}
+	var over atomic.Bool
+	b.ended = func() {
+		if over.CompareAndSwap(false, true) { // it may be killed while it is told
+			o.Ended(b)
+		}
+	}
 	go func() {
 		var both sync.WaitGroup
 		both.Go(func() { b.move(c.Conn, socket, &b.from) })
 		both.Go(func() { b.move(socket, c.Conn, &b.to) })
 		both.Wait()
 		b.Kill()
-		o.Ended(b)
+		b.ended()
 	}()
 	return b, true
 }
 
 func (b *bearing) move(to, from net.Conn, count *atomic.Uint64) {
-	n, _ := io.Copy(plain(to), plain(from))
-	count.Add(uint64(n))
+	_, _ = io.Copy(counting{plain(to), count}, plain(from))
 	_ = closeWrite(to)
+}
+
+// counting counts what passes before it is there.
+type counting struct {
+	io.Writer
+	count *atomic.Uint64
+}
+
+func (c counting) Write(p []byte) (int, error) {
+	c.count.Add(uint64(len(p)))
+	return c.Writer.Write(p)
 }
 
 func (b *bearing) Moved() (from, to uint64) { return b.from.Load(), b.to.Load() }
@@ -177,13 +196,15 @@ func (b *bearing) Moved() (from, to uint64) { return b.from.Load(), b.to.Load() 
 func (b *bearing) Kill() {
 	_ = b.socket.Close()
 	_ = b.conn.Close()
+	if b.prompt {
+		b.ended()
+	}
 }
 
 // TestBorne has a node's connections carry the sockets of streams, in either direction; one that cannot leaves that to the
 // relay.
 func TestBorne(t *testing.T) {
-	for _, refuses := range []bool{false, true} {
-		n := &bearingNode{Node: host.New(), refuses: refuses}
+	for _, n := range []*bearingNode{{Node: host.New()}, {Node: host.New(), refuses: true}, {Node: host.New(), prompt: true}} {
 		r := start(t, nil, Options{Nodes: func(name string) (node.Node, error) {
 			if name == forward.Host {
 				return host.New(), nil
@@ -207,7 +228,7 @@ func TestBorne(t *testing.T) {
 			if s := r.Stats()[f.Name]; s.Total != 1 || s.BytesIn != 4 || s.BytesOut != 4 {
 				t.Errorf("%s counts %+v", f.Name, s)
 			}
-			if want := map[bool]int64{false: 1}[refuses]; n.borne.Load() != want {
+			if want := map[bool]int64{false: 1}[n.refuses]; n.borne.Load() != want {
 				t.Errorf("%s: %d were borne, not %d", f.Name, n.borne.Load(), want)
 			}
 

@@ -139,3 +139,12 @@ func reset(c net.Conn) {
 	}
 	_ = c.Close()
 }
+
+// turnAway resets who has got nothing yet. A stream of a node tells its own peer, which resets the client; it would throw
+// away what it has yet to send, so that reset leaves it alone.
+func turnAway(c net.Conn) {
+	if s, ok := c.(interface{ Abort() }); ok {
+		s.Abort()
+	}
+	reset(c)
+}

@@ -84,6 +84,7 @@ func (r *Relay) dialer(s *session, f *forward.Forward) (dialFunc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", f.DialsFrom(), err)
 	}
+	_, s.oneDoor = n.(node.Doorway)
 	if from := s.from(f); from.IsValid() {
 		sources, ok := n.(node.SourceNode)
 		if !ok {
@@ -95,6 +96,11 @@ func (r *Relay) dialer(s *session, f *forward.Forward) (dialFunc, error) {
 	}
 	if s.network != forward.UDP {
 		return s.dialFor(n), nil
+	}
+	if far, ok := n.(node.PacketIntroducer); ok {
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return far.DialPacketFor(ctx, s.client, network, addr)
+		}, nil
 	}
 	packets, ok := n.(node.PacketNode)
 	if !ok {
@@ -147,7 +153,11 @@ func (a address) String() string {
 
 // addresses lists what to dial for a target of the session's forward.
 func (s *session) addresses(to *forward.Target) []address {
-	return addresses(*to, s.f.TargetPort(*to, s.place.port), s)
+	list := addresses(*to, s.f.TargetPort(*to, s.place.port), s)
+	if s.oneDoor {
+		list = list[:1]
+	}
+	return list
 }
 
 // addresses lists what to dial for t, in order. A port of this host is sought on the loopback address of the client's

@@ -31,14 +31,14 @@ func TestProxyBecomesPlain(t *testing.T) {
 	r := New(Options{})
 	proxy := fwd(t, "p", "127.0.0.1:1", "socks")
 	task := newTask(proxy)
-	task.change(proxy, h)
+	task.change(proxy, h, nil)
 	near, far := net.Pipe()
 	defer far.Close()
 	s := &stream{near: near, cancel: func() {}}
 	if err := task.enter(s, proxy); err != nil {
 		t.Fatal(err)
 	}
-	task.change(fwd(t, "p", "127.0.0.1:1", "127.0.0.1:2"), nil)
+	task.change(fwd(t, "p", "127.0.0.1:1", "127.0.0.1:2"), nil, nil)
 	r.serveDynamic(t.Context(), s, proxy)
 	if !served {
 		t.Error("the client was not served")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -11,13 +12,14 @@ import (
 )
 
 // HandoverFormat is the version of Handover: a process takes what one of the same version leaves.
-const HandoverFormat = 2
+const HandoverFormat = 3
 
 // A Handover is what a relay leaves to the process that comes after it, beside descriptors that stay open: listening
 // sockets with the clients in their queues, and sessions with what is on its way. It is plain data, for any encoding.
 type Handover struct {
 	Listeners []HandedListener
 	Sessions  []HandedSession
+	Borne     []HandedBorne
 	Clients   []HandedClient
 	Flows     []HandedFlow
 	NextID    uint64
@@ -37,10 +39,14 @@ type HandedPlace struct {
 	Port      uint16
 	Interface string
 	Path      string
+	Picker    string // of a place on another node that picks the port: the forward
+	Names     string // of one that tells clients apart by name: those, with commas between them
+	TLS       forward.TLS
+	Redirect  bool
 }
 
-// A HandedSession is a stream with both its connections.
-type HandedSession struct {
+// A HandedStream is what is known of a stream, whoever moves its bytes.
+type HandedStream struct {
 	ID      uint64
 	Forward string
 	Place   HandedPlace
@@ -51,10 +57,24 @@ type HandedSession struct {
 	Target  string
 	Kept    bool      // began with source = "keep"
 	Where   string    // the address that was dialled
+	Host    string    // whom the client called by name, where that mattered
 	Earlier [2]uint64 // bytes of earlier processes, by the side where they began
-	FD      [2]int    // client, target
-	Unix    [2]bool   // sockets that are not TCP
-	Frozen  engine.Frozen
+}
+
+// A HandedSession is a stream with both its connections.
+type HandedSession struct {
+	HandedStream
+	FD     [2]int  // client, target
+	Unix   [2]bool // sockets that are not TCP
+	Frozen engine.Frozen
+}
+
+// A HandedBorne is a stream that a node carries. Its socket is among what the node has left, by a ticket: see Relay.Adopt.
+type HandedBorne struct {
+	HandedStream
+	Ticket   string
+	AtTarget bool // the socket is the target's; else the client's
+	Idle     time.Duration
 }
 
 // A HandedClient is one that was taken in and has no target yet.
@@ -62,6 +82,7 @@ type HandedClient struct {
 	Place  HandedPlace
 	Client netip.AddrPort
 	FD     int
+	Said   []byte // read already, to find out whom the client calls
 }
 
 // A HandedFlow is a UDP flow with its connected socket.
@@ -78,8 +99,12 @@ type HandedFlow struct {
 }
 
 // leaveTime is how long Run waits, when it leaves, for clients that are just being dialled for: their state is in
-// goroutines and cannot be handed over.
-const leaveTime = 5 * time.Second
+// goroutines and cannot be handed over. After dialTimeAtEnd those of whom no more was read than whom they call are handed over
+// as clients who have just come: their target, or the node that dials it, is away.
+const (
+	leaveTime     = 5 * time.Second
+	dialTimeAtEnd = time.Second
+)
 
 // Descriptors is every descriptor that h speaks of.
 func (h *Handover) Descriptors() []int {
@@ -128,11 +153,42 @@ func (h *Handover) descriptors() iter.Seq[*int] {
 }
 
 func (p place) handed() HandedPlace {
-	return HandedPlace{p.node, p.network, p.addr, p.port, p.iface, p.path}
+	return HandedPlace{p.node, p.network, p.addr, p.port, p.iface, p.path, p.picker, p.called.hosts, p.called.tls, p.called.redirect}
 }
 
 func (h HandedPlace) place() place {
-	return place{node: h.Node, network: h.Network, addr: h.Addr, port: h.Port, iface: h.Interface, path: h.Path}
+	return place{node: h.Node, network: h.Network, addr: h.Addr, port: h.Port, iface: h.Interface, path: h.Path, picker: h.Picker, called: called{h.Names, h.TLS, h.Redirect}}
+}
+
+// unanswered are clients whom nodes have given back while the relay leaves: the far end had not answered yet.
+type unanswered struct {
+	mu   sync.Mutex
+	open bool
+	list []HandedClient
+}
+
+func (u *unanswered) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.open = true
+}
+
+// add takes a client, and false when the relay does not leave.
+func (u *unanswered) add(c HandedClient) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.open {
+		u.list = append(u.list, c)
+	}
+	return u.open
+}
+
+// end is all that have come.
+func (u *unanswered) end() []HandedClient {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.open = false
+	return u.list
 }
 
 // Leave has Run, when its ctx ends, leave everything open for the next process rather than close it. Left then says what.

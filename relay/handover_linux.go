@@ -1,15 +1,14 @@
 package relay
 
 import (
-	"context"
-	"io/fs"
-	"net"
-	"os"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay/engine"
 )
 
@@ -18,7 +17,7 @@ const CanHandOver = true
 
 // leave takes the relay apart without closing a socket that the next process can use:
 //
-//	listeners detached ─► who is being dialled for gets there ─► loops end ─► sessions frozen
+//	listeners detached ─► who is being dialled for gets there ─► nodes freeze ─► loops end ─► sessions frozen
 //
 // Clients that come meanwhile wait in the queues of the listening sockets.
 func (r *Relay) leave() {
@@ -38,8 +37,15 @@ func (r *Relay) leave() {
 	}
 	r.inherited.passOn(h)
 	r.applyMu.Unlock()
-	for end := time.Now().Add(leaveTime); r.slow.Load() > 0 && time.Now().Before(end); {
-		time.Sleep(minPause)
+	if r.nodesLeave.Quiet != nil {
+		r.nodesLeave.Quiet()
+	}
+	r.unanswered.begin()
+	r.awaitDials(dialTimeAtEnd, &r.slow, &r.leading)
+	r.handDialling(h)
+	r.awaitDials(leaveTime-dialTimeAtEnd, &r.slow)
+	if r.nodesLeave.Freeze != nil {
+		r.nodesLeave.Freeze()
 	}
 	r.loops.stop()
 	for _, t := range r.allTasks() {
@@ -48,17 +54,72 @@ func (r *Relay) leave() {
 			case *quick:
 				s.freeze(h)
 				r.wg.Done()
+			case *ward:
+				s.freeze(h)
+			case *led:
+				s.freeze(h)
+			case *met:
+				s.freeze(h)
 			case *stream:
-				if byEngine, ok := s.handed.(*handed); ok {
-					byEngine.freeze(h)
+				switch m := s.mover().(type) {
+				case *handed:
+					m.freeze(h)
 					r.wg.Done()
+				case *borne:
+					m.freeze(h)
 				}
 			}
 		}
 	}
+	r.handDialling(h)
+	for _, c := range r.unanswered.end() {
+		engine.ResetOnClose(c.FD, true)
+		h.Clients = append(h.Clients, c)
+	}
 	h.NextID = r.nextID.Load()
 	r.shutDown() // what could not be handed over
 	r.left.Store(h)
+}
+
+// awaitDials waits until none of those is being dialled for, or for so long.
+func (r *Relay) awaitDials(d time.Duration, counts ...*atomic.Int64) {
+	waits := func(n *atomic.Int64) bool { return n.Load() > 0 }
+	time.Sleep(minPause) // who was just accepted is counted in a moment
+	for end := time.Now().Add(d); slices.ContainsFunc(counts, waits) && time.Now().Before(end); {
+		time.Sleep(minPause)
+	}
+}
+
+// handDialling hands clients over who still wait for their target, as if they had just come.
+func (r *Relay) handDialling(h *Handover) {
+	for _, t := range r.allTasks() {
+		for _, l := range t.list() {
+			if s, ok := l.(*stream); ok {
+				s.comeAgain(h)
+			}
+		}
+	}
+}
+
+// comeAgain leaves the client to the next process, if no more was read of him than whom he calls. What is done for him here ends.
+func (s *stream) comeAgain(h *Handover) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var said []byte
+	if s.calling.begun != nil {
+		said = s.calling.begun.Said
+	}
+	read := s.begun != nil || s.calling.known && said == nil || len(s.f.AcceptProxy) > 0 || s.f.Dynamic() != forward.HeadNone
+	if s.killed || s.far != nil || s.handed != nil || read || !isSocket(s.near) {
+		return
+	}
+	fd, err := duplicate(s.near)
+	if err != nil {
+		return
+	}
+	s.killed = true
+	s.cancel()
+	h.Clients = append(h.Clients, HandedClient{Place: s.place.handed(), Client: s.client, FD: fd, Said: said})
 }
 
 // detached stands in for a door whose socket is somebody else's now.
@@ -96,11 +157,17 @@ func (h *Handover) add(s *session, stream *engine.Stream, where string) {
 		}
 		return
 	}
-	h.Sessions = append(h.Sessions, HandedSession{
-		ID: s.id, Forward: s.task.name, Place: s.place.handed(), Client: s.client, Peer: s.peer, Local: s.local, Since: s.since,
-		Target: s.target.String(), Kept: s.kept, Where: where, FD: fds, Unix: frozen.Unix, Frozen: frozen,
-		Earlier: [2]uint64{s.earlier[0] + frozen.Moved[0], s.earlier[1] + frozen.Moved[1]},
-	})
+	known := s.written(where)
+	known.Earlier = [2]uint64{s.earlier[0] + frozen.Moved[0], s.earlier[1] + frozen.Moved[1]}
+	h.Sessions = append(h.Sessions, HandedSession{HandedStream: known, FD: fds, Unix: frozen.Unix, Frozen: frozen})
+}
+
+// written is what the next process has to know of a session.
+func (s *session) written(where string) HandedStream {
+	return HandedStream{
+		ID: s.id, Forward: s.task.name, Place: s.place.handed(), Client: s.client, Peer: s.peer, Local: s.local, Since: s.since, Host: s.host,
+		Target: s.target.String(), Kept: s.kept, Where: where, Earlier: s.earlier,
+	}
 }
 
 // addPackets writes a UDP socket down, and the flows of its clients. Those whose datagrams begin with a header are left out:
@@ -166,131 +233,4 @@ func (r *Relay) resumeFlow(s *HandedFlow) {
 	fl.answered.Store(s.Answered)
 	fl.task.resumed(fl, targetNamed(fl.f, s.Target))
 	fl.direct.begin(g, nil, s.FD)
-}
-
-// inherited is what an earlier process left for this one.
-type inherited struct {
-	listeners map[place]int
-	rest      *Handover // until the first Apply
-}
-
-func inherit(h *Handover) inherited {
-	in := inherited{listeners: map[place]int{}, rest: h}
-	if h != nil {
-		for _, l := range h.Listeners {
-			in.listeners[l.Place.place()] = l.FD
-		}
-	}
-	return in
-}
-
-// passOn leaves to the next process what this one, which ended before its first Apply, has not used.
-func (in *inherited) passOn(h *Handover) {
-	if in.rest == nil {
-		return
-	}
-	for _, l := range in.rest.Listeners {
-		if _, unused := in.listeners[l.Place.place()]; unused {
-			h.Listeners = append(h.Listeners, l)
-		}
-	}
-	h.Sessions = append(h.Sessions, in.rest.Sessions...)
-	h.Clients = append(h.Clients, in.rest.Clients...)
-	h.Flows = append(h.Flows, in.rest.Flows...)
-	in.rest, in.listeners = nil, nil
-}
-
-// take is the socket that listens at p already, if there is one. The caller holds Relay.applyMu. A unix socket whose file has
-// gone is not taken: no client finds it any more. (systemd clears directories of a service between two processes.)
-func (in *inherited) take(p place) net.Listener {
-	if fd, ok := in.listeners[p]; ok && p.path != "" && !hasSocketFile(p.path) {
-		delete(in.listeners, p)
-		_ = unix.Close(fd)
-		return nil
-	}
-	l, _ := openInherited(in, p, net.FileListener)
-	return l
-}
-
-func hasSocketFile(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode()&fs.ModeSocket != 0
-}
-
-// takePackets is take for UDP.
-func (in *inherited) takePackets(p place) net.PacketConn {
-	c, _ := openInherited(in, p, net.FilePacketConn)
-	return c
-}
-
-// openInherited makes a socket of package net's out of the one at p; the zero S when there is none.
-func openInherited[S any](in *inherited, p place, open func(*os.File) (S, error)) (s S, err error) {
-	fd, ok := in.listeners[p]
-	if !ok {
-		return s, nil
-	}
-	delete(in.listeners, p)
-	f := os.NewFile(uintptr(fd), p.String())
-	defer f.Close()
-	return open(f)
-}
-
-// resume goes on with the sessions of an earlier process, after the first Apply, and closes what this one has no use for.
-func (r *Relay) resume(ctx context.Context) {
-	h := r.inherited.rest
-	if h == nil {
-		return
-	}
-	r.inherited.rest = nil
-	for p, fd := range r.inherited.listeners {
-		engine.Reset(fd)
-		if p.path != "" {
-			_ = os.Remove(p.path)
-		}
-	}
-	r.inherited.listeners = nil
-	e := r.loops.get()
-	for i := range h.Sessions {
-		s := &h.Sessions[i]
-		if e == nil || !r.resumeSession(e, s) {
-			engine.Reset(s.FD[engine.Client])
-			engine.Reset(s.FD[engine.Target])
-		}
-	}
-	for i := range h.Flows {
-		r.resumeFlow(&h.Flows[i])
-	}
-	for _, c := range h.Clients {
-		l := r.places[c.Place.place()]
-		if e == nil || l == nil || l.door == nil {
-			engine.Reset(c.FD)
-			continue
-		}
-		engine.ResetOnClose(c.FD, false)
-		e.Admit(&gate{relay: r, listener: l, ctx: context.WithoutCancel(ctx)}, c.FD, c.Client)
-	}
-}
-
-// resumeSession reports false when no forward carries the session any more.
-func (r *Relay) resumeSession(e *engine.Engine, s *HandedSession) bool {
-	t := r.tasks[s.Forward]
-	if t == nil || !t.running {
-		return false
-	}
-	p := s.Place.place()
-	q := &quick{attempts: attempts{relay: r}, resumed: s.Where}
-	q.id, q.place, q.network, q.since = s.ID, &p, p.network, s.Since
-	q.client, q.peer, q.local, q.earlier, q.kept = s.Client, s.Peer, s.Local, s.Earlier, s.Kept
-	if !q.covered(t.f) || t.enter(q, t.f) != nil {
-		return false
-	}
-	r.held.Add(2)
-	r.wg.Add(1)
-	t.resumed(q, targetNamed(t.f, s.Target))
-	q.Init(engine.Options{
-		Owner: q, Client: s.FD[engine.Client], Target: s.FD[engine.Target], Unix: s.Unix, Idle: t.f.IdleTimeout,
-		Limits: [2]engine.Limit{&q.upload, &q.download}, Frozen: &s.Frozen,
-	})
-	e.Start(&q.Stream)
-	return true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/node"
@@ -17,8 +18,12 @@ var errNotLed = errors.New("the node does not lead this client by itself")
 type led struct {
 	session
 	relay *Relay
+	gate  *gate
+	fd    int    // the client's, which is the node's as long as that leads
 	at    string // the target, as people see it
 	burden
+	opening atomic.Bool // counted as one who waits for the node
+	over    atomic.Bool // what is held for it was given back
 }
 
 // A burden is what a node carries for a session, or is about to.
@@ -30,18 +35,21 @@ type burden struct {
 
 func (b *burden) is(borne node.Borne) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.borne = borne; b.killed {
-		borne.Kill()
+	b.borne = borne
+	killed := b.killed
+	b.mu.Unlock()
+	if killed {
+		borne.Kill() // which may call what has ended
 	}
 }
 
 func (b *burden) kill() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.killed = true
-	if b.borne != nil {
-		b.borne.Kill()
+	borne := b.borne
+	b.mu.Unlock()
+	if borne != nil {
+		borne.Kill()
 	}
 }
 
@@ -51,11 +59,18 @@ func (b *burden) wasKilled() bool {
 	return b.killed
 }
 
+// now is what is carried, nil until it is known.
+func (b *burden) now() node.Borne {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.borne
+}
+
+func (b *burden) isKnown() bool { return b.now() != nil }
+
 // moved is how many bytes came from the socket and went to it.
 func (b *burden) moved() (from, to uint64) {
-	b.mu.Lock()
-	borne := b.borne
-	b.mu.Unlock()
+	borne := b.now()
 	if borne == nil {
 		return 0, 0
 	}
@@ -74,7 +89,7 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 	if f.Dynamic() != forward.HeadNone {
 		return g.ask(fd, client, local, t, f, leader)
 	}
-	l := &led{session: g.newSession(client, local), relay: r}
+	l := &led{session: g.newSession(client, local), relay: r, gate: g, fd: fd}
 	to := addresses(f.To[0], f.TargetPort(f.To[0], l.place.port), &l.session)[0]
 	l.at = to.String()
 	switch err := g.enter(fd, t, l, f); err {
@@ -84,11 +99,14 @@ func (g *gate) lead(fd int, client netip.AddrPort, local netip.Addr, t *task, f 
 	default:
 		return err
 	}
+	l.opening.Store(true)
+	r.leading.Add(1)
 	borne, ok := leader.Lead(fd, client, to.network, to.addr, node.LeadOptions{
 		BearOptions: node.BearOptions{Idle: f.IdleTimeout, From: limitOf(&l.upload), To: limitOf(&l.download), Ended: l.ended},
-		Timeout:     dialTime(f, true), Connected: l.connected, Failed: l.failed,
+		Timeout:     dialTime(f, true), Connected: l.connected, Failed: l.failed, Left: l.left,
 	})
 	if !ok {
+		l.settled()
 		l.letGo(l)
 		return errNotLed
 	}
@@ -112,7 +130,7 @@ func (g *gate) enter(fd int, t *task, l live, f *forward.Forward) error {
 
 // leader is the node that dials for f, if it can lead clients of f by itself.
 func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
-	if len(f.To) != 1 || f.SendProxy != 0 || f.Helper != forward.HelperNone || len(f.Wake.MACs) > 0 ||
+	if f.ByName() || len(f.To) != 1 || f.SendProxy != 0 || f.Helper != forward.HelperNone || len(f.Wake.MACs) > 0 ||
 		f.Source == forward.SourceKeep || f.Check.Kind != forward.CheckNone || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) {
 		return nil
 	}
@@ -127,7 +145,10 @@ func (r *Relay) leader(f *forward.Forward, client netip.Addr) node.Leader {
 	return leader
 }
 
-func (l *led) connected() { l.task.reached(&l.session, &l.f.To[0]) }
+func (l *led) connected() {
+	l.task.reached(&l.session, &l.f.To[0])
+	l.settled()
+}
 
 func (l *led) failed(err error) {
 	l.relay.noteDial(l.task, &DialError{Target: l.at, Err: err})
@@ -135,7 +156,40 @@ func (l *led) failed(err error) {
 
 func (l *led) ended(moved node.Borne) {
 	l.is(moved)
+	l.settled()
+	if l.over.CompareAndSwap(false, true) {
+		l.letGo(l)
+	}
+}
+
+// settled is that the node waits for no answer any more.
+func (l *led) settled() {
+	if l.opening.CompareAndSwap(true, false) {
+		l.relay.leading.Add(-1)
+	}
+}
+
+// left has the client wait in a goroutine until the node has somebody to ask again, or in the next process.
+func (l *led) left() {
+	l.relay.wg.Add(1)
+	defer l.relay.wg.Done()
+	l.over.Store(true)
 	l.letGo(l)
+	defer l.settled()
+	switch {
+	case l.wasKilled():
+		engine.Reset(l.fd)
+	case l.relay.unanswered.add(HandedClient{Place: l.place.handed(), Client: l.client, FD: l.fd}):
+	default:
+		l.gate.slow(l.fd, nil)
+	}
+}
+
+// freeze writes the session down for the next process. Its node has frozen it; one that is the node's alone ends.
+func (l *led) freeze(h *Handover) {
+	if l.target != nil && h.addBorne(&l.session, l.now(), &l.over, l.where(), false) {
+		l.letGo(l)
+	}
 }
 
 // letGo gives back what was taken for the session.

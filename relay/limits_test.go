@@ -118,7 +118,7 @@ func limitsOf(t *testing.T, rate, perSource int64, sources, sessions int) []*lim
 	f := fwd(t, "x", "80", "192.0.2.1:1")
 	f.Bandwidth, f.BandwidthPerSource = rate, perSource
 	task := newTask(f)
-	task.change(f, nil)
+	task.change(f, nil, nil)
 	var limits []*limit
 	for i := range sources * sessions {
 		s := &stream{}
@@ -198,7 +198,7 @@ func TestSourcesAreForgotten(t *testing.T) {
 	f := fwd(t, "x", "80", "192.0.2.1:1")
 	f.BandwidthPerSource = 100_000
 	task := newTask(f)
-	task.change(f, nil)
+	task.change(f, nil, nil)
 	var sessions []*stream
 	for i := range 3 {
 		s := &stream{near: &net.TCPConn{}}
@@ -210,11 +210,11 @@ func TestSourcesAreForgotten(t *testing.T) {
 	}
 	without := *f
 	without.BandwidthPerSource = 0
-	task.change(&without, nil)
+	task.change(&without, nil, nil)
 	if n := sessions[0].download.Slice(); n != 0 || len(task.perSource) != 0 {
 		t.Errorf("without a rate the slice is %d, and %d sources are known", n, len(task.perSource))
 	}
-	task.change(f, nil)
+	task.change(f, nil, nil)
 	if n := sessions[0].download.Slice(); n != 2000 || len(task.perSource) != 1 {
 		t.Errorf("with a rate the slice is %d, and %d sources are known", n, len(task.perSource))
 	}

@@ -27,6 +27,7 @@ type listener struct {
 	stream  net.Listener    // for TCP and unix
 	door    door            // what became of stream when the engine took it over
 	packets *packetListener // for UDP
+	stated  node.Stated     // knows whether it listens at the moment; nil: it does
 	stop    context.CancelFunc
 	started bool        // guarded by Relay.applyMu
 	broken  atomic.Bool // ended by itself; the next Apply opens the place again
@@ -93,8 +94,18 @@ func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listene
 	l := &listener{place: p, users: map[*task]bool{}}
 	network, addr := p.dialect()
 	var err error
+	if p.called.hosts != "" {
+		namer, ok := n.(node.Namer)
+		if !ok {
+			return nil, fmt.Errorf("node %s cannot tell clients apart by name", p.node)
+		}
+		l.stream, err = namer.ListenNamed(ctx, p.door())
+		l.stated, _ = l.stream.(node.Stated)
+		return l, err
+	}
 	if p.network != forward.UDP {
 		l.stream, err = n.Listen(ctx, network, addr)
+		l.stated, _ = l.stream.(node.Stated)
 		return l, err
 	}
 	packets, ok := n.(node.PacketNode)
@@ -106,6 +117,7 @@ func openOn(ctx context.Context, n node.Node, p place, b node.Binding) (*listene
 		return nil, err
 	}
 	l.packets = newPacketListener(conn, p.addr)
+	l.stated, _ = conn.(node.Stated)
 	return l, nil
 }
 
@@ -166,13 +178,33 @@ func (r *Relay) acceptStreams(ctx context.Context, l *listener) {
 		}
 		conn, err := l.stream.Accept()
 		if err == nil {
-			r.goServe(ctx, l, conn, nil)
+			conn, begun := takeOpened(conn)
+			r.goServe(ctx, l, conn, begun)
 			continue
 		}
 		if ctx.Err() != nil || !r.retryAfter(ctx, l, err) {
 			return
 		}
 	}
+}
+
+// An opened connection is one of which the listener has read something, to find out for whom it is. Take is the socket, with what was
+// read of it.
+type opened interface {
+	Take() (conn net.Conn, read []byte)
+}
+
+// takeOpened is a connection that can be carried without a wrapper, and what was read of it before, nil for nothing.
+func takeOpened(conn net.Conn) (net.Conn, *talk) {
+	o, ok := conn.(opened)
+	if !ok {
+		return conn, nil
+	}
+	conn, read := o.Take()
+	if len(read) == 0 {
+		return conn, nil
+	}
+	return conn, &talk{said: read}
 }
 
 // goServe gives a client a goroutine. begun is what was said on conn before, or nil.
@@ -227,6 +259,12 @@ func (r *Relay) waitAfter(l *listener, err error) time.Duration {
 
 // match finds the forward that serves this client, and its task. Without one the task is whom to count the refusal for.
 func (r *Relay) match(l *listener, client, local netip.Addr) (*task, *forward.Forward) {
+	return r.matchCalled(l, client, local, calling{})
+}
+
+// matchCalled is match for a client of whom it may be known whom it calls. While that is not known, a forward with names stands for
+// all that share its port.
+func (r *Relay) matchCalled(l *listener, client, local netip.Addr, c calling) (*task, *forward.Forward) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if !l.place.shared() {
@@ -241,6 +279,7 @@ func (r *Relay) match(l *listener, client, local netip.Addr) (*task, *forward.Fo
 	}
 	f := r.index.Match(forward.Packet{
 		Network: l.place.network, Client: client, Addr: local, Local: true, Port: l.place.port, Interface: from,
+		Called: c.known, Host: c.host,
 	})
 	if f == nil {
 		return l.blame, nil

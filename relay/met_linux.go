@@ -1,11 +1,17 @@
 package relay
 
-import "github.com/fairlead-net/fairlead/node"
+import (
+	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/node"
+)
 
 // A met is a stream that the node carries where it arrives, to sockets of this machine.
 type met struct {
 	attempts
 	burden
+	opening atomic.Bool // counted as one who waits for the target
+	over    atomic.Bool // what is held for it was given back
 }
 
 // meet has an arrival carried, where nothing takes waiting; false leaves it to Accept. It is called in a loop of the node's.
@@ -41,11 +47,13 @@ func (g *gate) meet(a node.Arrival) bool {
 
 // begin starts the first attempt. Without any the client is turned away.
 func (m *met) begin(a node.Arrival) {
+	m.opening.Store(true)
+	m.relay.slow.Add(1)
 	fd, timeout, err := m.start()
 	if err != nil {
 		m.fail(err)
 		a.Refuse()
-		m.end(m)
+		m.ended(nil)
 		return
 	}
 	m.is(a.Meet(fd, node.MeetOptions{
@@ -54,9 +62,36 @@ func (m *met) begin(a node.Arrival) {
 	}))
 }
 
+func (m *met) connected() {
+	m.attempts.connected()
+	m.settled()
+}
+
+// settled is that nobody waits for the target any more.
+func (m *met) settled() {
+	if m.opening.CompareAndSwap(true, false) {
+		m.relay.slow.Add(-1)
+	}
+}
+
 func (m *met) ended(moved node.Borne) {
-	m.is(moved) // it may end before Meet has returned
-	m.end(m)
+	if moved != nil {
+		m.is(moved) // it may end before Meet has returned
+	}
+	if m.relay.leaving.Load() {
+		m.refused = true // it is not: it comes again
+	}
+	m.settled()
+	if m.over.CompareAndSwap(false, true) {
+		m.end(m)
+	}
+}
+
+// freeze writes the session down for the next process. Its node has frozen it; one that is the node's alone ends.
+func (m *met) freeze(h *Handover) {
+	if m.target != nil && h.addBorne(&m.session, m.now(), &m.over, m.where(), true) {
+		m.end(m)
+	}
 }
 
 func (m *met) where() string { return m.far.String() }

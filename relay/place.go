@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -20,6 +21,30 @@ type place struct {
 	port    uint16
 	iface   string // "" is any
 	path    string // of a unix socket; then only node is set, too
+	picker  string // the forward, on another node that picks the port: no two get the same
+	called  called // on another node, which tells clients apart by name; here that is done client by client
+}
+
+// called is whom clients of a place on another node call: a forward.Door without its Listen, to be compared.
+type called struct {
+	hosts    string // with commas between them; "" is everybody
+	tls      forward.TLS
+	redirect bool
+}
+
+func calledAt(f *forward.Forward) called {
+	if f.ListensAt() == forward.Host || len(f.Hosts) == 0 {
+		return called{}
+	}
+	return called{strings.Join(f.Hosts, ","), f.Site.TLS, f.Site.RedirectHTTPS}
+}
+
+// door is what the node of p is asked for, where clients call names there.
+func (p place) door() forward.Door {
+	return forward.Door{
+		Listen: forward.Listen{Networks: p.network, Addr: p.addr, Ports: forward.Ports{Ranges: []forward.Range{{First: p.port, Last: p.port}}}},
+		Hosts:  strings.Split(p.called.hosts, ","), TLS: p.called.tls, RedirectHTTPS: p.called.redirect,
+	}
 }
 
 // placesOf lists the places of f in a fixed order.
@@ -30,9 +55,13 @@ func placesOf(f *forward.Forward) []place {
 	var places []place
 	for network := range f.Listen.Networks.Each {
 		for port := range f.Listen.Ports.Each {
-			places = append(places, place{
-				node: f.ListensAt(), network: network, addr: f.Listen.Addr, port: port, iface: f.Interface,
-			})
+			p := place{
+				node: f.ListensAt(), network: network, addr: f.Listen.Addr, port: port, iface: f.Interface, called: calledAt(f),
+			}
+			if port == 0 {
+				p.picker = f.Name
+			}
+			places = append(places, p)
 		}
 	}
 	return places
@@ -71,6 +100,9 @@ func (p place) String() string {
 		if p.addr.IsValid() {
 			s = p.network.String() + "/" + net.JoinHostPort(p.addr.String(), port)
 		}
+	}
+	if p.called.hosts != "" {
+		s += " for " + p.called.hosts
 	}
 	if p.iface != "" {
 		s += " on " + p.iface

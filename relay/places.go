@@ -4,13 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
+
+	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/node"
 )
 
 // breakMoved has every listener opened again whose node is gone, or was replaced by another one of that name: the listener is
-// about to end with its node.
+// about to end with its node. So is one of this host that is by way of somebody else now, or is so no longer.
 func (r *Relay) breakMoved() {
+	here, err := r.nodes(forward.Host)
+	sharer, shares := here.(node.Sharer)
+	var port uint16
+	if shares = shares && err == nil; shares {
+		port = sharer.SharedPort()
+	}
 	for p, l := range r.places {
 		if l.node == nil {
+			if shares && p.shared() && p.network == forward.TCP {
+				_, own := l.socket().(syscall.Conn)
+				if own && p.port != port {
+					continue
+				}
+				if _, addr := p.dialect(); sharer.Shares(addr) == own {
+					l.broken.Store(true)
+					r.anyBroken.Store(true)
+				}
+			}
 			continue
 		}
 		if n, err := r.nodes(p.node); err != nil || n != l.node {

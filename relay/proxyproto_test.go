@@ -78,7 +78,7 @@ func FuzzReadProxyHeader(f *testing.F) {
 	f.Add(header(f, 2, "[2001:db8::1]:1000", "[2001:db8::2]:80"))
 	f.Add([]byte("PROXY UNKNOWN ffff\r\nrest"))
 	f.Add([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"))
-	f.Add(withTLVs(f, padding, authority, tls, amazon, google, empty))
+	f.Add(withTLVs(f, padding, authority, ssl, amazon, google, empty))
 	f.Add(summed(withTLVs(f, tlv(0x03, "\x00\x00\x00\x00"), alpn), 31))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := bytes.NewReader(in)

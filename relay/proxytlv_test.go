@@ -45,7 +45,7 @@ var (
 	authority = tlv(0x02, "shop.example")
 	padding   = tlv(0x04, "\x00\x00\x00\x00\x00")
 	uniqueID  = tlv(0x05, "\x01\x02\xff")
-	tls       = tlv(0x20, "\x01\x00\x00\x00\x00\x21\x00\x07TLSv1.3")
+	ssl       = tlv(0x20, "\x01\x00\x00\x00\x00\x21\x00\x07TLSv1.3")
 	netns     = tlv(0x30, "blue")
 	google    = tlv(0xe0, "\x00\x00\x00\x00\x00\x00\x00\x2a")
 	amazon    = tlv(0xea, "\x01vpce-08d2bf15fac5001c9")
@@ -54,7 +54,7 @@ var (
 )
 
 func TestExtensionsArePassedOn(t *testing.T) {
-	all := []proxyproto.TLV{alpn, authority, uniqueID, tls, netns, google, amazon, azure, empty}
+	all := []proxyproto.TLV{alpn, authority, uniqueID, ssl, netns, google, amazon, azure, empty}
 	sum := tlv(0x03, "\x00\x00\x00\x00")
 	const sumAt = proxyV2Fixed + 12 + tlvFixed
 	for _, c := range []struct {
@@ -129,7 +129,7 @@ func TestExtensionsThroughTheRelay(t *testing.T) {
 	r := startRelay(t)
 	apply(t, r, f)
 	for _, command := range []byte{0x21, 0x20} {
-		header := withTLVs(t, authority, tls, amazon)
+		header := withTLVs(t, authority, ssl, amazon)
 		header[12] = command
 		c := dial(t, "tcp", "127.0.0.1:"+port)
 		_, _ = c.Write(append(bytes.Clone(header), "hello"...))

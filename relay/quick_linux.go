@@ -87,9 +87,9 @@ func (g *gate) slow(fd int, begun *talk) {
 }
 
 // quickDialer is the node that dials for f if that takes no waiting: its targets are addresses, reached with sockets of this
-// machine, nothing has to be read, and none of them may have to be woken. (Once connected, the engine has the last, too.)
+// machine, nothing has to be read (a name that the client calls, say), and none of them may have to be woken. (Once connected, the engine has the last, too.)
 func (r *Relay) quickDialer(f *forward.Forward, client netip.Addr) node.SocketNode {
-	if len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) || len(f.Wake.MACs) > 0 || f.Helper != forward.HelperNone {
+	if f.ByName() || len(f.AcceptProxy) > 0 && trusts(f.AcceptProxy, client) || len(f.Wake.MACs) > 0 || f.Helper != forward.HelperNone {
 		return nil
 	}
 	return r.socketDialer(f)

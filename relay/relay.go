@@ -56,30 +56,47 @@ type Options struct {
 	// Login checks a name and a password for a dynamic forward, whose Users are those who may log in to it. It takes longer the
 	// more often a source was wrong. nil: nobody may.
 	Login Login
+	// Sites makes the sites of forwards with names; nil: certificates are read from files alone.
+	Sites Sites
 	// Handover is what the process before this one has left, nil if there was none. The first Apply takes it over.
 	Handover *Handover
+	// Patient is that not all forwards come with the first Apply: what of Handover is another's is kept until LetGo.
+	Patient bool
+	// NodesLeave is what nodes do when the relay leaves.
+	NodesLeave NodesLeave
+}
+
+// NodesLeave is what is called when the relay leaves, before it writes down what it leaves: see Leave.
+type NodesLeave struct {
+	Quiet  func() // nobody is to come any more by listeners of nodes; who has come is served. nil: nobody cares
+	Freeze func() // what nodes carry is frozen: see node.Lasting. nil: none is
 }
 
 // A Relay carries forwards in user space. Its methods may be called from anywhere.
 type Relay struct {
-	log     *slog.Logger
-	nodes   func(name string) (node.Node, error)
-	began   time.Time
-	nextID  atomic.Uint64
-	heads   Heads
-	login   Login
-	own     ownAddresses
-	pause   pause
-	buffers buffers
-	data    dataPorts
-	loops   loops          // of the engine
-	magic   magicSender    // of wakers
-	wg      sync.WaitGroup // listeners, sessions, questions to targets
+	log      *slog.Logger
+	nodes    func(name string) (node.Node, error)
+	began    time.Time
+	nextID   atomic.Uint64
+	heads    Heads
+	login    Login
+	makeSite Sites
+	sites    siteServer
+	own      ownAddresses
+	pause    pause
+	buffers  buffers
+	data     dataPorts
+	loops    loops          // of the engine
+	magic    magicSender    // of wakers
+	wg       sync.WaitGroup // listeners, sessions, questions to targets
 
-	leaving   atomic.Bool // see Leave
-	left      atomic.Pointer[Handover]
-	inherited inherited    // guarded by applyMu
-	slow      atomic.Int64 // clients that are on their way to a target, in goroutines
+	nodesLeave NodesLeave
+	leaving    atomic.Bool // see Leave
+	left       atomic.Pointer[Handover]
+	inherited  inherited    // guarded by applyMu
+	slow       atomic.Int64 // clients that are on their way to a target, and cannot be handed over before they are there
+	leading    atomic.Int64 // clients that wait for a node's answer, and that the node gives back when it leaves
+	unanswered unanswered   // those that it gave back
 
 	names     chan struct{} // capacity 1: there may be a name to look up
 	asking    chan struct{} // holds one for every target that is being asked how it is
@@ -107,7 +124,7 @@ func New(o Options) *Relay {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{
-		log: o.Log, nodes: o.Nodes, heads: o.Heads, login: o.Login, loops: loops{off: o.Portable}, inherited: inherit(o.Handover), magic: wake.Send, keep: keeper{transparent: o.Transparent},
+		log: o.Log, nodes: o.Nodes, heads: o.Heads, login: o.Login, makeSite: o.Sites, loops: loops{off: o.Portable}, inherited: inherit(o.Handover, o.Patient), nodesLeave: o.NodesLeave, magic: wake.Send, keep: keeper{transparent: o.Transparent},
 		began: time.Now(), names: make(chan struct{}, 1),
 		asking: make(chan struct{}, maxAsking), tasks: map[string]*task{}, idle: map[string]bool{}, owners: map[*forward.Forward]*task{}, places: map[place]*listener{},
 	}
@@ -150,6 +167,7 @@ func (r *Relay) shutDown() {
 	r.applyMu.Lock()
 	defer r.applyMu.Unlock()
 	r.ended = true
+	r.sites.close()
 	r.mu.Lock()
 	r.index, r.owners = forward.Index{}, nil // who was just accepted finds no forward
 	for _, l := range r.places {
@@ -172,7 +190,10 @@ func (r *Relay) Stats() map[string]forward.Stats {
 	stats := make(map[string]forward.Stats)
 	for _, t := range r.allTasks() {
 		s := t.stats()
-		s.Waiting = r.waiting(t.wanted())
+		var note string
+		if s.Waiting, note = r.waiting(t.wanted()); note != "" {
+			s.Note = note
+		}
 		if paused != "" {
 			s.Note = paused
 		}

@@ -21,7 +21,9 @@ type session struct {
 	local   netip.Addr     // this host's address that the client used, where it is known
 	peer    netip.Addr     // whom from and except are about; zero for a client of a unix socket
 	client  netip.AddrPort // peer, or whom a trusted peer speaks for
+	host    string         // whom the client called by name, where that matters
 	since   int64          // Unix time, nanoseconds
+	oneDoor bool           // the node that dials leads to one place, whatever the address
 	in, out atomic.Uint64  // bytes carried
 	earlier [2]uint64      // and those that an earlier process carried: from the client, from the target
 
@@ -63,7 +65,7 @@ func (s *session) covered(f *forward.Forward) bool {
 	addr := f.Listen.Addr
 	here := !addr.IsValid() || !s.local.IsValid() || addr == s.local.WithZone("") || addr.IsUnspecified() && addr.Is4() == s.local.Is4()
 	return here && f.Listen.Networks&s.network != 0 && f.Listen.Ports.Contains(s.place.port) &&
-		(f.Interface == "" || f.Interface == s.place.iface) && f.Admits(s.peer)
+		(f.Interface == "" || f.Interface == s.place.iface) && f.Admits(s.peer) && f.Serves(s.host)
 }
 
 // sessionID and parseID turn the number of a session into what people see and back. Carriers tell their ids apart by the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
+	"github.com/fairlead-net/fairlead/relay/vhost"
 )
 
 // A stream is a session of TCP or of unix sockets.
@@ -17,6 +18,7 @@ import (
 type stream struct {
 	session
 	near     net.Conn // to the client
+	calling  calling  // whom the client called, where that matters
 	begun    *talk    // what was said on near before, in a loop; nil: nothing
 	up, down half     // client to target, target to client
 
@@ -48,9 +50,22 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn, beg
 	defer cancel()
 	s.cancel = cancel
 
-	f := r.admit(ctx, l, s, &said)
-	if f == nil {
-		reset(near)
+	f, site := r.admit(ctx, l, s, &said)
+	switch {
+	case f != nil:
+	case s.calling.begun == nil:
+		turnAway(near)
+		return false
+	case site != nil, s.calling.begun.Protocol == vhost.HTTP:
+		r.serveSites(sessionCtx, l, s, said, site)
+		return false
+	default:
+		if s.calling.begun.Protocol == vhost.TLS {
+			_, _ = near.Write(vhost.Unrecognized())
+			partWith(near)
+			return false
+		}
+		turnAway(near)
 		return false
 	}
 	defer func() {
@@ -59,6 +74,9 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn, beg
 		}
 	}()
 	if f.Dynamic() != forward.HeadNone {
+		if s.calling.begun != nil {
+			s.begun = &talk{said: s.calling.begun.Said}
+		}
 		handed = r.serveDynamic(sessionCtx, s, f)
 		return handed
 	}
@@ -66,11 +84,14 @@ func (r *Relay) serveStream(ctx context.Context, l *listener, near net.Conn, beg
 	if err == nil {
 		err = s.attach(target, f, said)
 	}
+	if err == nil {
+		err = s.sendBegun(target)
+	}
 	if err != nil {
 		if sessionCtx.Err() == nil {
 			r.noteDial(s.task, err)
 		}
-		reset(near)
+		turnAway(near)
 		return false
 	}
 	s.reachedAt = target.where
@@ -149,13 +170,16 @@ func (s *stream) lead(where string) {
 
 // admit finds the forward that takes the client in, and enters the session there; nil means that it was refused. said
 // becomes what a trusted peer says of its client; which forward it is depends on the connection itself.
-func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHeader) *forward.Forward {
+//
+// On a port that is shared by name the client is heard first. Where its HTTP is to be ended here, no forward takes it in yet, for
+// each request does that, and there is no forward; nor is there one where the name leads nowhere. site is what ends its TLS.
+func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHeader) (f *forward.Forward, site *vhost.Site) {
 	introduced := false // by a PROXY protocol header
 	for {
-		t, f := r.match(l, s.peer, s.local)
+		t, f := r.matchCalled(l, s.peer, s.local, s.calling)
 		if f == nil {
 			t.refuse()
-			return nil
+			return nil, nil
 		}
 		if !introduced && trusts(f.AcceptProxy, s.peer) {
 			stop := context.AfterFunc(ctx, func() { _ = s.near.Close() })
@@ -163,19 +187,38 @@ func (r *Relay) admit(ctx context.Context, l *listener, s *stream, said *proxyHe
 			if !stop() || err != nil {
 				t.refuse()
 				r.log.Debug("client refused", keyForward, t.name, keyClient, s.peer.String(), keyError, err)
-				return nil
+				return nil, nil
 			}
 			if introduced = true; h.client.IsValid() {
 				s.client, said.client, said.dest = h.client, h.client, h.dest
 			}
 			said.extensions = h.extensions
 		}
+		if f.ByName() {
+			if !s.calling.known {
+				if err := s.listenTo(ctx); err != nil {
+					t.refuse()
+					r.log.Debug("client refused", keyListen, l.place.String(), keyClient, s.peer.String(), keyError, err)
+					return nil, nil
+				}
+				if s.calling.begun.Protocol == vhost.HTTP {
+					return nil, nil
+				}
+				continue
+			}
+			switch site := t.siteOf(f); {
+			case site == nil:
+				continue // it has changed
+			case site.EndsTLS() && s.calling.begun.Protocol == vhost.TLS:
+				return nil, site
+			}
+		}
 		switch t.enter(s, f) {
 		case nil:
-			return f
+			return f, nil
 		case errFull:
 			t.refuse()
-			return nil
+			return nil, nil
 		}
 	}
 }
@@ -208,31 +251,57 @@ func (s *stream) attach(d dialled, f *forward.Forward, said proxyHeader) error {
 	return nil
 }
 
+// sendBegun sends the target what was read of the client before, to find whom it calls.
+func (s *stream) sendBegun(d dialled) error {
+	var said []byte
+	switch {
+	case s.calling.begun != nil:
+		said = s.calling.begun.Said
+	case s.begun != nil:
+		said = s.begun.said
+	default:
+		return nil
+	}
+	n, err := d.conn.Write(said)
+	s.in.Add(uint64(n))
+	s.calling.begun, s.begun = nil, nil // it may be large, and the session long
+	if err != nil {
+		return &DialError{Target: d.where, Err: err}
+	}
+	return nil
+}
+
 func (s *stream) where() string { return s.reachedAt }
 
 func (s *stream) kill() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.killed = true
 	s.cancel()
-	if s.control != nil {
-		defer s.control.kill()
+	control, mover := s.control, s.handed
+	if mover == nil {
+		reset(s.near)
+		if s.far != nil {
+			reset(s.far)
+		}
 	}
-	if s.handed != nil {
-		s.handed.kill()
-		return
+	s.mu.Unlock()
+	if mover != nil {
+		mover.kill() // which may end the stream at once, and asks it for its bytes then
 	}
-	reset(s.near)
-	if s.far != nil {
-		reset(s.far)
+	if control != nil {
+		control.kill()
 	}
 }
 
-func (s *stream) bytes() (in, out uint64) {
+// mover is who has both connections now, or nil.
+func (s *stream) mover() mover {
 	s.mu.Lock()
-	handed := s.handed
-	s.mu.Unlock()
-	if handed != nil {
+	defer s.mu.Unlock()
+	return s.handed
+}
+
+func (s *stream) bytes() (in, out uint64) {
+	if handed := s.mover(); handed != nil {
 		in, out = handed.bytes()
 		return in + s.in.Load(), out + s.out.Load() // a head may have moved some before
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/relay/head"
+	"github.com/fairlead-net/fairlead/relay/vhost"
 )
 
 // maxFlows bounds the UDP flows of a forward that sets no max_connections. A datagram's sender is not proven, so anybody
@@ -33,6 +34,7 @@ type task struct {
 	mu        sync.Mutex
 	f         *forward.Forward // new sessions are carried for this one; also written under Relay.mu
 	head      head.Head        // of f, where that is a dynamic forward
+	site      *vhost.Site      // of f, where that has names
 	gone      bool             // removed: no more sessions
 	sessions  map[uint64]live
 	parts     int // sessions that are a part of another one
@@ -235,7 +237,7 @@ func (t *task) recount() {
 }
 
 // change puts f in place of what the task carried, for sessions to come.
-func (t *task) change(f *forward.Forward, h head.Head) {
+func (t *task) change(f *forward.Forward, h head.Head, site *vhost.Site) {
 	t.upload.setRate(f.Bandwidth)
 	t.download.setRate(f.Bandwidth)
 	t.mu.Lock()
@@ -244,7 +246,7 @@ func (t *task) change(f *forward.Forward, h head.Head) {
 		t.target = n
 	}
 	was := t.f
-	t.f, t.head, t.endNote, t.heard = f, h, "", nil
+	t.f, t.head, t.site, t.endNote, t.heard = f, h, site, "", nil
 	t.setTargets(was, f)
 	t.recount()
 }

@@ -203,7 +203,7 @@ type fakeForwards struct {
 
 type fakeForward struct {
 	key    string
-	listen forward.Listen
+	listen forward.Door
 	node   node.Node
 	l      net.Listener
 
@@ -212,7 +212,7 @@ type fakeForward struct {
 
 func newFakeForwards() *fakeForwards { return &fakeForwards{open: map[string]*fakeForward{}} }
 
-func (f *fakeForwards) Put(_ context.Context, key string, listen forward.Listen, n node.Node) (string, forward.Listen, error) {
+func (f *fakeForwards) Put(_ context.Context, key string, listen forward.Door, n node.Node) (string, forward.Door, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	picked := !listen.IsUnix() && listen.Ports.Ranges[0].First == 0
@@ -260,7 +260,7 @@ func (f *fakeForwards) accept(one *fakeForward) {
 		f.mu.Lock()
 		n := one.node
 		f.mu.Unlock()
-		f.running.Go(func() { carryTo(n, one.listen, conn) })
+		f.running.Go(func() { carryTo(n, one.listen.Listen, conn) })
 	}
 }
 
@@ -308,7 +308,7 @@ func (f *fakeForwards) places() []forward.Listen {
 	defer f.mu.Unlock()
 	var list []forward.Listen
 	for _, one := range f.open {
-		list = append(list, one.listen)
+		list = append(list, one.listen.Listen)
 	}
 	return list
 }
@@ -449,7 +449,7 @@ type recordingForwards struct {
 	text string
 }
 
-func (r *recordingForwards) Put(_ context.Context, _ string, l forward.Listen, _ node.Node) (string, forward.Listen, error) {
+func (r *recordingForwards) Put(_ context.Context, _ string, l forward.Door, _ node.Node) (string, forward.Door, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.text = l.String()

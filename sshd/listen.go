@@ -108,15 +108,15 @@ func (c *client) place(ctx context.Context, r *request) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the key has %d listeners, which is the most", c.server.o.MaxListeners)
 	}
-	name, bound, err := c.server.o.Forwards.Put(ctx, c.node.key, listen, c.node)
+	name, bound, err := c.server.o.Forwards.Put(ctx, c.node.key, forward.Door{Listen: listen}, c.node)
 	if err != nil {
 		undo()
 		return nil, fmt.Errorf("to listen at %s: %w", asked, err)
 	}
-	p := &placed{asked: asked, claim: claim, name: name, bound: bound}
+	p := &placed{asked: asked, claim: claim, name: name, bound: bound.Listen}
 	var answer []byte
 	if asked.Path == "" && asked.Port == 0 {
-		p.asked.Port = firstPort(bound)
+		p.asked.Port = firstPort(bound.Listen)
 		answer = ssh.Marshal(sshchan.PortAnswer{Port: uint32(p.asked.Port)})
 	}
 	c.node.add(p)

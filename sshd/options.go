@@ -47,19 +47,9 @@ type Options struct {
 	Connect func(to netip.AddrPort) (fd int, err error)
 	// Lookup finds the addresses of a name; nil asks the system.
 	Lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
-	Forwards Forwards
+	Forwards node.Forwards // takes what clients ask to have forwarded to them (-R)
 
 	plain bool // every client is served by x/crypto
-}
-
-// Forwards takes what clients ask to have forwarded to them (-R).
-type Forwards interface {
-	// Put opens a listener whose connections are dialled from n. Again with the same key and listen it replaces what a dead
-	// client left, at once. bound is where it listens: with port 0 asked, the one picked. An address that another key
-	// holds is an error.
-	Put(ctx context.Context, key string, listen forward.Listen, n node.Node) (name string, bound forward.Listen, err error)
-	// Delete closes the listener, if it still is n's.
-	Delete(ctx context.Context, name string, n node.Node) error
 }
 
 func (o Options) complete() (Options, error) {

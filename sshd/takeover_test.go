@@ -279,7 +279,7 @@ type onceForwards struct {
 	used, allow atomic.Bool
 }
 
-func (o *onceForwards) Put(ctx context.Context, key string, l forward.Listen, n node.Node) (string, forward.Listen, error) {
+func (o *onceForwards) Put(ctx context.Context, key string, l forward.Door, n node.Node) (string, forward.Door, error) {
 	if o.used.Swap(true) && !o.allow.Load() {
 		return "", l, errors.New("not again")
 	}

@@ -217,7 +217,7 @@ func (t *Table) checkNames(f *forward.Forward) error {
 	if f.Origin != forward.OriginAPI {
 		return nil
 	}
-	return errors.Join(config.CheckNodes(f, t.settings.Nodes), config.CheckUsers(f, t.settings.Users))
+	return errors.Join(config.CheckHubPort(f, t.settings.Hub), config.CheckNodes(f, t.settings), config.CheckUsers(f, t.settings.Users), config.CheckProvider(f, t.settings.OIDC))
 }
 
 // Delete removes the forward of this name, and returns when the carriers have let go of it. The error wraps ErrNotFound when

@@ -17,7 +17,7 @@ import (
 
 const (
 	sinkThreads  = 32 // more than any measurement has streams
-	fetchThreads = 8  // the same
+	fetchThreads = 32 // the same
 	backlog      = 4096
 	bufferSize   = 256 << 10
 )

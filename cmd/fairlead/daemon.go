@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ import (
 	"github.com/fairlead-net/fairlead/portmap/neighbours"
 	"github.com/fairlead-net/fairlead/portmap/publish"
 	"github.com/fairlead-net/fairlead/relay"
+	"github.com/fairlead-net/fairlead/relay/vhost"
 	"github.com/fairlead-net/fairlead/store"
 	"github.com/fairlead-net/fairlead/table"
 )
@@ -28,7 +30,9 @@ type engine struct {
 	relay    *relay.Relay
 	kernel   *kernel.Carrier
 	keep     *kernel.Keep
+	frozen   legacy // the settings' part of what is left
 	settings *settings
+	keepers  vhost.Keepers // of certificates and logins
 	router   *router
 	desk     *grant.Desk
 	log      *slog.Logger
@@ -38,7 +42,7 @@ type engine struct {
 type engineOptions struct {
 	nftables string // name of its table in the kernel; "" is the daemon's
 	store    store.Store
-	left     *relay.Handover // what the relay of an earlier program has left, or nil
+	left     *legacy         // what an earlier program has left, or nil
 	state    string          // the directory in which an SSH server keeps its host keys; "" is none
 	gateway  bool            // the settings may make this host a gateway, and programs of the LAN may ask it for ports
 	socket   string          // of the control interface, which no client of an SSH server reaches; "" is none
@@ -50,15 +54,24 @@ type engineOptions struct {
 func newEngine(o engineOptions) *engine {
 	options := kernel.Options{Table: o.nftables, Ledger: new(kernel.Ledger), Log: o.log}
 	e := &engine{kernel: kernel.New(options), keep: kernel.NewKeep(options), settings: newSettings(o), log: o.log}
-	relayOptions := relay.Options{
-		Log: o.log, Nodes: e.settings.nodes.Node, Heads: heads(), Login: e.settings.login, Transparent: e.keep, Handover: o.left,
+	if o.state != "" {
+		e.keepers = vhost.Keepers{Certs: vhost.NewCerts(filepath.Join(o.state, "certs"), o.log), Logins: vhost.NewLogins(filepath.Join(o.state, "oidc.key"))}
 	}
-	e.router = &router{wishes: map[string]publish.Wish{}, publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
+	relayOptions := relay.Options{
+		Log: o.log, Nodes: e.settings.node, Heads: heads(), Sites: sites(e.keepers), Login: e.settings.login, Transparent: e.keep,
+		NodesLeave: relay.NodesLeave{Quiet: e.quiet, Freeze: e.freeze},
+	}
+	if o.left != nil {
+		relayOptions.Handover, relayOptions.Patient = o.left.Relay, o.left.Hub != nil
+		e.settings.hub.left, e.settings.agent.left = o.left.Hub, o.left.Agent
+	}
+	e.router = &router{wishes: map[string]publish.Wish{}, certs: e.keepers.Certs, publisher: publish.New(publish.Options{Secret: publishSecret(), Log: o.log}), log: o.log}
 	if o.gateway {
 		e.router.gateway = kernel.NewGateway(kernel.GatewayOptions{Ledger: options.Ledger, StateDir: o.state, Log: o.log})
 		relayOptions.Doorman = e.router.gateway
 	}
 	e.relay = relay.New(relayOptions)
+	e.settings.hub.relay, e.settings.agent.relay = e.relay, e.relay
 	tableOptions := table.Options{
 		Kernel: kernelCarrier{e.kernel}, Relay: e.relay, Beside: e.router, Facts: e.router.facts, Store: o.store, Settle: e.settle, Note: e.note, Log: o.log,
 	}
@@ -77,7 +90,10 @@ func newEngine(o engineOptions) *engine {
 	if o.gateway { // what a foreground forward does there would be in the daemon's way
 		e.router.others = newFirewalls(e.table.Carried, o.log)
 	}
-	e.settings.sshd.guests = newGuests(e.table, e.settings.nodes)
+	e.settings.sshd.guests = newGuests("ssh", e.table, e.settings.nodes)
+	e.settings.hub.guests, e.settings.hub.list = newGuests("agent", e.table, e.settings.nodes), e.table.Forwards
+	e.settings.hub.ready = e.table.Ready()
+	e.settings.hub.guests.whole, e.settings.hub.guests.own = e.settings.hub.doors.has, e.settings.hub.doors.own
 	return e
 }
 
@@ -85,6 +101,10 @@ func newEngine(o engineOptions) *engine {
 func (e *engine) settle(s config.Settings) {
 	e.router.settle(s)
 	e.settings.settle(s)
+	if e.keepers.Certs != nil {
+		e.keepers.Certs.Settle(vhost.ACME(s.ACME))
+		e.keepers.Logins.Settle(vhost.OIDC{Issuer: s.OIDC.Issuer, ClientID: s.OIDC.ClientID, ClientSecret: string(s.OIDC.ClientSecret), CA: s.OIDC.CA})
+	}
 	if e.router.others != nil {
 		e.router.others.settle(s)
 	}
@@ -92,13 +112,35 @@ func (e *engine) settle(s config.Settings) {
 
 // note is what is good to know of a forward besides what the table knows, or "".
 func (e *engine) note(name string) string {
-	if e.router.others == nil {
-		return ""
+	if note := e.router.certificateNote(name); note != "" || e.router.others == nil {
+		return note
 	}
 	return e.router.others.note(name)
 }
 
+// quiet is called by a relay that leaves: nobody is to come any more by way of the hub or of agents.
+func (e *engine) quiet() {
+	e.settings.agent.quiet()
+	e.settings.hub.quiet()
+}
+
+// freeze is called by a relay that leaves, for what carries its sessions.
+func (e *engine) freeze() {
+	e.frozen.Hub, e.frozen.Agent = e.settings.hub.freeze(), e.settings.agent.freeze()
+}
+
+// left is what run has left for the next process, nil when it has closed everything.
+func (e *engine) left() *legacy {
+	r := e.relay.Left()
+	if r == nil {
+		return nil
+	}
+	return &legacy{Relay: r, Hub: e.frozen.Hub, Agent: e.frozen.Agent}
+}
+
 // run runs the table and the carriers until ctx ends. What the kernel carries stays there.
+//
+//	relay, which may leave its sessions ─► table ─► nodes and servers, over which some of them went
 func (e *engine) run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	counting, counted := context.WithCancel(context.WithoutCancel(ctx)) // the table's last reading is of a relay that has ended
@@ -119,9 +161,26 @@ func (e *engine) run(ctx context.Context) error {
 		counted()
 		return nil
 	})
-	tasks.Go(func() error { return e.table.Run(counting) })
-	tasks.Go(func() error { return e.settings.run(ctx) })
+	serving, served := context.WithCancel(context.WithoutCancel(ctx))
+	tasks.Go(func() error {
+		defer served()
+		return e.table.Run(counting)
+	})
+	tasks.Go(func() error { return e.settings.run(serving) })
+	tasks.Go(func() error {
+		select {
+		case <-e.table.Ready():
+		case <-ctx.Done():
+		}
+		if e.settings.hub.awaitThaw(ctx); ctx.Err() == nil {
+			e.relay.LetGo(ctx)
+		}
+		return nil
+	})
 	tasks.Go(func() error { return e.router.publisher.Run(ctx) })
+	if e.keepers.Certs != nil {
+		tasks.Go(func() error { return e.keepers.Certs.Run(ctx) })
+	}
 	if e.router.others != nil {
 		tasks.Go(func() error { return e.router.others.run(ctx) })
 	}

@@ -10,11 +10,9 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
-
-	"github.com/fairlead-net/fairlead/relay"
 )
 
-// What the relay leaves when the daemon ends goes to the service manager's descriptor store (FileDescriptorStoreMax= in
+// What the relay, the hub and the agent leave when the daemon ends goes to the service manager's descriptor store (FileDescriptorStoreMax= in
 // systemd.service(5)), as one parcel: the manifest, and then every descriptor that it speaks of. The manager gives it to the
 // next process, or drops it when there will be none, which closes everything.
 
@@ -35,14 +33,14 @@ func canDeposit() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
 
 // deposit leaves with the service manager, if there is one, what the relay has left. Where that fails everything is closed with
 // the process.
-func deposit(left *relay.Handover, log *slog.Logger) {
-	if left == nil || len(left.Descriptors()) == 0 || !canDeposit() {
+func deposit(left *legacy, log *slog.Logger) {
+	if left == nil || len(left.descriptors()) == 0 || !canDeposit() {
 		return
 	}
 	parcel, err := wrap(left)
 	if err != nil {
 		log.Error("the sessions cannot be left to the next process and end; clients that connect meanwhile wait for it", "err", err)
-		parcel, err = wrap(&relay.Handover{Listeners: left.Listeners, NextID: left.NextID})
+		parcel, err = wrap(left.listeners())
 	}
 	if err == nil {
 		defer unix.Close(parcel)
@@ -52,23 +50,23 @@ func deposit(left *relay.Handover, log *slog.Logger) {
 		log.Error("nothing may be left to the next process", "err", err)
 		return
 	}
-	log.Info("given to the service manager for the next process", "listeners", len(left.Listeners), "sessions", len(left.Sessions), "flows", len(left.Flows))
+	log.Info("given to the service manager for the next process", left.counted()...)
 }
 
 // wrap makes a parcel of what is left.
-func wrap(left *relay.Handover) (parcel int, err error) {
+func wrap(left *legacy) (parcel int, err error) {
 	manifest, err := writeManifest(left)
 	if err != nil {
 		return -1, err
 	}
 	defer manifest.Close()
-	return pack(append([]int{int(manifest.Fd())}, left.Descriptors()...))
+	return pack(append([]int{int(manifest.Fd())}, left.descriptors()...))
 }
 
 // withdraw takes what an earlier process has left with the service manager, nil if that is nothing or nothing of use. Other
 // descriptors that came from there (sd_listen_fds(3)) are closed.
-func withdraw(log *slog.Logger) *relay.Handover {
-	var left *relay.Handover
+func withdraw(log *slog.Logger) *legacy {
+	var left *legacy
 	for _, f := range activation.Files(true) {
 		if f.Name() != storedName {
 			log.Warn("a descriptor from the service manager is not for this program and is closed", "name", f.Name())
@@ -81,10 +79,10 @@ func withdraw(log *slog.Logger) *relay.Handover {
 			log.Error("what the process before left is not taken over; its sessions end", "err", err)
 		} else {
 			if left != nil {
-				closeAll(left.Descriptors())
+				closeAll(left.descriptors())
 			}
 			left = h
-			log.Info("taken over", "listeners", len(h.Listeners), "sessions", len(h.Sessions), "flows", len(h.Flows))
+			log.Info("taken over", h.counted()...)
 		}
 		if _, err := sdnotify.SdNotify(false, removeParcel); err != nil {
 			log.Warn("the service manager cannot be told", "state", removeParcel, "err", err)
@@ -94,7 +92,7 @@ func withdraw(log *slog.Logger) *relay.Handover {
 }
 
 // unwrap is what wrap was given, with the numbers that the descriptors have here. After an error all are closed.
-func unwrap(parcel int) (*relay.Handover, error) {
+func unwrap(parcel int) (*legacy, error) {
 	fds, err := unpack(parcel)
 	if err != nil {
 		return nil, err
@@ -106,7 +104,7 @@ func unwrap(parcel int) (*relay.Handover, error) {
 	defer manifest.Close()
 	left, err := readManifest(manifest)
 	if err == nil {
-		err = left.Renumber(fds[1:])
+		err = left.renumber(fds[1:])
 	}
 	if err != nil {
 		closeAll(fds[1:])

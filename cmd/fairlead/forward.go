@@ -56,7 +56,7 @@ proxy, "socks", "http" or "proxy" for both: each client says where it goes.`,
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(config.CheckNodes(f, nodes), config.CheckUsers(f, nil)); err != nil {
+			if err := errors.Join(config.CheckNodes(f, config.Settings{Nodes: nodes}), config.CheckUsers(f, nil), config.CheckProvider(f, config.OIDC{})); err != nil {
 				return &usageError{err: err, hint: cmp.Or(config.Hint(err), hintFor(err))}
 			}
 			screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())

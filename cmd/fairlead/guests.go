@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,46 +18,52 @@ import (
 	"github.com/fairlead-net/fairlead/table"
 )
 
-// guests puts what clients of the SSH server ask to have forwarded to them into the table: each client is a node for as long
-// as it is there, and each of its listeners a forward whose origin is its key.
+// guests puts what clients of the SSH server, or agents of the hub, ask to have forwarded to them into the table: each is a node for as
+// long as it has listeners, and each of these a forward whose origin is its key.
 type guests struct {
+	kind  string // "ssh" or "agent": what origins and names begin with
 	table *table.Table
 	nodes *node.Set
+	whole func(forward.Listen) bool           // whether a place is taken but for names; nil: none is
+	own   func(forward.Listen) forward.Listen // where names are served that want a place; nil: there
 
 	mu    sync.Mutex
 	next  int
 	rooms map[node.Node]*guest
 }
 
-// A guest is one client that has forwards.
+// A guest is one client or agent that has forwards.
 type guest struct {
 	name     string // of the node
 	forwards int
 }
 
-func newGuests(t *table.Table, nodes *node.Set) *guests {
-	return &guests{table: t, nodes: nodes, rooms: map[node.Node]*guest{}}
+func newGuests(kind string, t *table.Table, nodes *node.Set) *guests {
+	return &guests{kind: kind, table: t, nodes: nodes, rooms: map[node.Node]*guest{}}
 }
 
-// Put has n's client called by whoever calls listen. The same key's older forward of the same place is replaced: the client
-// that made it is dead or has been overtaken. bound is listen with the port that was picked where it asked for port 0.
-func (g *guests) Put(ctx context.Context, key string, listen forward.Listen, n node.Node) (name string, bound forward.Listen, err error) {
+// Put has n's client called by whoever calls at a door. The same key's older forward of the same door is replaced: the client
+// that made it is dead or has been overtaken. bound is the door with the port that was picked where it asked for port 0.
+func (g *guests) Put(ctx context.Context, key string, door forward.Door, n node.Node) (name string, bound forward.Door, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if listen, err = pickPort(listen); err != nil {
-		return "", listen, err
+	if door.Listen, err = pickPort(door.Listen); err != nil {
+		return "", door, err
 	}
-	origin := forward.Origin("ssh:" + key)
-	if name, err = g.place(origin, key, listen); err != nil {
-		return "", listen, err
+	if g.own != nil && door.Named() {
+		door.Listen = g.own(door.Listen)
+	}
+	origin := forward.Origin(g.kind + ":" + key)
+	if name, err = g.place(origin, key, door); err != nil {
+		return "", door, err
 	}
 	room := g.enter(key, n)
 	f := &forward.Forward{
-		Name: name, Origin: origin, Via: room.name, Listen: listen, Carry: forward.CarryRelay,
-		To: []forward.Target{{Ports: portRange(listen)}},
+		Name: name, Origin: origin, Via: room.name, Listen: door.Listen, Carry: forward.CarryRelay,
+		To: []forward.Target{{Ports: portRange(door.Listen)}}, Hosts: door.Hosts, Site: door.Site(),
 	}
-	if listen.IsUnix() {
-		f.To[0] = forward.Target{Path: listen.Path}
+	if door.IsUnix() {
+		f.To[0] = forward.Target{Path: door.Path}
 	}
 	status, err := g.table.Put(ctx, f)
 	if err == nil && status.State == forward.StateFailed {
@@ -67,27 +74,31 @@ func (g *guests) Put(ctx context.Context, key string, listen forward.Listen, n n
 	}
 	if err != nil {
 		g.exit(n, room)
-		return "", listen, err
+		return "", door, err
 	}
-	return name, listen, nil
+	return name, door, nil
 }
 
-// place finds the name of the forward for a place: the one that the key's forward of this place has already, or one that is
+// place finds the name of the forward for a door: the one that the key's forward of this door has already, or one that is
 // free. A place that other forwards listen at is refused, in whole or in part: of two that overlap the more specific one gets
-// the clients, and none that were meant for others are a guest's.
-func (g *guests) place(origin forward.Origin, key string, listen forward.Listen) (string, error) {
-	name, taken := guestForward(key, listen), false
+// the clients, and none that were meant for others are a guest's. Names share a port with other names, and whether they can is the
+// table's to say.
+func (g *guests) place(origin forward.Origin, key string, door forward.Door) (string, error) {
+	if g.whole != nil && !door.Named() && g.whole(door.Listen) {
+		return "", fmt.Errorf("%s is the hub's own; with names it is shared", door)
+	}
+	name, taken := guestForward(g.kind, key, door), false
 	for _, f := range g.table.Forwards() {
 		switch {
-		case f.Origin == origin && f.Listen.Equal(listen):
+		case f.Origin == origin && f.Listen.Equal(door.Listen) && slices.Equal(f.Hosts, door.Hosts):
 			return f.Name, nil
-		case f.Origin != origin && !f.Disabled && f.ListensAt() == forward.Host && overlap(f.Listen, listen):
+		case f.Origin != origin && !f.Disabled && f.ListensAt() == forward.Host && overlap(f.Listen, door.Listen) && !(f.ByName() && door.Named()):
 			return "", fmt.Errorf("forward %q listens there: %s", f.Name, f.Listen)
 		}
 		taken = taken || f.Name == name
 	}
 	if taken {
-		name = markName(name, string(origin)+" "+listen.String())
+		name = markName(name, string(origin)+" "+door.String())
 	}
 	return name, nil
 }
@@ -117,7 +128,9 @@ func (g *guests) Delete(ctx context.Context, name string, n node.Node) error {
 func (g *guests) withdraw(ctx context.Context, name string, room *guest) error {
 	for _, f := range g.table.Forwards() {
 		if f.Name == name && f.Via == room.name {
-			return g.table.Delete(ctx, name)
+			if err := g.table.Delete(ctx, name); !errors.Is(err, table.ErrStopped) { // it has no more forwards then
+				return err
+			}
 		}
 	}
 	return nil
@@ -127,7 +140,7 @@ func (g *guests) enter(key string, n node.Node) *guest {
 	room := g.rooms[n]
 	if room == nil {
 		g.next++
-		room = &guest{name: fmt.Sprintf("ssh:%s/%d", key, g.next)}
+		room = &guest{name: fmt.Sprintf("%s:%s/%d", g.kind, key, g.next)}
 		g.rooms[n] = room
 		g.nodes.Join(room.name, n)
 	}
@@ -142,15 +155,21 @@ func (g *guests) exit(n node.Node, room *guest) {
 	}
 }
 
-// guestForward is the name that the forward for a place that a key listens at has if that is free.
-func guestForward(key string, l forward.Listen) string {
-	where := strconv.Itoa(int(portRange(l).First))
+// guestForward is the name that the forward for a door that a key listens at has if that is free.
+func guestForward(kind, key string, l forward.Door) string {
+	where := strconv.Itoa(int(portRange(l.Listen).First))
+	if l.Networks == forward.UDP {
+		where = "udp-" + where
+	}
 	if l.IsUnix() {
 		where = strings.Trim(strings.Map(nameRune, l.Path), "-")
 	} else if l.Addr.IsValid() && !l.Addr.IsLoopback() {
 		where = strings.Map(nameRune, l.Addr.String()) + "-" + where
 	}
-	name := "ssh-" + key + "-" + where
+	if l.Named() {
+		where = strings.Trim(strings.Map(nameRune, l.Hosts[0]), "-.") + "-" + where
+	}
+	name := kind + "-" + key + "-" + where
 	if len(name) <= forward.MaxNameLen {
 		return name
 	}
@@ -188,12 +207,27 @@ func pickPort(l forward.Listen) (forward.Listen, error) {
 	if !l.Addr.IsValid() {
 		addr = ":0"
 	}
-	free, err := net.Listen("tcp", addr)
+	port, err := freePort(l.Networks == forward.UDP, addr)
 	if err != nil {
 		return l, err
 	}
-	defer free.Close()
-	port := free.Addr().(*net.TCPAddr).AddrPort().Port()
 	l.Ports = forward.Ports{Ranges: []forward.Range{{First: port, Last: port}}}
 	return l, nil
+}
+
+func freePort(udp bool, addr string) (uint16, error) {
+	if udp {
+		free, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return 0, err
+		}
+		defer free.Close()
+		return free.LocalAddr().(*net.UDPAddr).AddrPort().Port(), nil
+	}
+	free, err := net.Listen("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer free.Close()
+	return free.Addr().(*net.TCPAddr).AddrPort().Port(), nil
 }

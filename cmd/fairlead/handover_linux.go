@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,7 +18,7 @@ import (
 const handoverEnv = "FAIRLEAD_HANDOVER"
 
 // inherited is what an earlier program has left, in this process or with the service manager; nil if there is nothing.
-func inherited(log *slog.Logger) (*relay.Handover, error) {
+func inherited(log *slog.Logger) (*legacy, error) {
 	text := os.Getenv(handoverEnv)
 	if text == "" {
 		return withdraw(log), nil
@@ -33,21 +34,21 @@ func inherited(log *slog.Logger) (*relay.Handover, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, fd := range h.Descriptors() {
+	for _, fd := range h.descriptors() {
 		unix.CloseOnExec(fd)
 	}
 	return h, nil
 }
 
-// become runs the successor in this process, with what the relay has left. It returns only if it fails.
-func (s successor) become(h *relay.Handover) error {
+// become runs the successor in this process, with what the daemon has left. It returns only if it fails.
+func (s successor) become(h *legacy) error {
 	f, err := writeManifest(h)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	manifest := int(f.Fd())
-	for _, fd := range append(h.Descriptors(), manifest) {
+	for _, fd := range append(h.descriptors(), manifest) {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return fmt.Errorf("handover: descriptor %d: %w", fd, err)
 		}
@@ -60,7 +61,7 @@ func (s successor) become(h *relay.Handover) error {
 }
 
 // writeManifest writes down what is left, in a file in memory: the format, and then everything.
-func writeManifest(h *relay.Handover) (*os.File, error) {
+func writeManifest(h *legacy) (*os.File, error) {
 	fd, err := unix.MemfdCreate("fairlead-handover", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("handover: %w", err)
@@ -82,7 +83,7 @@ func writeManifest(h *relay.Handover) (*os.File, error) {
 }
 
 // readManifest reads what an earlier program has written down. The descriptors are numbered as in that one.
-func readManifest(f *os.File) (*relay.Handover, error) {
+func readManifest(f *os.File) (*legacy, error) {
 	dec := json.NewDecoder(f)
 	var format int
 	if err := dec.Decode(&format); err != nil {
@@ -91,9 +92,21 @@ func readManifest(f *os.File) (*relay.Handover, error) {
 	if format != relay.HandoverFormat {
 		return nil, fmt.Errorf("the program before left format %d, and this one takes over %d", format, relay.HandoverFormat)
 	}
-	h := new(relay.Handover)
+	h := new(legacy)
 	if err := dec.Decode(h); err != nil {
 		return nil, fmt.Errorf("what the program before left: %w", err)
 	}
+	if !h.whole() {
+		return nil, errors.New("what the program before left is not whole")
+	}
 	return h, nil
+}
+
+// duplicateFD is another number of a descriptor, or -1.
+func duplicateFD(fd int) int {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return dup
 }

@@ -56,8 +56,8 @@ of /etc/fairlead/fairlead.toml and those that are added to it; the other command
 	})
 	g.register(root)
 	root.AddCommand(
-		newForward(g), newUp(g), newDown(g), newUpgrade(g), newCheck(), newApply(g), newConfirm(g), newStatus(g), newSessions(g), newLeases(g), newKill(g),
-		newAdd(g), newRemove(g), newUser(), newSSH(g), newWake(g), newOpen(g), newGateway(g), newRender(), newVersion(g), newCompletion(), newMan(),
+		newForward(g), newUp(g), newDown(g), newUpgrade(g), newCheck(), newApply(g), newConfirm(g), newStatus(g), newSessions(g), newLeases(g), newKill(g), newAgents(g),
+		newAdd(g), newRemove(g), newUser(), newSSH(g), newHub(g), newJoin(g), newShare(g), newWake(g), newOpen(g), newGateway(g), newRender(), newVersion(g), newCompletion(), newMan(),
 	)
 	for _, cmd := range root.Commands() {
 		explainArgs(cmd)

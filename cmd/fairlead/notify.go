@@ -87,6 +87,10 @@ func (d *daemon) reloads(ctx context.Context) error {
 
 func (d *daemon) reload(ctx context.Context) error {
 	file := d.server.Version.File
+	if file == "" && d.flags.given != nil {
+		d.log.Info("reload: there is no file, the command line says everything")
+		return nil
+	}
 	if file == "" {
 		if file = systemFile; !exists(file) {
 			d.log.Info("reload: there is no file", "missing", systemFile)

@@ -98,9 +98,9 @@ func TestParcelDropped(t *testing.T) {
 func TestUnwrap(t *testing.T) {
 	const sessions = 200
 	r, w := pipes(t, 2*sessions+1)
-	left := &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}, NextID: 7}
+	left := &legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}, NextID: 7}}
 	for i := range sessions {
-		left.Sessions = append(left.Sessions, relay.HandedSession{ID: uint64(i), FD: [2]int(w[1+2*i:])})
+		left.Relay.Sessions = append(left.Relay.Sessions, relay.HandedSession{HandedStream: relay.HandedStream{ID: uint64(i)}, FD: [2]int(w[1+2*i:])})
 	}
 	parcel, err := wrap(left)
 	if err != nil {
@@ -108,10 +108,10 @@ func TestUnwrap(t *testing.T) {
 	}
 	h, err := unwrap(parcel)
 	_ = unix.Close(parcel)
-	if err != nil || h.NextID != 7 || len(h.Sessions) != sessions {
+	if err != nil || h.Relay.NextID != 7 || len(h.Relay.Sessions) != sessions {
 		t.Fatalf("%+v, %v", h, err)
 	}
-	for i, fd := range h.Descriptors() {
+	for i, fd := range h.descriptors() {
 		if fd == w[i] {
 			t.Errorf("descriptor %d has its old number", i)
 		}
@@ -121,10 +121,10 @@ func TestUnwrap(t *testing.T) {
 			t.Errorf("descriptor %d leads to that of %d, %v", i, b[0], err)
 		}
 	}
-	closeAll(h.Descriptors())
+	closeAll(h.descriptors())
 
 	for why, manifest := range map[string]string{
-		"format 99": "99 {}", "spoken of": strconv.Itoa(relay.HandoverFormat) + " {}", "left: ": "nonsense",
+		"format 99": "99 {}", "spoken of": strconv.Itoa(relay.HandoverFormat) + ` {"Relay":{}}`, "left: ": "nonsense", "not whole": strconv.Itoa(relay.HandoverFormat) + " {}",
 	} {
 		fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
 		if err != nil {
@@ -162,7 +162,7 @@ func TestDeposit(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		deposit(&relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}, slog.New(slog.DiscardHandler))
+		deposit(&legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}}, slog.New(slog.DiscardHandler))
 	}()
 	for _, want := range []string{storeParcel, barrier} {
 		buf, rights := make([]byte, 4096), make([]byte, 64)
@@ -189,5 +189,5 @@ func TestDeposit(t *testing.T) {
 		t.Error("the end of the barrier was not seen")
 	}
 	_ = os.Remove(path)
-	deposit(&relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}, slog.New(slog.DiscardHandler)) // nobody listens: no panic, no wait
+	deposit(&legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}}, slog.New(slog.DiscardHandler)) // nobody listens: no panic, no wait
 }

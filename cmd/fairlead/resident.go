@@ -67,11 +67,7 @@ func (r *resident[T]) run(ctx context.Context) {
 		r.mu.Unlock()
 		serving, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() {
-			err := r.serve(serving, want, r.hasTried)
-			r.hasTried()
-			ended <- err
-		}()
+		go func() { ended <- r.serve(serving, want, r.hasTried) }()
 		var retry <-chan time.Time
 		steady := time.After(residentSteady)
 		for again := false; !again; {
@@ -79,10 +75,11 @@ func (r *resident[T]) run(ctx context.Context) {
 			case err := <-ended:
 				if ended = nil; err != nil && ctx.Err() == nil {
 					if r.goes(err.Error()) {
-						r.log.Error("a server of the settings does not run; it is tried again", "server", r.what, keyError, err)
+						r.log.Error("a server of the settings does not run", "server", r.what, keyError, err)
 					}
 					retry = time.After(residentRetry)
 				}
+				r.hasTried() // after it is known why it does not run
 				again = ctx.Err() != nil
 			case <-steady:
 				if ended != nil {

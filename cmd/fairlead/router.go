@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/kernel"
 	"github.com/fairlead-net/fairlead/portmap/publish"
+	"github.com/fairlead-net/fairlead/relay/vhost"
 )
 
 // A router is what this host does for a network besides carrying forwards: it is the gateway of the settings, and it asks the gateways
@@ -20,12 +21,14 @@ type router struct {
 	gateway   *kernel.Gateway
 	publisher *publish.Publisher // nil: nobody is asked
 	others    *firewalls         // nil: the other firewalls of this host are not looked after
+	certs     *vhost.Certs       // nil: there are none
 	log       *slog.Logger
 
 	seen   forward.List // by the last Carried
 	wishes map[string]publish.Wish
 
 	mu     sync.Mutex
+	names  map[string][]string // by forward: those whose certificates are had by ACME
 	spec   *forward.Gateway
 	open   []forward.Listen // of other servers of this program
 	looked bool             // whether the interfaces of spec are there has been looked at
@@ -107,6 +110,7 @@ func (r *router) Carried(ctx context.Context, all forward.List) {
 func (r *router) wish(all forward.List) (changed bool) {
 	removed, added := r.seen.Differ(all)
 	r.seen = all
+	r.certify(removed, added)
 	for _, f := range removed {
 		if f.Publish.On {
 			delete(r.wishes, f.Name)

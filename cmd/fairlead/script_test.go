@@ -62,7 +62,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": scriptFreePort, "serve": scriptServe, "get": scriptGet, "await": scriptAwait, "code": scriptCode, "subst": scriptSubst, "signal": scriptSignal,
-			"sessionid": scriptSessionID, "notify": scriptNotify, "notified": scriptNotified,
+			"sessionid": scriptSessionID, "notify": scriptNotify, "notified": scriptNotified, "field": scriptField,
 		},
 	})
 }
@@ -145,6 +145,17 @@ func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no program %s runs in the background", args[1])
+}
+
+// field VAR N FILE: the N-th word of a file's first line.
+func scriptField(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	words := strings.Fields(ts.ReadFile(args[2]))
+	if len(words) < n {
+		ts.Fatalf("%s has %d words", args[2], len(words))
+	}
+	ts.Setenv(args[0], words[n-1])
 }
 
 // sessionid VAR NAME: the id of the one session of a forward, once there is one.

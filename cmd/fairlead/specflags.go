@@ -15,8 +15,9 @@ import (
 type specFlags struct {
 	spec                      config.Spec
 	from, except, acceptProxy []string
-	when, drain, wake         []string
+	when, drain, wake, host   []string
 	users, permit, deny       []string
+	allow                     []string
 	direct, through           []string
 	expires                   string
 }
@@ -52,6 +53,14 @@ func (s *specFlags) register(cmd *cobra.Command, node string) {
 	flags.BoolVar(&s.spec.FastOpen, "fast-open", false, "TCP Fast Open, from clients and towards targets")
 	flags.StringVar(&s.spec.At, "at", "", "the node that listens, "+node+" (default host, this machine)")
 	flags.StringVar(&s.spec.Via, "via", "", "the node that dials, "+node+" (default host, this machine)")
+	flags.StringSliceVar(&s.host, "host", nil, "share the port by name: serve who calls these by HTTP or TLS, such as blog.example.com, *.example.com or * for the rest")
+	flags.StringVar(&s.spec.TLS, "tls", "", "with --host: pass TLS to the target, or acme to end it here with a certificate that is had by itself (default pass)")
+	flags.StringVar(&s.spec.Cert, "cert", "", "with --host: end TLS here with this certificate, a file in PEM")
+	flags.StringVar(&s.spec.Key, "key", "", "with --cert: its key")
+	flags.StringVar(&s.spec.Auth, "auth", "", "with --host: who may ask: basic, for the users that the daemon's file declares, or oidc, for its provider of logins")
+	flags.StringSliceVar(&s.allow, "allow", nil, "with --auth oidc: who may, such as anna@example.com or @example.com (default whoever the provider logs in)")
+	flags.StringVar(&s.spec.AwayPage, "away-page", "", "with --host: a file of HTML that is shown while no target answers")
+	flags.BoolVar(&s.spec.RedirectHTTPS, "redirect-https", false, "with --host: send http:// to https://")
 	flags.StringSliceVar(&s.users, "users", nil, "of a proxy: who may use it, declared in the daemon's file (default all of them)")
 	flags.StringSliceVar(&s.permit, "permit", nil, "of a proxy: where clients may go, such as *.example.com, 10.0.0.0/8 or 192.0.2.7:443")
 	flags.StringSliceVar(&s.deny, "deny", nil, "of a proxy: where clients may not go")
@@ -66,6 +75,8 @@ func (s *specFlags) register(cmd *cobra.Command, node string) {
 	fixed(cmd, "check", "connect", "http://")
 	fixed(cmd, "carry", "auto", "kernel", "relay")
 	fixed(cmd, "source", "auto", "keep", "rewrite")
+	fixed(cmd, "tls", "pass", "acme")
+	fixed(cmd, "auth", "basic", "oidc")
 	fixed(cmd, "send-proxy", "v1", "v2")
 	fixed(cmd, "balance", "failover", "round-robin", "least", "source")
 }
@@ -75,7 +86,7 @@ func (s *specFlags) forward(name string, origin forward.Origin, listen string, t
 	spec := s.spec
 	spec.Listen, spec.To = listen, to
 	spec.From, spec.Except, spec.AcceptProxy, spec.When = s.from, s.except, s.acceptProxy, s.when
-	spec.Drain, spec.Wake = s.drain, s.wake
+	spec.Drain, spec.Wake, spec.Host, spec.Allow = s.drain, s.wake, s.host, s.allow
 	spec.Users, spec.Permit, spec.Deny, spec.Direct, spec.Through = s.users, s.permit, s.deny, s.direct, s.through
 	var err error
 	if spec.Expires, err = resolveExpiry(s.expires, now); err != nil {

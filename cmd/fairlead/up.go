@@ -17,7 +17,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/api"
 	"github.com/fairlead-net/fairlead/config"
-	"github.com/fairlead-net/fairlead/relay"
 	"github.com/fairlead-net/fairlead/store"
 )
 
@@ -26,6 +25,9 @@ type upFlags struct {
 	*globals
 	file string // "" is systemFile where it exists, else none
 	user string // "" is defaultUser where there is one, else no change
+
+	given  *config.Config                             // what holds instead of a file; nil: nothing
+	beside func(ctx context.Context, d *daemon) error // runs beside the daemon, which ends when it does; nil: nothing
 }
 
 func newUp(g *globals) *cobra.Command {
@@ -49,12 +51,7 @@ Started as root it keeps the rights to change the network and to bind low ports,
 			if err != nil {
 				return err
 			}
-			next, left, err := u.run(cmd.Context(), log)
-			if next != nil {
-				err = next.become(left) // which returns only if it fails
-			}
-			deposit(left, log)
-			return err
+			return u.live(cmd.Context(), log)
 		},
 	}
 	registerFile(cmd, &u.file, "the file with the forwards (default "+systemFile+" if it exists)")
@@ -69,8 +66,21 @@ func registerFile(cmd *cobra.Command, file *string, usage string) {
 	}
 }
 
+// live is the daemon from start to end, and the program that goes on in its place, if there is one.
+func (u *upFlags) live(ctx context.Context, log *slog.Logger) error {
+	next, left, err := u.run(ctx, log)
+	if next != nil {
+		err = next.become(left) // which returns only if it fails
+	}
+	deposit(left, log)
+	return err
+}
+
 // load reads the file; without one there are no forwards from a file.
 func (u *upFlags) load() (*config.Config, string, error) {
+	if u.given != nil {
+		return u.given, "", nil
+	}
 	if u.file != "" {
 		file, err := filepath.Abs(u.file) // the daemon may be asked from another directory
 		if err != nil {
@@ -88,7 +98,7 @@ func (u *upFlags) load() (*config.Config, string, error) {
 
 // run is the daemon from start to end. left is what it leaves open, nil when it has closed everything, and next the program that
 // goes on with that in its place, nil when there is none.
-func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, left *relay.Handover, err error) {
+func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, left *legacy, err error) {
 	collectAsBefore := collectLess()
 	defer collectAsBefore()
 	cfg, file, err := u.load()
@@ -133,7 +143,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 	if err := dropPrivileges(log, become); err != nil {
 		return nil, nil, err
 	}
-	if file == "" {
+	if file == "" && u.given == nil {
 		log.Info("no file: there are only the forwards that were added", "missing", systemFile)
 	}
 	d := &daemon{engine: newEngine(engineOptions{store: st, left: earlier, state: state, socket: socket, gateway: true, log: log}), flags: u, log: log, started: collectAsBefore}
@@ -146,7 +156,7 @@ func (u *upFlags) run(ctx context.Context, log *slog.Logger) (next *successor, l
 		args := append(slices.Clone(os.Args), "--socket", socket, "--state", state)
 		next = &successor{*binary, args}
 	}
-	return next, d.relay.Left(), err
+	return next, d.engine.left(), err
 }
 
 // A daemon is an engine with a control socket, a file and a service manager.
@@ -174,7 +184,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d.server = api.NewServer(api.Options{
-		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Wake: wakeForward, Published: d.router.publisher.State, Problems: d.problems, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
+		Table: d.table, Sessions: d.engine, Leases: leases{d.desk}, Agents: d.settings.hub, Wake: wakeForward, Published: d.router.publisher.State, Problems: d.problems, Down: d.table.Down, Upgrade: d.upgradeTo, Log: d.log,
 		Version: api.Version{Version: version(), PID: os.Getpid(), File: file, Started: time.Now()},
 	})
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -185,6 +195,12 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 	})
 	tasks.Go(func() error { return d.reloads(ctx) })
 	tasks.Go(func() error { return d.notify(ctx) })
+	if d.flags.beside != nil {
+		tasks.Go(func() error {
+			defer end()
+			return d.flags.beside(ctx, d)
+		})
+	}
 	err := tasks.Wait()
 	d.log.Info("stopped")
 	return err
@@ -193,7 +209,7 @@ func (d *daemon) run(ctx context.Context, ln *api.Listener, file string, cfg *co
 // problems is what is wrong that is no forward's fault.
 func (d *daemon) problems() []string {
 	list := d.router.problems()
-	servers := []interface{ problem() string }{d.settings.sshd}
+	servers := []interface{ problem() string }{d.settings.sshd, d.settings.hub, d.settings.agent}
 	for _, s := range d.settings.grants.servers {
 		servers = append(servers, s)
 	}

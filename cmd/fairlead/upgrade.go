@@ -34,7 +34,8 @@ understands the configuration and what the daemon will leave to it; if it does n
 
 Listening sockets and the sessions of the relay go over to the new program as they are: clients that connect meanwhile wait
 for a moment, none is refused, and no session ends, but for those over SSH: connections of nodes are made anew, and clients of
-the SSH server have to come again. The process keeps its number. Kernel forwards are not touched at all.`,
+the SSH server have to come again. Sessions over a hub or an agent go on, too. The process keeps its number. Kernel forwards are
+not touched at all.`,
 		Example: `  sudo fairlead upgrade
   fairlead upgrade --binary /opt/fairlead/bin/fairlead`,
 		Args:              cobra.NoArgs,
@@ -152,6 +153,7 @@ func (d *daemon) upgradeTo(ctx context.Context, binary string) error {
 	if err := canTakeOver(ctx, binary, d.server.Version.File); err != nil {
 		return err
 	}
+	d.settings.hub.awaitThaw(ctx) // of an upgrade just before
 	d.log.Info("upgrading", "program", binary)
 	d.tell(reloading())
 	d.relay.Leave()

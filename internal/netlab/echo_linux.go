@@ -156,15 +156,18 @@ type Reply struct {
 }
 
 // Call asks the echo server at a numeric address who it is, over "tcp" or "udp", and checks that it echoes. For TCP that
-// includes half-close: what was sent before it still comes back. It takes three seconds at most.
+// includes half-close: what was sent before it still comes back. It takes three seconds at most, or as long as ctx says.
 func (n *Node) Call(ctx context.Context, network, addr string) (Reply, error) {
 	return n.CallFrom(ctx, network, "", addr)
 }
 
 // CallFrom is Call from one of the host's own addresses.
 func (n *Node) CallFrom(ctx context.Context, network, from, addr string) (Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+	}
 	c, err := n.call(ctx, network, from, addr)
 	if err != nil {
 		return Reply{}, err

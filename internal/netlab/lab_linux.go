@@ -30,6 +30,7 @@ type Lab struct {
 	prefix string // of the names of its namespaces
 	nodes  map[string]*Node
 	wires  int // for the MAC addresses
+	lines  int // for their names
 }
 
 // New makes an empty lab that is removed in tb's cleanup, with every process still running in it. Where namespaces cannot be

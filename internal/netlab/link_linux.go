@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -177,4 +178,51 @@ func (n *Node) Address(tb TB, iface string, addrs ...string) {
 	if err := (End{Node: n, Interface: iface, Addrs: addrs}).configure(); err != nil {
 		tb.Fatalf("on %s: add %s to %s: %v", n.name, strings.Join(addrs, ", "), iface, err)
 	}
+}
+
+// Readdress gives an interface addresses in place of all those it has, of both families, as when a phone changes networks. Routes
+// come back whose gateway is still reached through it; the link-local address of IPv6 stays.
+func (n *Node) Readdress(tb TB, iface string, addrs ...string) {
+	tb.Helper()
+	if err := n.readdress(iface, addrs); err != nil {
+		tb.Fatalf("on %s: give %s the addresses %s: %v", n.name, iface, strings.Join(addrs, ", "), err)
+	}
+}
+
+func (n *Node) readdress(iface string, addrs []string) error {
+	link, err := n.nl.LinkByName(iface)
+	if err != nil {
+		return err
+	}
+	routes, err := n.nl.RouteList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	old, err := n.nl.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	for _, a := range old {
+		if a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		// One that went with the first of its network is not an error.
+		if err := n.nl.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("address %s: %w", a.IPNet, err)
+		}
+	}
+	if err := (End{Node: n, Interface: iface, Addrs: addrs}).configure(); err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Gw == nil {
+			continue // of an address, whose network has come with it
+		}
+		r.Src, r.Flags = nil, 0
+		err := n.nl.RouteReplace(&r)
+		if err != nil && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("route via %s: %w", r.Gw, err)
+		}
+	}
+	return nil
 }

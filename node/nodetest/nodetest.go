@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,18 +45,29 @@ func Run(t *testing.T, caps node.Caps, open func(*testing.T) node.Node) {
 // listen opens a listener that listens. That of a node that comes and goes may take a moment, and fails by saying why not.
 func listen(ctx context.Context, n node.Node, network, addr string) (net.Listener, error) {
 	l, err := n.Listen(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := up(l); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// up waits until l listens, and closes it if it does not.
+func up(l io.Closer) error {
 	stated, ok := l.(node.Stated)
-	if err != nil || !ok {
-		return l, err
+	if !ok {
+		return nil
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		s := stated.State()
-		if s.Up {
-			return l, nil
-		}
-		if time.Now().After(deadline) {
+		switch {
+		case s.Up:
+			return nil
+		case time.Now().After(deadline), strings.Contains(s.Why, "next try in"): // it was refused
 			_ = l.Close()
-			return nil, errors.New(s.Why)
+			return errors.New(s.Why)
 		}
 	}
 }
@@ -221,6 +233,9 @@ func testRefused(t *testing.T, n node.Node) {
 
 func testPackets(t *testing.T, n node.PacketNode) {
 	l, err := n.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err == nil {
+		err = up(l)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The types of devices that a gateway is made of, without their versions.
@@ -143,6 +144,9 @@ func (d *Description) Resolve(location, ref string) (string, error) {
 	host, err := netip.ParseAddr(from.Hostname())
 	if err != nil || from.Scheme != "http" {
 		return "", bad("the location %.80q has no address for its host, or is not HTTP", location)
+	}
+	if strings.ContainsFunc(host.Zone(), func(r rune) bool { return r >= utf8.RuneSelf }) { // net/url reads such a zone, but not what it writes of it
+		return "", bad("the zone of the location %.80q is not in ASCII", location)
 	}
 	base := from
 	if d.URLBase != "" {

@@ -73,6 +73,7 @@ func TestResolve(t *testing.T) {
 		{"http://192.168.7.7/", "http://192.168.1.1:49152/root.xml", "/ctl", ""},
 		{"::", "http://192.168.1.1:49152/root.xml", "/ctl", ""},
 		{"", "http://[::1", "/ctl", ""},
+		{"", "http://[fe80::1%25\xec]/root.xml", "/ctl", ""},
 	} {
 		d := Description{URLBase: test.base}
 		got, err := d.Resolve(test.location, test.ref)

@@ -1,0 +1,308 @@
+package vhost
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+const (
+	// firstTry and lastTry are between tries for a certificate that is not to be had, each wait twice as long as the one before:
+	// authorities count those who fail.
+	firstTry = 30 * time.Second
+	lastTry  = time.Hour
+	// lookAgain is how often certificates are looked at that are there; renewing them is autocert's, once it has seen them.
+	lookAgain = time.Hour
+)
+
+// An ACME says which authority issues certificates (RFC 8555). The zero value is Let's Encrypt.
+type ACME struct {
+	Email     string // for the authority's word of trouble; "" is none
+	Directory string // URL; "" is Let's Encrypt's
+	CA        string // a file of PEM with what the directory's own certificate is checked by; "": as every program of this host does
+}
+
+// Certs are the certificates that are had by ACME. They and the account's key are in one directory, for the daemon's eyes only.
+type Certs struct {
+	dir  string
+	log  *slog.Logger
+	kick chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	conf    ACME
+	manager *autocert.Manager
+	broken  error           // of conf
+	want    []string        // names to have certificates for
+	state   map[string]*try // of want
+	closed  bool
+	stop    context.CancelFunc // ends what the manager asks the authority
+}
+
+// A try is how far the certificate for one name is.
+type try struct {
+	err      error // nil: it is there, or nobody has asked yet
+	next     time.Time
+	failures int
+}
+
+// NewCerts returns the certificates in a directory, which is made when it is needed.
+func NewCerts(dir string, log *slog.Logger) *Certs {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	c := &Certs{dir: dir, log: log, kick: make(chan struct{}, 1), state: map[string]*try{}}
+	c.manage(ACME{})
+	return c
+}
+
+// Settle changes the authority.
+func (c *Certs) Settle(conf ACME) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conf == c.conf {
+		return
+	}
+	c.stop()
+	c.manage(conf)
+	clear(c.state)
+	c.wake()
+}
+
+// manage makes the manager for conf. The caller holds c.mu, or has c alone.
+func (c *Certs) manage(conf ACME) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.conf, c.stop = conf, cancel
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // it is asked once in a while
+	transport.TLSClientConfig, c.broken = trust(conf.CA)
+	client := &acme.Client{
+		DirectoryURL: conf.Directory, UserAgent: "fairlead",
+		HTTPClient: &http.Client{Transport: &ending{transport, ctx}, Timeout: time.Minute},
+	}
+	if client.DirectoryURL == "" {
+		client.DirectoryURL = acme.LetsEncryptURL
+	}
+	c.manager = &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(c.dir), Email: conf.Email, Client: client,
+		// Who comes this far has called a name of a forward whose certificates are had by ACME.
+		HostPolicy: func(context.Context, string) error { return nil },
+	}
+	if c.closed {
+		c.stop()
+	}
+}
+
+// trust is the configuration of TLS towards the authority.
+func trust(file string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file == "" {
+		return config, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return config, fmt.Errorf("ca: %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(data) {
+		return config, fmt.Errorf("ca: %s has no certificate in PEM", file)
+	}
+	return config, nil
+}
+
+// ending is a transport whose requests end with a context, because autocert asks with contexts of its own.
+type ending struct {
+	http.RoundTripper
+	ctx context.Context //nolint:containedctx // it is what the type is for
+}
+
+func (e *ending) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := e.ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(e.ctx, cancel)
+	res, err := e.RoundTripper.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		stop()
+		cancel()
+		return nil, err
+	}
+	res.Body = &endingBody{res.Body, func() { stop(); cancel() }}
+	return res, nil
+}
+
+type endingBody struct {
+	body interface {
+		Read(b []byte) (int, error)
+		Close() error
+	}
+	done func()
+}
+
+func (b *endingBody) Read(p []byte) (int, error) { return b.body.Read(p) }
+
+func (b *endingBody) Close() error {
+	defer b.done()
+	return b.body.Close()
+}
+
+func (c *Certs) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Certs) current() *autocert.Manager {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.manager
+}
+
+var errNotOurs = errors.New("no certificate is had for this name")
+
+// get is what crypto/tls asks for certificates, for some names and no others.
+func (c *Certs) get(hosts []string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if !slices.Contains(hosts, hello.ServerName) {
+			return nil, errNotOurs
+		}
+		c.mu.Lock()
+		failed := c.state[hello.ServerName]
+		c.mu.Unlock()
+		asks := len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == protoACME // RFC 8737, section 3: the authority
+		if failed != nil && failed.err != nil && !asks {
+			return nil, failed.err // Run tries again when that is due; a client is no reason to try before
+		}
+		return c.current().GetCertificate(hello)
+	}
+}
+
+// challenge answers an authority over HTTP.
+func (c *Certs) challenge() http.Handler {
+	none := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusNotFound, errors.New("no authority has asked for this"))
+	})
+	c.current().HTTPHandler(none) // it tries HTTP-01 from now on
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.current().HTTPHandler(none).ServeHTTP(w, r)
+	})
+}
+
+// Want says for which names there are to be certificates. Those that are missing are asked for before a client does.
+func (c *Certs) Want(names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Equal(names, c.want) {
+		return
+	}
+	c.want = slices.Clone(names)
+	for name := range c.state {
+		if !slices.Contains(names, name) {
+			delete(c.state, name)
+		}
+	}
+	c.wake()
+}
+
+// Note says what is wrong with the certificate for one of some names, or "".
+func (c *Certs) Note(names []string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		if s := c.state[name]; s != nil && s.err != nil {
+			return fmt.Sprintf("no certificate for %s: %v", name, s.err)
+		}
+	}
+	return ""
+}
+
+// Run gets certificates, and gets them again where that has failed, until ctx ends.
+func (c *Certs) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, c.close)()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			c.close()
+			return nil
+		case <-c.kick:
+		case <-timer.C:
+		}
+		timer.Reset(c.obtain(ctx))
+	}
+}
+
+func (c *Certs) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.stop()
+}
+
+// obtain looks after every name that it is time for, and says when to do so again.
+func (c *Certs) obtain(ctx context.Context) time.Duration {
+	c.mu.Lock()
+	want, manager := c.want, c.manager
+	c.mu.Unlock()
+	wait := lookAgain
+	for _, name := range want {
+		c.mu.Lock()
+		s := c.state[name]
+		if s == nil {
+			s = &try{}
+			c.state[name] = s
+		}
+		left, broken := time.Until(s.next), c.broken
+		c.mu.Unlock()
+		if left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		if ctx.Err() != nil {
+			return wait
+		}
+		err := broken
+		if err == nil {
+			_, err = manager.GetCertificate(&tls.ClientHelloInfo{
+				ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+				SupportedVersions: []uint16{tls.VersionTLS13}, SupportedCurves: []tls.CurveID{tls.CurveP256},
+			})
+		}
+		wait = min(wait, c.outcome(ctx, s, name, err))
+	}
+	return wait
+}
+
+// outcome notes what came of a try, and says when the next one is due.
+func (c *Certs) outcome(ctx context.Context, s *try, name string, err error) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	had := s.err
+	s.err = err
+	wait := lookAgain
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		wait = min(firstTry<<min(s.failures, 10), lastTry)
+		s.failures++
+		c.log.Warn("a certificate is not to be had", "name", name, "err", err, "again", wait.String())
+	case had != nil || s.next.IsZero():
+		s.failures = 0
+		c.log.Info("a certificate is there", "name", name)
+	}
+	s.next = time.Now().Add(wait)
+	return wait
+}
