@@ -2,14 +2,12 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -83,14 +81,12 @@ func scriptSSHD(ts *testscript.TestScript, _ bool, lines []string) {
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
-	if !retry(func() bool {
-		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+ts.Getenv("SSHPORT"), time.Second)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}) {
-		ts.Fatalf("sshd does not listen")
+	said := func() string {
+		text, _ := os.ReadFile(log.Name())
+		return string(text)
+	}
+	if !retry(func() bool { return strings.Contains(said(), "Server listening on") }) {
+		ts.Fatalf("sshd does not listen: %s", said())
 	}
 }
 
