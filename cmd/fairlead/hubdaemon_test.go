@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead-net/fairlead/config"
 	"github.com/fairlead-net/fairlead/forward"
 	"github.com/fairlead-net/fairlead/hub"
+	"github.com/fairlead-net/fairlead/internal/testport"
 	"github.com/fairlead-net/fairlead/store"
 )
 
@@ -70,15 +71,14 @@ func (e *engine) waitState(t *testing.T, name string, want func(state forward.St
 
 func isUp(s forward.State, _ string) bool { return s == forward.StateUp }
 
-// anyPort is a port of loopback, of TCP and UDP, that was free a moment ago.
-func anyPort(t *testing.T) int {
+// anyPort is a port that nobody has, of TCP and UDP.
+func anyPort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testport.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func echo(t *testing.T, answer string) string {
@@ -117,7 +117,7 @@ func TestHubAndAgent(t *testing.T) {
 	becomesLeakFree(t)
 	port, at, managed := anyPort(t), anyPort(t), anyPort(t)
 	here := echo(t, "from the agent's side")
-	hubFile := fmt.Sprintf("[hub]\nlisten = \"127.0.0.1:%d\"\n[forward.managed]\nlisten = \"127.0.0.1:%d\"\nto = %q\nvia = \"home\"\n", port, managed, here)
+	hubFile := fmt.Sprintf("[hub]\nlisten = \"127.0.0.1:%s\"\n[forward.managed]\nlisten = \"127.0.0.1:%s\"\nto = %q\nvia = \"home\"\n", port, managed, here)
 	there := runEngine(t, t.TempDir(), settingsOf(t, "%s", hubFile))
 	there.waitState(t, "managed", func(s forward.State, why string) bool {
 		return s == forward.StateWaiting && strings.Contains(why, "fairlead agents token --name home")
@@ -125,7 +125,7 @@ func TestHubAndAgent(t *testing.T) {
 
 	state := t.TempDir()
 	token, err := there.settings.hub.Token(t.Context(), api.TokenRequest{Name: "home"})
-	if err != nil || token.Hub != fmt.Sprintf("127.0.0.1:%d", port) || token.Expires == nil {
+	if err != nil || token.Hub != "127.0.0.1:"+port || token.Expires == nil {
 		t.Fatalf("%+v, %v", token, err)
 	}
 	parsed, err := hub.ParseToken(string(token.Token))
@@ -136,11 +136,11 @@ func TestHubAndAgent(t *testing.T) {
 	if err != nil || m.Name != "home" {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	agentFile := fmt.Sprintf("[forward.shown]\nat = \"hub\"\nlisten = \"127.0.0.1:%d\"\nto = %q\n[agent]\n", at, here)
+	agentFile := fmt.Sprintf("[forward.shown]\nat = \"hub\"\nlisten = \"127.0.0.1:%s\"\nto = %q\n[agent]\n", at, here)
 	agent := runEngine(t, state, settingsOf(t, "%s", agentFile))
 	agent.waitState(t, "shown", isUp)
 	there.waitState(t, "managed", isUp)
-	shown, over := fmt.Sprintf("127.0.0.1:%d", at), fmt.Sprintf("127.0.0.1:%d", managed)
+	shown, over := "127.0.0.1:"+at, "127.0.0.1:"+managed
 	if got := hears(shown); got != "from the agent's side" {
 		t.Errorf("%q", got)
 	}
@@ -218,7 +218,7 @@ func TestAgentWithoutHub(t *testing.T) {
 
 // TestHubLimits: as many agents as there may be, and none by a transport that is not taken.
 func TestHubLimits(t *testing.T) {
-	e := runEngine(t, t.TempDir(), settingsOf(t, "[hub]\nlisten = \"127.0.0.1:%d\"\nmax_agents = 1\ntransports = \"wss\"", anyPort(t)))
+	e := runEngine(t, t.TempDir(), settingsOf(t, "[hub]\nlisten = \"127.0.0.1:%s\"\nmax_agents = 1\ntransports = \"wss\"", anyPort(t)))
 	token, err := e.settings.hub.Token(t.Context(), api.TokenRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -37,18 +36,11 @@ func (b *sharedBuffer) String() string {
 
 // A server that was asked for before the daemon runs is started once, and a client that came first stays.
 func TestSSHServerStartsOnce(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	free.Close()
-	_, text, _ := net.SplitHostPort(addr)
-	port, _ := strconv.Atoi(text)
+	addr := "127.0.0.1:" + anyPort(t)
 	var log sharedBuffer
 	s := newSSHDaemon(host.New(), t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
 	s.guests = startGuests(t, func() {})
-	listen := listenAt(t, "127.0.0.1:"+strconv.Itoa(port))
+	listen := listenAt(t, addr)
 	s.settle(&config.SSHD{Listen: []forward.Listen{listen}})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
