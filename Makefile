@@ -23,7 +23,7 @@ NETNS_TOOLS := nft ip conntrack curl nginx haproxy iperf3 socat nc nmap hping3 w
                vsftpd lftp tnftp tftp in.tftpd miniupnpd upnpc natpmpc gssdp-discover stun stund turnserver turnutils_natdiscovery \
                transmission-daemon tcpdump \
                ufw firewalld firewall-cmd dbus-daemon unshare iptables-nft ip6tables-nft iptables-nft-restore ip6tables-nft-restore \
-               iptables-legacy-restore iptables-legacy-save openssl pebble pebble-challtestsrv
+               iptables-legacy-restore iptables-legacy-save openssl wg wireguard-go pebble pebble-challtestsrv
 
 .PHONY: all build
 all build:
