@@ -3,12 +3,10 @@ package vhost
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -37,12 +35,14 @@ type ACME struct {
 type Certs struct {
 	dir  string
 	log  *slog.Logger
-	kick chan struct{} // capacity 1
+	kick chan struct{}     // capacity 1
+	via  http.RoundTripper // to authorities; nil: the network
 
 	mu      sync.Mutex
 	conf    ACME
 	manager *autocert.Manager
 	broken  error           // of conf
+	byHTTP  bool            // somebody answers the authority over HTTP
 	want    []string        // names to have certificates for
 	state   map[string]*try // of want
 	closed  bool
@@ -51,7 +51,8 @@ type Certs struct {
 
 // A try is how far the certificate for one name is.
 type try struct {
-	err      error // nil: it is there, or nobody has asked yet
+	err      error     // nil: it is there, or nobody has asked yet
+	ends     time.Time // of one that is there, when it should have been renewed long ago; else zero
 	next     time.Time
 	failures int
 }
@@ -83,12 +84,16 @@ func (c *Certs) Settle(conf ACME) {
 func (c *Certs) manage(conf ACME) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.conf, c.stop = conf, cancel
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableKeepAlives = true // it is asked once in a while
-	transport.TLSClientConfig, c.broken = trust(conf.CA)
+	network := http.DefaultTransport.(*http.Transport).Clone()
+	network.DisableKeepAlives = true // it is asked once in a while
+	network.TLSClientConfig, c.broken = trust(conf.CA)
+	via := c.via
+	if via == nil {
+		via = network
+	}
 	client := &acme.Client{
 		DirectoryURL: conf.Directory, UserAgent: "fairlead",
-		HTTPClient: &http.Client{Transport: &ending{transport, ctx}, Timeout: time.Minute},
+		HTTPClient: &http.Client{Transport: &ending{via, ctx}, Timeout: time.Minute},
 	}
 	if client.DirectoryURL == "" {
 		client.DirectoryURL = acme.LetsEncryptURL
@@ -98,63 +103,20 @@ func (c *Certs) manage(conf ACME) {
 		// Who comes this far has called a name of a forward whose certificates are had by ACME.
 		HostPolicy: func(context.Context, string) error { return nil },
 	}
+	if c.byHTTP {
+		c.answers()
+	}
 	if c.closed {
 		c.stop()
 	}
 }
 
-// trust is the configuration of TLS towards the authority.
-func trust(file string) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if file == "" {
-		return config, nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return config, fmt.Errorf("ca: %w", err)
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(data) {
-		return config, fmt.Errorf("ca: %s has no certificate in PEM", file)
-	}
-	return config, nil
-}
-
-// ending is a transport whose requests end with a context, because autocert asks with contexts of its own.
-type ending struct {
-	http.RoundTripper
-	ctx context.Context //nolint:containedctx // it is what the type is for
-}
-
-func (e *ending) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := e.ctx.Err(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(e.ctx, cancel)
-	res, err := e.RoundTripper.RoundTrip(r.WithContext(ctx))
-	if err != nil {
-		stop()
-		cancel()
-		return nil, err
-	}
-	res.Body = &endingBody{res.Body, func() { stop(); cancel() }}
-	return res, nil
-}
-
-type endingBody struct {
-	body interface {
-		Read(b []byte) (int, error)
-		Close() error
-	}
-	done func()
-}
-
-func (b *endingBody) Read(p []byte) (int, error) { return b.body.Read(p) }
-
-func (b *endingBody) Close() error {
-	defer b.done()
-	return b.body.Close()
+// answers is what answers the authority of the manager that there is now. Once there is one, the manager asks to be called over HTTP, too. The caller
+// holds c.mu.
+func (c *Certs) answers() http.Handler {
+	return c.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusNotFound, errors.New("no authority has asked for this"))
+	}))
 }
 
 func (c *Certs) wake() {
@@ -185,19 +147,32 @@ func (c *Certs) get(hosts []string) func(*tls.ClientHelloInfo) (*tls.Certificate
 		if failed != nil && failed.err != nil && !asks {
 			return nil, failed.err // Run tries again when that is due; a client is no reason to try before
 		}
-		return c.current().GetCertificate(hello)
+		return c.current().GetCertificate(modern(hello))
 	}
+}
+
+// modern is hello with a cipher suite by which autocert knows who takes ECDSA. The suites of TLS 1.3 do not say that, so it would have another
+// certificate issued, with RSA, for who speaks nothing older.
+func modern(hello *tls.ClientHelloInfo) *tls.ClientHelloInfo {
+	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		return hello
+	}
+	more := *hello
+	more.SupportedCurves = nil // nor are the curves of keys those of certificates there
+	more.CipherSuites = append(slices.Clip(hello.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+	return &more
 }
 
 // challenge answers an authority over HTTP.
 func (c *Certs) challenge() http.Handler {
-	none := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusNotFound, errors.New("no authority has asked for this"))
-	})
-	c.current().HTTPHandler(none) // it tries HTTP-01 from now on
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.current().HTTPHandler(none).ServeHTTP(w, r)
-	})
+	handler := func() http.Handler {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.byHTTP = true
+		return c.answers()
+	}
+	handler() // before the authority is asked for anything
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) })
 }
 
 // Want says for which names there are to be certificates. Those that are missing are asked for before a client does.
@@ -208,10 +183,16 @@ func (c *Certs) Want(names []string) {
 		return
 	}
 	c.want = slices.Clone(names)
-	for name := range c.state {
+	renewed := false
+	for name, s := range c.state {
 		if !slices.Contains(names, name) {
 			delete(c.state, name)
+			renewed = renewed || s.err == nil
 		}
+	}
+	if renewed { // autocert would do that for ever, and fail once the name leads elsewhere, which authorities count
+		c.stop()
+		c.manage(c.conf)
 	}
 	c.wake()
 }
@@ -221,8 +202,13 @@ func (c *Certs) Note(names []string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range names {
-		if s := c.state[name]; s != nil && s.err != nil {
+		switch s := c.state[name]; {
+		case s == nil:
+		case s.err != nil:
 			return fmt.Sprintf("no certificate for %s: %v", name, s.err)
+		case !s.ends.IsZero():
+			return fmt.Sprintf("the certificate for %s ends on %s, and no other is to be had: is the authority there, and does the name still lead here?",
+				name, s.ends.UTC().Format(time.RFC1123))
 		}
 	}
 	return ""
@@ -274,24 +260,28 @@ func (c *Certs) obtain(ctx context.Context) time.Duration {
 		if ctx.Err() != nil {
 			return wait
 		}
+		var cert *tls.Certificate
 		err := broken
 		if err == nil {
-			_, err = manager.GetCertificate(&tls.ClientHelloInfo{
+			cert, err = manager.GetCertificate(&tls.ClientHelloInfo{
 				ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 				SupportedVersions: []uint16{tls.VersionTLS13}, SupportedCurves: []tls.CurveID{tls.CurveP256},
 			})
 		}
-		wait = min(wait, c.outcome(ctx, s, name, err))
+		wait = min(wait, c.outcome(ctx, manager, s, name, cert, err))
 	}
 	return wait
 }
 
 // outcome notes what came of a try, and says when the next one is due.
-func (c *Certs) outcome(ctx context.Context, s *try, name string, err error) time.Duration {
+func (c *Certs) outcome(ctx context.Context, manager *autocert.Manager, s *try, name string, cert *tls.Certificate, err error) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	had := s.err
-	s.err = err
+	if err != nil && manager != c.manager { // which was stopped meanwhile, and that is why
+		return 0
+	}
+	had, ends := s.err, s.ends
+	s.err, s.ends = err, overdue(cert)
 	wait := lookAgain
 	switch {
 	case ctx.Err() != nil:
@@ -299,10 +289,26 @@ func (c *Certs) outcome(ctx context.Context, s *try, name string, err error) tim
 		wait = min(firstTry<<min(s.failures, 10), lastTry)
 		s.failures++
 		c.log.Warn("a certificate is not to be had", "name", name, "err", err, "again", wait.String())
-	case had != nil || s.next.IsZero():
+	case !s.ends.IsZero():
+		if ends.IsZero() {
+			c.log.Warn("a certificate is not renewed", "name", name, "ends", s.ends)
+		}
+	case had != nil || s.next.IsZero() || !ends.IsZero():
 		s.failures = 0
 		c.log.Info("a certificate is there", "name", name)
 	}
 	s.next = time.Now().Add(wait)
 	return wait
+}
+
+// lateMost is how long before its end a certificate is late to be renewed at the most.
+const lateMost = 15 * 24 * time.Hour
+
+// overdue is when a certificate ends, if that is so near that half of the time to renew it in has passed in vain; else zero. autocert begins when a third of its
+// life is left, or 30 days, and does not say that it fails.
+func overdue(cert *tls.Certificate) time.Time {
+	if cert == nil || cert.Leaf == nil || time.Until(cert.Leaf.NotAfter) > min(cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/6, lateMost) {
+		return time.Time{}
+	}
+	return cert.Leaf.NotAfter
 }
