@@ -36,11 +36,31 @@ func accepted(t *testing.T, b *bench) {
 	})
 }
 
+// A crawling listener's connections are read slowly.
+type crawling struct{ net.Listener }
+
+func (l crawling) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return crawl{c}, nil
+}
+
+type crawl struct{ net.Conn }
+
+func (c crawl) Read(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return c.Conn.Read(p[:min(len(p), 2048)])
+}
+
+// TestUpgrade: what is better is taken. It is never the slower one, as it may well be on a machine that has much else to do.
 func TestUpgrade(t *testing.T) {
 	leaks(t)
-	b := hub(t, nil)
+	b := hub(t, func(o *ListenOptions) { o.TCP[0] = crawling{o.TCP[0]} })
 	accepted(t, b)
 	d := quick(dialer(t, b, func(o *DialOptions) { o.Transports = []string{WSS, TLS, QUIC} }))
+	d.pace.limit = 1500 * time.Millisecond
 	for _, step := range [][]string{{WSS, QUIC}, {TLS, QUIC}} {
 		have, err := d.by(t.Context(), step[0])
 		if err != nil {
