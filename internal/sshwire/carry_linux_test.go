@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,7 @@ func TestResetIsPassedOn(t *testing.T) {
 			reset(c)
 			return
 		}
+		_, _ = c.Write(first[:]) // it is here
 		_, err := io.Copy(io.Discard, struct{ io.Reader }{c})
 		ends <- err
 	})
@@ -70,7 +72,9 @@ func TestResetIsPassedOn(t *testing.T) {
 	}
 	c = dialTest(t, addr)
 	_, _ = c.Write([]byte("c"))
-	time.Sleep(20 * time.Millisecond)
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil { // until it has gone all the way
+		t.Fatal(err)
+	}
 	reset(c)
 	if err := <-ends; !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the target saw %v", err)
@@ -230,6 +234,37 @@ func TestResetOfWhatIsRead(t *testing.T) {
 	n, err := io.Copy(io.Discard, struct{ io.Reader }{c})
 	if n != said || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// TestResetWaitsForTheWindow has a reset come while the peer has granted nothing for what the socket still has.
+func TestResetWaitsForTheWindow(t *testing.T) {
+	noLeaks(t)
+	const said = windowFirst + 400_000 // more than the window and what a pair of sockets holds
+	gone := make(chan struct{})
+	target := startTarget(t, func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, said))
+		for sysUnsentOf(c) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		reset(c)
+		close(gone)
+	})
+	port, servers := startServer(t, serverConfig(newTestKey(t)), Options{Channel: acceptDirect})
+	c := startClient(t, port, clientConfig(newTestKey(t)), Options{})
+	server := <-servers
+	pair := socketPair(t)
+	c.OpenChannelCarry("direct-tcpip", directExtra(target), pair[0], CarryOptions{})
+	f := os.NewFile(uintptr(pair[1]), "application")
+	defer f.Close()
+	<-gone
+	for range 2 { // by then the server's loop has seen the reset
+		done := make(chan struct{})
+		server.loop.post(func() { close(done) })
+		<-done
+	}
+	if n, err := io.Copy(io.Discard, struct{ io.Reader }{f}); n != said || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v; want %d", n, err, said)
 	}
 }
 

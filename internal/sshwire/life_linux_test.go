@@ -183,7 +183,8 @@ func TestKillBeforeRun(t *testing.T) {
 func TestDeadlines(t *testing.T) {
 	noLeaks(t)
 	c, _, _ := tunnel(t, "127.0.0.1:1", CarryOptions{})
-	quiet := startTarget(t, func(c *net.TCPConn) { time.Sleep(50 * time.Millisecond) })
+	enough := make(chan struct{})
+	quiet := startTarget(t, func(*net.TCPConn) { <-enough })
 	ch, err := c.OpenChannel(context.Background(), "direct-tcpip", directExtra(quiet), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -193,6 +194,7 @@ func TestDeadlines(t *testing.T) {
 	if _, err := ch.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Error(err)
 	}
+	close(enough)
 	_ = ch.SetReadDeadline(time.Time{})
 	go ch.Close()
 	if _, err := ch.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) && err != io.EOF {

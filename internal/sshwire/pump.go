@@ -33,7 +33,11 @@ func (ca *Carried) ready(events uint32) {
 	}
 	ch := ca.ch
 	if (ch.sentEOF || ch.room == 0) && events&evError != 0 && sysSocketError(ca.fd) != 0 {
-		ca.end(true) // there is nothing more to be read from it now, and it takes nothing either
+		if ch.sentEOF || sysUnread(ca.fd) == 0 {
+			ca.end(true) // there is nothing more to be read from it, and it takes nothing either
+		} else {
+			ca.died() // what it has said before waits until the peer grants more
+		}
 		return
 	}
 	if c := ch.conn; ca.bulk && len(c.queue) > 0 {

@@ -134,6 +134,15 @@ func sysUnsent(fd int32) int {
 	return int(v)
 }
 
+// sysUnread is how many bytes have come and are still to be read.
+func sysUnread(fd int32) int {
+	var v int32
+	if _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&v))); errno != 0 {
+		return 0
+	}
+	return int(v)
+}
+
 // sysRoundTrip is how long a packet takes to the peer and back, as the kernel has seen it.
 func sysRoundTrip(fd int32) time.Duration {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)

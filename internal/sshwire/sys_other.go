@@ -47,6 +47,7 @@ func sysReset(int32)                                   {}
 func sysSocketError(int32) syscall.Errno               { return errnoNone }
 func sysIsUnix(int32) bool                             { return false }
 func sysUnsent(int32) int                              { return 0 }
+func sysUnread(int32) int                              { return 0 }
 func sysRoundTrip(int32) time.Duration                 { return 0 }
 func sysTake(Socket) (int32, error)                    { return -1, supported() }
 func sysEpoll() (epoll, bell int32, err error)         { return -1, -1, supported() }
