@@ -84,7 +84,7 @@ func TestHelpers(t *testing.T) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
@@ -294,7 +294,7 @@ func activeData(t *testing.T, n *netlab.Node, control net.Conn, from, front stri
 	} else {
 		fmt.Fprintf(control, "EPRT |2|%s|%d|\r\n", at.Addr(), at.Port())
 	}
-	_ = ln.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second))
+	_ = ln.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
 	data, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -93,9 +93,13 @@ func closed(t *testing.T, visits ...visit) {
 // pings checks that the host answers to a ping, or does not.
 func pings(t *testing.T, from *netlab.Node, to string, answers bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	wait := "1"
+	if answers { // which may take long on a machine with much to do
+		wait = "10"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	err := from.Command(ctx, "ping", "-n", "-c", "1", "-W", "1", to).Run()
+	err := from.Command(ctx, "ping", "-n", "-c", "1", "-W", wait, to).Run()
 	if (err == nil) != answers {
 		t.Errorf("%s pings %s: %v", from, to, err)
 	}

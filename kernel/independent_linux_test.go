@@ -156,7 +156,7 @@ func TestIndependentTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	conn, err := h.two.Dial(ctx, "tcp", seen[h.bob])
 	if err != nil {
@@ -167,7 +167,7 @@ func TestIndependentTCP(t *testing.T) {
 
 // dialAgain connects from a port that other connections are from.
 func dialAgain(n *netlab.Node, from, to string) (conn net.Conn, err error) {
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from)), Control: reusePort, Timeout: 3 * time.Second}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from)), Control: reusePort, Timeout: 20 * time.Second}
 	err = n.Do(func() error { conn, err = d.Dial("tcp", to); return err })
 	return conn, err
 }

@@ -192,6 +192,9 @@ func TestBursts(t *testing.T) {
 				buf := make([]byte, 2048)
 				for i, size := range sizes {
 					n, err := c.Read(buf)
+					for err == nil && string(buf[:n]) == "begin" { // sent again, when the first answer was late
+						n, err = c.Read(buf)
+					}
 					if want := burstText(round, i, k, size); err != nil || string(buf[:n]) != string(want) {
 						t.Fatalf("round %d, flow %d: datagram %d has %d bytes, %v; want %d", round, k, i, n, err, len(want))
 					}
@@ -212,15 +215,18 @@ func TestHandoverOfFlows(t *testing.T) {
 	f := fwd(t, "x", "udp/"+port, serveUDP(t, "127.0.0.1:0", ""))
 	l := newLife(t, nil, f)
 	c := dial(t, "udp", "127.0.0.1:"+port)
-	askUDP(t, c, "before", "before")
+	sent := askUDP(t, c, "before", "before") * len("before")
 	target := sessionsOf(l.Relay)[0].Target
 	for range 10 {
 		l = newLife(t, l.leave(t), f)
-		askUDP(t, c, "after", "after")
+		sent += askUDP(t, c, "after", "after") * len("after")
 	}
-	list := sessionsOf(l.Relay)
-	if len(list) != 1 || list[0].Target != target || list[0].BytesIn != uint64(len("before")+10*len("after")) {
-		t.Errorf("sessions %+v", list)
+	eventually(t, "all that was sent to be counted", func() bool {
+		list := sessionsOf(l.Relay)
+		return len(list) == 1 && list[0].BytesIn == uint64(sent)
+	})
+	if list := sessionsOf(l.Relay); list[0].Target != target {
+		t.Errorf("sessions %+v, there was one to %s", list, target)
 	}
 	if s := l.Stats()["x"]; s.Total != 0 || s.Open != 1 {
 		t.Errorf("the last life counts %+v", s)

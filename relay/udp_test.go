@@ -36,20 +36,25 @@ func serveUDP(t *testing.T, addr, prefix string) string {
 	return c.LocalAddr().String()
 }
 
-// askUDP sends until the answer comes: datagrams may be lost, and a target may be changing.
-func askUDP(t *testing.T, c net.Conn, text, want string) {
+// askUDP sends until the answer comes: datagrams may be lost, and a target may be changing. It returns how often it has sent; answers to
+// all but one of those may still come.
+func askUDP(t *testing.T, c net.Conn, text, want string) (sent int) {
 	t.Helper()
 	buf := make([]byte, 65536)
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	end := time.Now().Add(patience)
+	defer func() { _ = c.SetReadDeadline(time.Now().Add(patience)) }() // for whoever reads next
+	for time.Now().Before(end) {
+		sent++
 		if _, err := c.Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 		if n, err := c.Read(buf); err == nil && string(buf[:n]) == want {
-			return
+			return sent
 		}
 	}
 	t.Fatalf("no answer %q", want)
+	return sent
 }
 
 // onBothPaths runs a test with a relay that uses the engine, where there is one, and with one that does not.

@@ -207,10 +207,15 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 		spec := s.spec()
 		spec.Keepalive = 50 * time.Millisecond
 		n := runNode(t, spec, o)
-		up(t, n)
-		n.mu.Lock()
-		first := n.links[0]
-		n.mu.Unlock()
+		var first *link // which soon goes, and then there is another one
+		eventually(t, "there is a connection", func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if len(n.links) > 0 {
+				first = n.links[0]
+			}
+			return first != nil
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		if _, err := n.Dial(ctx, "tcp", "192.0.2.1:80"); !errors.Is(err, context.DeadlineExceeded) {
