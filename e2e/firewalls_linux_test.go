@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,10 +100,10 @@ func startFirewalld(t *testing.T, n *netlab.Node) *foreignFirewall {
 	return w
 }
 
-// reaches reports whether curl at a host gets an answer.
-func reaches(t *testing.T, n *netlab.Node, url string) bool {
+// reaches reports whether curl at a host gets an answer, for which it waits so many seconds.
+func reaches(t *testing.T, n *netlab.Node, url string, most int) bool {
 	t.Helper()
-	out, err := n.Command(t.Context(), "curl", "-sg", "--max-time", "1", url).CombinedOutput()
+	out, err := n.Command(t.Context(), "curl", "-sg", "--max-time", strconv.Itoa(most), url).CombinedOutput()
 	return err == nil && strings.TrimSpace(string(out)) == "ok"
 }
 
@@ -170,7 +171,11 @@ func mend(t *testing.T, d *daemon, lab *netlab.Topology, w *foreignFirewall, own
 		if strings.Contains(status[name].Detail, owner+" drops") != expected {
 			t.Errorf("status says of %s: %q", name, status[name].Detail)
 		}
-		if reaches(t, lab.Client, url) == expected {
+		most := 20
+		if expected {
+			most = 1 // what is dropped is never answered
+		}
+		if reaches(t, lab.Client, url, most) == expected {
 			t.Errorf("%s is reached: %v", name, !expected)
 		}
 	}
@@ -181,7 +186,7 @@ func mend(t *testing.T, d *daemon, lab *netlab.Topology, w *foreignFirewall, own
 		for _, line := range f.Firewall.Remedy {
 			w.run(line)
 		}
-		if !reaches(t, lab.Client, urls[name]) {
+		if !reaches(t, lab.Client, urls[name], 20) {
 			t.Errorf("%s is not reached after %q", name, f.Firewall.Remedy)
 		}
 	}
@@ -231,17 +236,17 @@ func coexists(t *testing.T, lab *netlab.Topology, w *foreignFirewall, reload str
 	all := func(when string, names ...string) {
 		t.Helper()
 		for _, name := range names {
-			waitFor(t, name+" is reached "+when, func() bool { return reaches(t, lab.Client, urls[name]) })
+			waitFor(t, name+" is reached "+when, func() bool { return reaches(t, lab.Client, urls[name], 2) })
 		}
 	}
 	all("at first", "web", "relayed", "web6", "some")
-	if reaches(t, lab.Client, "http://203.0.113.1:80") || lab.Host.Listening("tcp", 80) {
+	if reaches(t, lab.Client, "http://203.0.113.1:80", 1) || lab.Host.Listening("tcp", 80) {
 		t.Error("port 80 is no forward's")
 	}
 	w.run(reload)
 	all("after "+reload, "web", "relayed", "web6", "some")
 	d.run("add", "late", "8090", "192.168.1.10:80")
-	waitFor(t, "a forward that came later is reached", func() bool { return reaches(t, lab.Client, "http://203.0.113.1:8090") })
+	waitFor(t, "a forward that came later is reached", func() bool { return reaches(t, lab.Client, "http://203.0.113.1:8090", 2) })
 	d.run("rm", "late")
 	if left := d.obstacles(); len(left) > 0 {
 		t.Errorf("check says of what is let through: %v", left)

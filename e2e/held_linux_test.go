@@ -140,7 +140,7 @@ func keepTalking(t testing.TB, talks ...*talk) (stop func() int) {
 			}
 			alive = slices.DeleteFunc(alive, func(k *talk) bool {
 				said++
-				err := k.trySay()
+				err := k.sayWithin(30 * time.Second)
 				if err != nil {
 					t.Errorf("%s lost word %d: %v", k.name, k.n, err)
 				}

@@ -110,10 +110,10 @@ func TestShareByName(t *testing.T) {
 	share := start(l.home, home, "3000", "--host", "blog.example.com")
 	share.WaitOutput(t, `https://blog\.example\.com -> 127\.0\.0\.1:3000`)
 	want := "site=blog host=blog.example.com for=" + visitorAddr + " proto=https"
-	waitFor(t, "the site is there", func() bool { return strings.Contains(visit("https://blog.example.com/", "--cacert", ca.root), want) })
+	waitUpTo(t, certificateTime, "the site is there", func() bool { return strings.Contains(visit("https://blog.example.com/", "--cacert", ca.root), want) })
 	other := start(l.nat, shop, "3000", "--host", "shop.example.com")
 	other.WaitOutput(t, `https://shop\.example\.com -> `)
-	waitFor(t, "the other agent's site is there", func() bool {
+	waitUpTo(t, certificateTime, "the other agent's site is there", func() bool {
 		return strings.Contains(visit("https://shop.example.com/", "--cacert", ca.root), "site=shop")
 	})
 	if out := visit("https://blog.example.com/", "--cacert", ca.root); !strings.Contains(out, want) {

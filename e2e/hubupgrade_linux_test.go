@@ -209,6 +209,7 @@ via = "home"
 			t.Fatal(err)
 		}
 		m.start(hub)
+		waitFor(t, "the manager has read that it was taken over", func() bool { return m.taken() > round })
 		if m.taken() != round+1 {
 			t.Errorf("round %d: it took over %d times", round, m.taken())
 		}

@@ -97,7 +97,13 @@ func (d *daemon) wait(what string, ok func() bool) {
 
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	waitUpTo(t, 30*time.Second, what, ok)
+}
+
+// waitUpTo is waitFor for what may take its time.
+func waitUpTo(t testing.TB, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}

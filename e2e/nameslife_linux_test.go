@@ -76,7 +76,7 @@ for text in [
 ]:
     c = socket.create_connection((sys.argv[1], 80), timeout=10)
     c.sendall(text.encode("latin-1"))
-    c.settimeout(1)
+    c.settimeout(20)
     got = b""
     try:
         while True:

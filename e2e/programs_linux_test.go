@@ -230,7 +230,7 @@ func TestHTTPCheck(t *testing.T) {
 listen = "80"
 to = ["192.168.1.10:8080", "192.168.1.10:8081"]
 check = "http://app.example/healthy"
-check_interval = "100ms"
+check_interval = "2s" # which is also how long a server may take for the answer
 `)
 	d.wait("the check to fail at one server", func() bool {
 		f := d.status()["web"]

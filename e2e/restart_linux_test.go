@@ -276,6 +276,7 @@ to = "192.168.1.10:8080"
 			d.write(text)
 		}
 		m.start(d)
+		waitFor(t, "the manager has read that it was taken over", func() bool { return m.taken() > round })
 		if d.proc.Pid() == pid || m.taken() != round+1 || !strings.Contains(d.proc.Output(), "not for this program") {
 			t.Errorf("round %d: the process is %d after %d, and took over %d times; %s", round, d.proc.Pid(), pid, m.taken(), d.proc.Output())
 		}
@@ -297,7 +298,7 @@ to = "192.168.1.10:8080"
 		if err != nil {
 			t.Errorf("a stream without a pause: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("a stream without a pause has stopped")
 	}
 	t.Logf("%d calls during three restarts", callers.calls.Load())

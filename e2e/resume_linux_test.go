@@ -180,6 +180,16 @@ func (x *transfer) moved() (up, down int64) {
 	return up, down
 }
 
+// flows reports whether something has come over every connection, each way.
+func (x *transfer) flows() bool {
+	for _, c := range x.conns {
+		if c.ends[0].received.Load() == 0 || c.ends[1].received.Load() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // ended waits until every end of every connection has noticed that it is over, with whatever error, and checks that what had come by then
 // is what was sent.
 func (x *transfer) ended() {
@@ -268,6 +278,7 @@ func TestTunnelKilledAtRandom(t *testing.T) {
 	for i := range 6 {
 		waitFor(t, "the hub listens", func() bool { return l.hub.Listening("tcp", 8000) })
 		x := startTransfer(t, l.visitor, hubAddr+":8000", l.home, 8080, 4)
+		waitFor(t, "data goes both ways over all connections", x.flows) // or some would end before they have said which they are
 		time.Sleep(time.Duration(100+chance.IntN(500)) * time.Millisecond)
 		killed := [2]*daemon{hub, agent}[i%2]
 		killed.proc.Kill()

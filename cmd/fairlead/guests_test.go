@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fairlead-net/fairlead/forward"
@@ -74,18 +75,20 @@ func (g *guests) names() string {
 
 // A client that goes while its forward is being made leaves none behind.
 func TestGuestThatLeavesInBetween(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	asked := false
-	g := startGuests(t, func() {
-		if asked {
-			cancel()
-			time.Sleep(20 * time.Millisecond) // Put has seen it before the carriers have answered
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := false
+		g := startGuests(t, func() {
+			if asked {
+				cancel()
+				time.Sleep(time.Second) // which is over when all others wait: Put has seen it before the carriers have answered
+			}
+		})
+		asked = true
+		if _, _, err := g.Put(ctx, "anna", doorAt(t, "127.0.0.1:8080"), &visitor{}); err == nil || g.names() != "" {
+			t.Errorf("%v; and there is %q", err, g.names())
 		}
 	})
-	asked = true
-	if _, _, err := g.Put(ctx, "anna", doorAt(t, "127.0.0.1:8080"), &visitor{}); err == nil || g.names() != "" {
-		t.Errorf("%v; and there is %q", err, g.names())
-	}
 }
 
 // Places that look alike in a name are places of their own.

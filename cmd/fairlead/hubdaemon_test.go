@@ -102,12 +102,12 @@ func echo(t *testing.T, answer string) string {
 }
 
 func hears(addr string) string {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return ""
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	all, _ := io.ReadAll(c)
 	return string(all)
 }
@@ -231,7 +231,7 @@ func TestHubLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for transport, good := range map[string]bool{"tls": false, "wss": true} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_, err := join(ctx, t.TempDir(), token.Hub, parsed, "", &config.Agent{Transports: []string{transport}}, slog.New(slog.DiscardHandler))
 		cancel()
 		if (err == nil) != good {

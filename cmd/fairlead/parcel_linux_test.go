@@ -160,9 +160,10 @@ func TestDeposit(t *testing.T) {
 	_, w := pipes(t, 1)
 	defer closeAll(w)
 	done := make(chan struct{})
+	var log sharedBuffer
 	go func() {
 		defer close(done)
-		deposit(&legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}}, slog.New(slog.DiscardHandler))
+		deposit(&legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}}, slog.New(slog.NewTextHandler(&log, nil)))
 	}()
 	for _, want := range []string{storeParcel, barrier} {
 		buf, rights := make([]byte, 4096), make([]byte, 64)
@@ -185,8 +186,11 @@ func TestDeposit(t *testing.T) {
 	}
 	select {
 	case <-done:
-	case <-time.After(storeTime / 2):
-		t.Error("the end of the barrier was not seen")
+	case <-time.After(patience):
+		t.Fatal("the daemon is held")
+	}
+	if !strings.Contains(log.String(), "given to the service manager") {
+		t.Errorf("the end of the barrier was not seen:\n%s", &log)
 	}
 	_ = os.Remove(path)
 	deposit(&legacy{Relay: &relay.Handover{Listeners: []relay.HandedListener{{FD: w[0]}}}}, slog.New(slog.DiscardHandler)) // nobody listens: no panic, no wait
