@@ -12,22 +12,40 @@ import (
 	"github.com/fairlead-net/fairlead/internal/netlab"
 )
 
-// hping sends packets to the router's outer address, from a host of the LAN, and returns when all are sent. Each flood is the
-// number of packets, how far they are apart and what they are, in hping3's words; all run at the same time.
+// hping sends packets to the router's outer address, from a host of the LAN, and returns when three of four are sent at least. Each flood
+// is the number of packets, how far they are apart and what they are, in hping3's words; all run at the same time.
 func hping(t *testing.T, from *netlab.Node, floods ...string) {
 	t.Helper()
-	var all []*netlab.Process
-	for _, flood := range floods {
-		args := append([]string{"-q"}, strings.Fields(flood)...)
-		all = append(all, from.Start(t, "hping3", append(args, netlab.RouterWAN4)...))
+	type flood struct {
+		args       []string // "-c", the number, and the rest
+		want, sent int
 	}
-	for i, p := range all {
-		_ = p.Wait(t.Context()) // its status says whether there were answers
-		want, _ := strconv.Atoi(strings.Fields(floods[i])[1])
-		sent, _ := strconv.Atoi(regexp.MustCompile(`(\d+) packets tra`).FindStringSubmatch(p.Output() + "0 packets tra")[1])
-		if sent < want/4 { // one takes another's answers for its own, and stops before it has sent as many as it was told
-			t.Fatalf("hping3 %s:\n%s", floods[i], p.Output())
+	var left []*flood
+	for _, words := range floods {
+		f := &flood{args: strings.Fields(words)}
+		f.want, _ = strconv.Atoi(f.args[1])
+		left = append(left, f)
+	}
+	// One takes another's answers for its own, and stops before it has sent as many as it was told. Then another one sends the rest.
+	for len(left) > 0 {
+		var all []*netlab.Process
+		for _, f := range left {
+			f.args[1] = strconv.Itoa(f.want - f.sent)
+			all = append(all, from.Start(t, "hping3", append(append([]string{"-q"}, f.args...), netlab.RouterWAN4)...))
 		}
+		var short []*flood
+		for i, p := range all {
+			f := left[i]
+			_ = p.Wait(t.Context()) // its status says whether there were answers
+			sent, _ := strconv.Atoi(regexp.MustCompile(`(\d+) packets tra`).FindStringSubmatch(p.Output() + "0 packets tra")[1])
+			if sent == 0 {
+				t.Fatalf("hping3 %s:\n%s", strings.Join(f.args, " "), p.Output())
+			}
+			if f.sent += sent; f.sent < f.want*3/4 {
+				short = append(short, f)
+			}
+		}
+		left = short
 	}
 }
 
