@@ -44,7 +44,7 @@ func TestIdleStreamsHoldLittle(t *testing.T) {
 		}
 	}
 	d.mustConnect()
-	const n = 300
+	const n = 1000 // so many that what the session has for all of them is little
 	var sockets []net.Conn
 	before := inUse()
 	goroutines := runtime.NumGoroutine()

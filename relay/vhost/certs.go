@@ -140,15 +140,23 @@ func (c *Certs) get(hosts []string) func(*tls.ClientHelloInfo) (*tls.Certificate
 		if !slices.Contains(hosts, hello.ServerName) {
 			return nil, errNotOurs
 		}
-		c.mu.Lock()
-		failed := c.state[hello.ServerName]
-		c.mu.Unlock()
+		failed := c.failed(hello.ServerName)
 		asks := len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == protoACME // RFC 8737, section 3: the authority
-		if failed != nil && failed.err != nil && !asks {
-			return nil, failed.err // Run tries again when that is due; a client is no reason to try before
+		if failed != nil && !asks {
+			return nil, failed // Run tries again when that is due; a client is no reason to try before
 		}
 		return c.current().GetCertificate(modern(hello))
 	}
+}
+
+// failed is why there is no certificate for a name; nil if there is one, or nobody has asked.
+func (c *Certs) failed(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.state[name]; s != nil {
+		return s.err
+	}
+	return nil
 }
 
 // modern is hello with a cipher suite by which autocert knows who takes ECDSA. The suites of TLS 1.3 do not say that, so it would have another
