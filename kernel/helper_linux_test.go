@@ -175,8 +175,12 @@ func TestHelperData(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if left := lab.Host.Run(t, "conntrack", "-L", "-p", "tcp"); strings.Contains(left, "ESTABLISHED") {
-					t.Errorf("left: %s", left)
+				for left := range strings.Lines(lab.Host.Run(t, "conntrack", "-L", "-p", "tcp")) {
+					// What a server says after its session has ended, an acknowledgement at the least, is another one to the kernel
+					// (nf_conntrack_tcp_loose), which nobody answers.
+					if strings.Contains(left, "ESTABLISHED") && !strings.Contains(left, "[UNREPLIED]") {
+						t.Errorf("left: %s", left)
+					}
 				}
 				ftp()
 			})
